@@ -1,0 +1,235 @@
+"""The bus contract, version 1: every topic with its payload, QoS, retain flag and writer, in one table. PURE.
+
+A topic is ``sat/1/<site>/`` and the pattern. ``{host}`` and ``{client}`` are plain names; ``{driver}``,
+``{device}``, ``{stream}`` and ``{command}`` are any text of 1 to 128 bytes of UTF-8, in which ``/ + # %``
+and control characters stand as ``%XX``. ``[/{client}]`` is a last level that may be left out: a broker's
+access list can vouch for it. `docs/contract.md` and `docs/asyncapi.json` are generated from `TABLE`.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sat_bus import messages as m
+from sat_toolkit.errors import BadRequest
+
+ROOT = "sat/1"
+_NAME = re.compile(m.NAME_PATTERN)
+_PLAIN = ("host", "client", "id", "op")
+_ESCAPED = re.compile(r"[/+#%\x00-\x1f\x7f-\x9f]")
+_ESCAPE = re.compile(r"%([0-9A-F]{2})")
+_OPTIONAL = "[/{client}]"
+
+
+class Traffic(StrEnum):
+    """How a message is queued on its way out: control is never dropped silently, state is conflated to the
+    newest of its topic, frames drop the oldest and count."""
+
+    CONTROL = "control"
+    STATE = "state"
+    FRAMES = "frames"
+
+
+@dataclass(frozen=True)
+class Topic:
+    """One row of the contract. `payload` is None where the payload is no JSON object; `about` says what it is."""
+
+    name: str
+    pattern: str
+    payload: type[m.Message] | None
+    about: str
+    writer: str
+    retain: bool = False
+    qos: int = 1
+    traffic: Traffic = Traffic.CONTROL
+
+    def build(self, site: str, **levels: str) -> str:
+        """The topic with its levels filled in; an optional ``client`` level may be left out.
+
+        Raises:
+            BadRequest: a level is empty, too long, or no plain name where one is needed.
+        """
+        pattern = self.pattern
+        if pattern.endswith(_OPTIONAL):
+            pattern = pattern.removesuffix(_OPTIONAL) + ("/{client}" if "client" in levels else "")
+        filled = {level: encode_level(level, value) for level, value in levels.items()}
+        return f"{ROOT}/{_plain('site', site)}/{pattern.format(**filled)}"
+
+    def filters(self, site: str, **levels: str) -> tuple[str, ...]:
+        """The subscriptions that catch this topic: levels not named are ``+``; two where one is optional."""
+        base = self.pattern.removesuffix(_OPTIONAL)
+        patterns = (base, base + "/{client}") if base != self.pattern else (base,)
+        return tuple(
+            f"{ROOT}/{_plain('site', site)}/"
+            + re.sub(
+                r"\{(\w+)\}",
+                lambda hit: encode_level(hit[1], levels[hit[1]]) if hit[1] in levels else "+",
+                pattern,
+            )
+            for pattern in patterns
+        )
+
+
+HOST_STATE = Topic(
+    "host_state", "host/{host}/state", m.HostState, "whether the host is there",
+    "host, its will; orchestrator for a lost host", retain=True, traffic=Traffic.STATE)  # fmt: skip
+HOST_BIRTH = Topic(
+    "host_birth", "host/{host}/birth", m.Birth, "who the host is, and its present boot",
+    "host", retain=True, traffic=Traffic.STATE)  # fmt: skip
+HOST_HEARTBEAT = Topic(
+    "host_heartbeat", "host/{host}/heartbeat", m.Heartbeat, "once a second, by way of the work loop",
+    "host", qos=0)  # fmt: skip
+HOST_HEALTH = Topic(
+    "host_health", "host/{host}/health", m.Health, "queues, drops by cause, workers, memory; once a second",
+    "host", qos=0)  # fmt: skip
+HOST_REQUEST = Topic(
+    "host_request", "host/{host}/req/{op}", m.Request,
+    "lifecycle requests: scan initialize connect start reset close reload resync forget", "orchestrator")  # fmt: skip
+HOST_REPLY = Topic(
+    "host_reply", "host/{host}/res/{op}", m.Reply, "reply to a host request that names no reply topic", "host")  # fmt: skip
+DEVICE_STATE = Topic(
+    "device_state", "dev/{host}/{driver}/{device}/state", None, "a bare word: `connected`",
+    "host; orchestrator for a lost host", retain=True, traffic=Traffic.STATE)  # fmt: skip
+DEVICE_STATUS = Topic(
+    "device_status", "dev/{host}/{driver}/{device}/status", m.Status, "the state with its reason, streams and quality",
+    "host; orchestrator for a lost host", retain=True, traffic=Traffic.STATE)  # fmt: skip
+DEVICE_META = Topic(
+    "device_meta", "dev/{host}/{driver}/{device}/meta", m.Meta, "what the device is and which commands it takes",
+    "host", retain=True, traffic=Traffic.STATE)  # fmt: skip
+COMMAND = Topic(
+    "command", "dev/{host}/{driver}/{device}/cmd/{command}[/{client}]", m.Request, "run a command of the driver",
+    "client")  # fmt: skip
+SET = Topic(
+    "set", "dev/{host}/{driver}/{device}/set[/{client}]", m.Request,
+    "desired state: `connected`, `initialized`, `disconnected`, `auto`, or an object", "client")  # fmt: skip
+INPUT_JSON = Topic(
+    "input_json", "dev/{host}/{driver}/{device}/in/{stream}/json[/{client}]", None,
+    "data for the device: a StreamData or a batch of frames", "client")  # fmt: skip
+DEVICE_REPLY = Topic(
+    "device_reply", "dev/{host}/{driver}/{device}/res/{command}", m.Reply,
+    "reply to a command, `in` or `set` that names no reply topic", "host; orchestrator for `set`")  # fmt: skip
+STREAM_JSON = Topic(
+    "stream_json", "dev/{host}/{driver}/{device}/stream/{stream}/json", m.Batch, "batches of frames",
+    "host", traffic=Traffic.FRAMES)  # fmt: skip
+DEVICE_EVENT = Topic(
+    "device_event", "dev/{host}/{driver}/{device}/event", m.Event, "something that happened",
+    "host, orchestrator")  # fmt: skip
+ORCHESTRATOR_STATE = Topic(
+    "orchestrator_state", "orch/state", m.OrchestratorState, "whether the orchestrator is there, and its epoch",
+    "orchestrator, its will", retain=True, traffic=Traffic.STATE)  # fmt: skip
+ORCHESTRATOR_REQUEST = Topic(
+    "orchestrator_request", "orch/req/{op}[/{client}]", m.Request,
+    "lifecycle requests: scan initialize connect reset close list forget cleanup", "client")  # fmt: skip
+ORCHESTRATOR_REPLY = Topic(
+    "orchestrator_reply", "orch/res/{op}", m.Reply, "reply to an orchestrator request that names no reply topic",
+    "orchestrator")  # fmt: skip
+TABLE_ROW = Topic(
+    "table_row", "orch/table/{host}/{driver}/{device}", m.TableRow, "the device's row in the lifecycle table",
+    "orchestrator", retain=True, traffic=Traffic.STATE)  # fmt: skip
+REPLY = Topic(
+    "reply", "reply/{client}/{id}", m.Reply, "replies, where the request asked for them here",
+    "host, orchestrator")  # fmt: skip
+
+TABLE: tuple[Topic, ...] = (
+    HOST_STATE, HOST_BIRTH, HOST_HEARTBEAT, HOST_HEALTH, HOST_REQUEST, HOST_REPLY,
+    DEVICE_STATE, DEVICE_STATUS, DEVICE_META, COMMAND, SET, INPUT_JSON, DEVICE_REPLY, STREAM_JSON, DEVICE_EVENT,
+    ORCHESTRATOR_STATE, ORCHESTRATOR_REQUEST, ORCHESTRATOR_REPLY, TABLE_ROW, REPLY,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Match:
+    """A topic that was recognised, with its levels decoded."""
+
+    topic: Topic
+    levels: dict[str, str]
+
+    @property
+    def client(self) -> str | None:
+        return self.levels.get("client")
+
+
+def encode_level(level: str, value: str) -> str:
+    """`value` as it stands in a topic at the place of `level`.
+
+    Raises:
+        BadRequest: it is empty, longer than 128 bytes, or no plain name where one is needed.
+    """
+    if level in _PLAIN:
+        return _plain(level, value)
+    size = len(value.encode("utf-8", "surrogatepass"))
+    if not 1 <= size <= 128:
+        raise BadRequest(f"{level} of {size} bytes; 1 to 128 bytes of UTF-8 are accepted")
+    return _ESCAPED.sub(lambda hit: "".join(f"%{byte:02X}" for byte in hit[0].encode()), value)
+
+
+def decode_level(text: str) -> str:
+    """The value that stands as `text` in a topic.
+
+    Raises:
+        BadRequest: a ``%`` that begins no ``%XX`` in upper case, or bytes that are not UTF-8.
+    """
+    if "%" not in text:
+        return text
+    if "%" in _ESCAPE.sub("", text):
+        raise BadRequest(f"{text!r}: a % is followed by two upper-case hex digits")
+    raw = re.sub(rb"%([0-9A-F]{2})", lambda hit: bytes.fromhex(hit[1].decode()), text.encode())
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise BadRequest(f"{text!r} does not decode to UTF-8") from None
+
+
+def parse(site: str, topic: str) -> Match | None:
+    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is none of ours."""
+    prefix = f"{ROOT}/{site}/"
+    if not topic.startswith(prefix):
+        return None
+    rest = topic[len(prefix) :]
+    for row, pattern in _COMPILED:
+        hit = pattern.fullmatch(rest)
+        if hit is None:
+            continue
+        try:
+            levels = {level: decode_level(text) for level, text in hit.groupdict().items() if text is not None}
+        except BadRequest:
+            return None
+        return Match(row, levels)
+    return None
+
+
+def may_reply_to(site: str, reply_to: str, client: str | None) -> bool:
+    """Whether a request may name `reply_to`: below ``reply/<client>/`` only, and below its own when the
+    request's topic has a client level."""
+    hit = parse(site, reply_to)
+    return hit is not None and hit.topic is REPLY and client in (None, hit.client)
+
+
+def matches(subscription: str, topic: str) -> bool:
+    """Whether `topic` is caught by the filter `subscription` (MQTT 3.1.1, section 4.7)."""
+    wanted, given = subscription.split("/"), topic.split("/")
+    for index, level in enumerate(wanted):
+        if level == "#":
+            return not (index == 0 and topic.startswith("$"))
+        if index >= len(given) or (level != "+" and level != given[index]):
+            return False
+        if index == 0 and level == "+" and topic.startswith("$"):
+            return False
+    return len(wanted) == len(given)
+
+
+def _plain(level: str, value: str) -> str:
+    if not _NAME.match(value) or value.endswith("\n"):
+        raise BadRequest(f"{level} {value[:80]!r}: 1 to 64 of A-Z a-z 0-9 _ . : - are accepted")
+    return value
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    base = pattern.removesuffix(_OPTIONAL)
+    body = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(base))
+    return re.compile(body + (r"(?:/(?P<client>[^/]+))?" if base != pattern else ""))
+
+
+_COMPILED = tuple((row, _compile(row.pattern)) for row in TABLE)

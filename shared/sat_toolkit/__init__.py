@@ -1,0 +1,1 @@
+"""SAT Toolkit's plugin SDK: what a `drv_*.py` imports. It knows no MQTT and no service."""

@@ -1,0 +1,1 @@
+"""The second import name of the device models."""

@@ -1,0 +1,1 @@
+"""Device data models, under the import names that the plugin guide fixes."""

@@ -1,0 +1,1 @@
+"""Small tools offered to plugins."""
