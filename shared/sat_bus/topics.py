@@ -88,7 +88,8 @@ HOST_REQUEST = Topic(
     "host_request", "host/{host}/req/{op}", m.Request,
     "lifecycle requests: scan initialize connect start reset close reload resync forget", "orchestrator")  # fmt: skip
 HOST_REPLY = Topic(
-    "host_reply", "host/{host}/res/{op}", m.Reply, "reply to a host request that names no reply topic", "host")  # fmt: skip
+    "host_reply", "host/{host}/res/{op}", m.Reply, "reply to a host request that names no reply topic",
+    "host")  # fmt: skip
 DEVICE_STATE = Topic(
     "device_state", "dev/{host}/{driver}/{device}/state", None, "a bare word: `connected`",
     "host; orchestrator for a lost host", retain=True, traffic=Traffic.STATE)  # fmt: skip
@@ -119,6 +120,9 @@ DEVICE_EVENT = Topic(
 ORCHESTRATOR_STATE = Topic(
     "orchestrator_state", "orch/state", m.OrchestratorState, "whether the orchestrator is there, and its epoch",
     "orchestrator, its will", retain=True, traffic=Traffic.STATE)  # fmt: skip
+ORCHESTRATOR_HEALTH = Topic(
+    "orchestrator_health", "orch/health", m.Health, "queues, drops by cause, memory; once a second",
+    "orchestrator", qos=0)  # fmt: skip
 ORCHESTRATOR_REQUEST = Topic(
     "orchestrator_request", "orch/req/{op}[/{client}]", m.Request,
     "lifecycle requests: scan initialize connect reset close list forget cleanup", "client")  # fmt: skip
@@ -135,7 +139,7 @@ REPLY = Topic(
 TABLE: tuple[Topic, ...] = (
     HOST_STATE, HOST_BIRTH, HOST_HEARTBEAT, HOST_HEALTH, HOST_REQUEST, HOST_REPLY,
     DEVICE_STATE, DEVICE_STATUS, DEVICE_META, COMMAND, SET, INPUT_JSON, DEVICE_REPLY, STREAM_JSON, DEVICE_EVENT,
-    ORCHESTRATOR_STATE, ORCHESTRATOR_REQUEST, ORCHESTRATOR_REPLY, TABLE_ROW, REPLY,
+    ORCHESTRATOR_STATE, ORCHESTRATOR_HEALTH, ORCHESTRATOR_REQUEST, ORCHESTRATOR_REPLY, TABLE_ROW, REPLY,
 )  # fmt: skip
 
 
