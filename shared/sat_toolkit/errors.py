@@ -4,6 +4,9 @@ The codes are those of the bus contract. An error raised in a driver host leaves
 ``code`` and ``message``, and a client raises the same class again with `from_code`.
 """
 
+# Named after their wire codes, without a suffix.
+# ruff: noqa: N818
+
 from __future__ import annotations
 
 from enum import StrEnum

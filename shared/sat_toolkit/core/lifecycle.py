@@ -135,7 +135,8 @@ def plan(operation: Operation, state: DeviceState) -> tuple[Step, ...]:
     if operation is Operation.SCAN:
         return (_SCAN,) if state is DeviceState.UNKNOWN else ()
     if state is DeviceState.ERROR:
-        raise BadState(f"Cannot perform {operation} in current state {state}: reset the device first")
+        refused = "connect device in" if operation is Operation.CONNECT else f"perform {operation} in current"
+        raise BadState(f"Cannot {refused} state {state}: reset the device first")
     if operation is Operation.INITIALIZE:
         if state is DeviceState.UNKNOWN:
             raise BadState(f"Cannot perform initialize in current state {state}: scan for the device first")

@@ -1,0 +1,166 @@
+"""Find, import and validate ``drv_*.py`` files.
+
+Finding imports no plugin. Loading does; so the driver host leaves that to its workers. A driver is
+imported as ``plugins.devices.<family>.<name>``, wherever its file lies, so that it can import its own
+helper modules the same way. Whatever is wrong becomes a `PluginError` that names the file.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from sat_toolkit.core.base_plugin import BaseDeviceDriver
+from sat_toolkit.errors import ConfigError, PluginError
+
+PREFIX = "drv_"
+PACKAGE = "plugins.devices"
+
+REQUIRED_HOOKS = {
+    "_scan_impl": "def _scan_impl(self) -> list[Device]:",
+    "_initialize_impl": "def _initialize_impl(self, device: Device) -> bool:",
+    "_connect_impl": "def _connect_impl(self, device: Device) -> bool:",
+    "_command_impl": "def _command_impl(self, device: Device, command: str, args: dict | None = None):",
+    "_reset_impl": "def _reset_impl(self, device: Device) -> bool:",
+    "_close_impl": "def _close_impl(self, device: Device) -> bool:",
+}
+
+
+@dataclass(frozen=True)
+class PluginFile:
+    """A driver that was found: its name (``drv_socketcan``), its family (``can``) and its file."""
+
+    name: str
+    family: str
+    path: Path
+
+
+def plugin_folders(extra: str | None = None) -> list[Path]:
+    """The folders to search: the project's own, then those of `extra`.
+
+    `extra` is the value of SAT_PLUGINS: folders separated by ``os.pathsep``. Each may hold
+    ``<family>/drv_*.py`` or ``drv_*.py``; a ``devices`` or ``plugins/devices`` folder inside is found.
+
+    Raises:
+        ConfigError: SAT_PLUGINS names something that is no folder.
+    """
+    # The first entry is the project's; loading a driver from elsewhere appends others.
+    folders = [Path(importlib.import_module(PACKAGE).__path__[0]).resolve()]
+    for entry in filter(None, (extra or "").split(os.pathsep)):
+        folder = Path(entry).expanduser().resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"SAT_PLUGINS names {entry!r}, which is no folder; it takes folders "
+                              f"separated by {os.pathsep!r}")  # fmt: skip
+        inner = (folder / "plugins" / "devices", folder / "devices", folder)
+        folders.append(next(candidate for candidate in inner if candidate.is_dir()))
+    return list(dict.fromkeys(folders))
+
+
+def find_plugins(folders: Iterable[Path], family: str | None = None) -> list[PluginFile]:
+    """The drivers in `folders`, sorted by name; only those of `family` when one is given.
+
+    Raises:
+        PluginError: two files have the same driver name, or a family's name cannot be imported.
+    """
+    found: dict[str, PluginFile] = {}
+    for folder in folders:
+        for path in sorted([*folder.glob(f"{PREFIX}*.py"), *folder.glob(f"[!.]*/{PREFIX}*.py")]):
+            plugin = PluginFile(path.stem, path.parent.name, path.resolve())
+            if "." in plugin.family or "." in plugin.name:
+                raise PluginError(f"{path}: neither the folder's name nor the file's may have a dot in it")
+            other = found.setdefault(plugin.name, plugin)
+            if other.path != plugin.path:
+                raise PluginError(
+                    f"two drivers have the name {plugin.name}: {other.path} and {plugin.path}; rename one"
+                )
+    return sorted((p for p in found.values() if family in (None, p.family)), key=lambda p: p.name)
+
+
+def load_driver(plugin: PluginFile) -> type[BaseDeviceDriver]:
+    """Import a driver's file and return its class, validated.
+
+    Raises:
+        PluginError: it cannot be imported, has no driver class or several, or lacks a required hook.
+    """
+    module = _import(plugin)
+    driver_class = _pick(plugin, module)
+    _validate(plugin, driver_class)
+    return driver_class
+
+
+def _import(plugin: PluginFile) -> ModuleType:
+    """The plugin's module; the file's own, also where another folder has a module of that name."""
+    name = f"{PACKAGE}.{plugin.family}.{plugin.name}"
+    loaded = sys.modules.get(name)
+    if loaded is not None and loaded.__file__ == str(plugin.path):
+        return loaded
+    try:
+        family = _family_package(plugin)
+        spec = importlib.util.spec_from_file_location(name, plugin.path)
+        if spec is None or spec.loader is None:
+            raise ImportError("not a Python file")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        spec.loader.exec_module(module)
+    except BaseException as error:  # SystemExit of a plugin must not end its host
+        sys.modules.pop(name, None)
+        raise PluginError(f"{plugin.path}: cannot be imported: {type(error).__name__}: {error}") from error
+    setattr(family, plugin.name, module)
+    return module
+
+
+def _family_package(plugin: PluginFile) -> ModuleType:
+    """``plugins.devices.<family>``, with the plugin's folder on its path.
+
+    Without that a family folder of SAT_PLUGINS would be hidden by the project's folder of that name.
+    """
+    folder = plugin.path.parent
+    _join(importlib.import_module(PACKAGE), folder.parent)
+    importlib.invalidate_caches()  # the folder may be newer than what the import system remembers
+    family = importlib.import_module(f"{PACKAGE}.{plugin.family}")
+    _join(family, folder)
+    return family
+
+
+def _join(package: ModuleType, folder: Path) -> None:
+    known = {Path(entry).resolve() for entry in package.__path__}
+    if folder not in known:
+        package.__path__ = [*package.__path__, str(folder)]
+
+
+def _pick(plugin: PluginFile, module: ModuleType) -> type[BaseDeviceDriver]:
+    """The one class that is defined in the file; of a chain of them the most derived."""
+    classes = [
+        value
+        for value in dict.fromkeys(vars(module).values())
+        if isinstance(value, type) and issubclass(value, BaseDeviceDriver) and value.__module__ == module.__name__
+    ]
+    ends = [cls for cls in classes if not any(other is not cls and issubclass(other, cls) for other in classes)]
+    if not ends:
+        raise PluginError(f"{plugin.path}: defines no class that derives from BaseDeviceDriver")
+    if len(ends) > 1:
+        names = ", ".join(cls.__name__ for cls in ends)
+        raise PluginError(f"{plugin.path}: defines several drivers: {names}; one file takes one")
+    return ends[0]
+
+
+def _validate(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> None:
+    missing = [hook for hook in REQUIRED_HOOKS if getattr(cls, hook) is getattr(BaseDeviceDriver, hook)]
+    if missing:
+        lines = "\n".join(f"    {REQUIRED_HOOKS[hook]}" for hook in missing)
+        raise PluginError(f"{plugin.path}: class {cls.__name__} lacks {', '.join(missing)}; add:\n{lines}")
+    if inspect.isabstract(cls):
+        raise PluginError(f"{plugin.path}: class {cls.__name__} is abstract")
+    try:
+        inspect.signature(cls).bind()
+    except TypeError as error:
+        raise PluginError(
+            f"{plugin.path}: {cls.__name__}() must take no arguments ({error}); use: def __init__(self, info=None):"
+        ) from None
