@@ -137,11 +137,12 @@ def _join(package: ModuleType, folder: Path) -> None:
 
 def _pick(plugin: PluginFile, module: ModuleType) -> type[BaseDeviceDriver]:
     """The one class that is defined in the file; of a chain of them the most derived."""
-    classes = [
-        value
-        for value in dict.fromkeys(vars(module).values())
+    # A dict, because a class may have a second name in its module.
+    classes = {
+        value: None
+        for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, BaseDeviceDriver) and value.__module__ == module.__name__
-    ]
+    }
     ends = [cls for cls in classes if not any(other is not cls and issubclass(other, cls) for other in classes)]
     if not ends:
         raise PluginError(f"{plugin.path}: defines no class that derives from BaseDeviceDriver")
