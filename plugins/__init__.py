@@ -1,0 +1,1 @@
+"""Plugins of the SAT Toolkit: device drivers, one folder a hardware family below `plugins.devices`."""

@@ -1,0 +1,159 @@
+"""A simulated ECU as a program: bus traffic of a small car for the demo and for tests.
+
+    python -m plugins.devices.can.sim_ecu --pty /tmp/ecu
+    python -m plugins.devices.can.sim_ecu --interface socketcan --channel vcan0
+
+With ``--pty`` it is an slcan adapter with the car behind it, at the port that the path names; any slcan program
+can open it. Otherwise it takes part in a bus of python-can. It prints one line when it is ready, and ends on
+SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Final
+
+import can
+
+from plugins.devices.can.buses import is_gone, open_bus, parse_buses
+from plugins.devices.can.ecu_model import CyclicFrames, answer
+from plugins.devices.can.slcan_adapter import SlcanAdapter
+from sat_toolkit.errors import SatError
+
+_MAX_WAIT_S: Final = 0.1
+_MAX_BEHIND_S: Final = 0.5
+_PR_SET_PDEATHSIG: Final = 1
+
+
+class Ecu:
+    """The car on a clock: what is due is sent, requests are answered. `send` must not block."""
+
+    def __init__(self, send: Callable[[can.Message], object], rate: float = 1.0) -> None:
+        self._send = send
+        self._frames = CyclicFrames(rate)
+        self._start = time.monotonic()
+        self.skipped = 0
+
+    def seconds(self) -> float:
+        """The car's time."""
+        return time.monotonic() - self._start
+
+    def wait(self) -> float:
+        """Seconds until the next frame is due, at the most 0.1."""
+        return min(max(0.0, self._frames.next_due - self.seconds()), _MAX_WAIT_S)
+
+    def step(self) -> None:
+        """Send what is due. After a pause of the process the frames missed are left out, not sent in a burst."""
+        now = self.seconds()
+        if now - self._frames.next_due > _MAX_BEHIND_S:
+            self.skipped += self._frames.skip_to(now)
+        for frame in self._frames.due(now):
+            self._send(frame)
+
+    def receive(self, frame: can.Message) -> None:
+        """A frame from the bus: answered when it is a request."""
+        response = answer(frame, self.seconds())
+        if response is not None:
+            self._send(response)
+
+
+def run_pty(link: Path, rate: float, stop: threading.Event, ready: Callable[[str], None]) -> None:
+    """Be an slcan adapter at `link` until `stop`. Raises OSError when the link cannot be made."""
+    adapter = SlcanAdapter(link)
+    try:
+        ecu = Ecu(adapter.send, rate)
+        ready(f"slcan at {link} ({adapter.port})")
+        while not stop.is_set():
+            writers = [adapter] if adapter.has_pending else []
+            readable, writable, _ = select.select([adapter], writers, [], ecu.wait())
+            if writable:
+                adapter.flush()
+            if readable:
+                for frame in adapter.receive():
+                    ecu.receive(frame)
+            ecu.step()
+    finally:
+        adapter.close()
+
+
+def run_bus(bus: can.BusABC, rate: float, stop: threading.Event, ready: Callable[[str], None]) -> None:
+    """Take part in `bus` until `stop`. A frame that the bus does not take is left out; CanError when it is gone."""
+
+    def send(frame: can.Message) -> None:
+        try:
+            bus.send(frame, timeout=0.0)
+        except can.CanError as error:
+            if is_gone(error):
+                raise
+
+    ecu = Ecu(send, rate)
+    ready(str(bus))
+    while not stop.is_set():
+        frame = bus.recv(ecu.wait())
+        if frame is not None:
+            ecu.receive(frame)
+        ecu.step()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The program; its exit status."""
+    options = _parse(argv)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    if options.die_with_parent and not _die_with_parent():
+        return 0
+    try:
+        if options.pty is not None:
+            run_pty(options.pty, options.rate, stop, _say_ready)
+        else:
+            entry = {"name": "ecu", "interface": options.interface, "channel": options.channel}
+            (config,) = parse_buses({"buses": [entry | ({"bitrate": options.bitrate} if options.bitrate else {})]})
+            with open_bus(config) as bus:
+                run_bus(bus, options.rate, stop, _say_ready)
+    except (OSError, can.CanError, SatError) as error:
+        sys.stderr.write(f"sim_ecu: {error}\n")
+        return 1
+    return 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="sim_ecu", description="A simulated ECU on a CAN bus.")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--pty", type=Path, metavar="PATH", help="be an slcan adapter at this path")
+    where.add_argument("--interface", help="take part in a bus of this python-can interface")
+    parser.add_argument("--channel", help="the bus's channel, with --interface")
+    parser.add_argument("--bitrate", type=int, help="bit/s, with --interface")
+    parser.add_argument("--rate", type=float, default=1.0, help="factor on all frequencies (1.0: 222 frames/s)")
+    parser.add_argument("--die-with-parent", action="store_true", help="end when the thread that started it ends")
+    options = parser.parse_args(argv)
+    if options.interface is not None and options.channel is None:
+        parser.error("--interface needs --channel")
+    if not 0 < options.rate <= 100:
+        parser.error("--rate must be above 0 and at most 100")
+    return options
+
+
+def _die_with_parent() -> bool:
+    """Ask the kernel for SIGTERM when the parent ends; False if it has ended already."""
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    return os.getppid() == parent
+
+
+def _say_ready(where: str) -> None:
+    sys.stdout.write(f"sim_ecu ready: {where}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

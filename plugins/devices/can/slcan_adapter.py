@@ -1,0 +1,161 @@
+"""A simulated slcan (LAWICEL) adapter behind a pty: what a USB CAN adapter is to the program that opens its port.
+
+The port is a symbolic link of the caller's choice to the pty. The adapter keeps the port's other end open
+itself, so that clients may come and go, and never waits for a client that does not read: frames that find
+the line full are dropped and counted, as a real adapter's buffer overruns.
+"""
+
+from __future__ import annotations
+
+import os
+import termios
+import tty
+from pathlib import Path
+from typing import Final
+
+import can
+
+from plugins.devices.can.slcan import BELL, OK, format_frame, parse_line
+
+_VERSION: Final = b"V1013"
+_SERIAL: Final = b"NSAT1"
+_CHUNK: Final = 4096
+_MAX_COMMAND: Final = 256
+_MAX_PENDING: Final = 4096
+
+
+class SlcanAdapter:
+    """One adapter with one channel. Not thread-safe: the loop that selects on it owns it.
+
+    `dropped` counts frames that the client did not read in time.
+    """
+
+    def __init__(self, link: Path) -> None:
+        """Make the pty and point `link` at it. Raises OSError, also when `link` is a file that is no link."""
+        self.is_open = False
+        self.dropped = 0
+        self._listen_only = False
+        self._command = b""
+        self._pending = b""
+        self._master, self._slave = os.openpty()
+        # Raw before anyone opens it: a terminal's echo would send our own frames back to us.
+        tty.setraw(self._slave)
+        os.set_blocking(self._master, False)
+        self.port = os.ttyname(self._slave)
+        self._link = link
+        try:
+            _point(link, self.port)
+        except OSError:
+            self._close_pty()
+            raise
+
+    def fileno(self) -> int:
+        """To select on: readable when a client wrote, writable when it read."""
+        return self._master
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether bytes wait until the line takes more."""
+        return bool(self._pending)
+
+    def receive(self) -> list[can.Message]:
+        """Read and answer the client's commands; the frames that it transmits on the bus."""
+        try:
+            chunk = os.read(self._master, _CHUNK)
+        except BlockingIOError:
+            return []
+        *lines, self._command = (self._command + chunk).split(OK)
+        if len(self._command) > _MAX_COMMAND:
+            self._command = b""
+            self._reply(BELL)
+        return [frame for line in lines if (frame := self._execute(line.strip(b"\n"))) is not None]
+
+    def send(self, message: can.Message) -> bool:
+        """A frame from the bus to the client; False when it went nowhere (closed, or the line is full)."""
+        if not self.is_open:
+            return False
+        self.flush()
+        if self._pending:
+            self.dropped += 1
+            return False
+        self._pending = format_frame(message)
+        self.flush()
+        return True
+
+    def flush(self) -> None:
+        """Write what is pending as far as the line takes it."""
+        if self._pending:
+            try:
+                self._pending = self._pending[os.write(self._master, self._pending) :]
+            except BlockingIOError:
+                return
+
+    def close(self) -> None:
+        """Unplug: the client's port dies, and the link goes if it is still ours."""
+        if os.path.islink(self._link) and os.readlink(self._link) == self.port:
+            self._link.unlink()
+        self._close_pty()
+
+    def _close_pty(self) -> None:
+        os.close(self._slave)
+        os.close(self._master)
+
+    def _reply(self, reply: bytes) -> None:
+        # A client that never reads cannot make this grow.
+        if len(self._pending) < _MAX_PENDING:
+            self._pending += reply
+        self.flush()
+
+    def _execute(self, line: bytes) -> can.Message | None:
+        match line[:1]:
+            case b"t" | b"T" | b"r" | b"R":
+                return self._transmit(line)
+            case b"O" | b"L" if not self.is_open:
+                self._open(listen_only=line[:1] == b"L")
+            case b"C":
+                self.is_open = False
+                self._reply(OK)
+            case b"S" if not self.is_open and line[1:] in (b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8"):
+                self._reply(OK)
+            case b"s" | b"" if not self.is_open:
+                self._reply(OK)
+            case b"V":
+                self._reply(_VERSION + OK)
+            case b"N":
+                self._reply(_SERIAL + OK)
+            case b"F" if self.is_open:
+                self._reply(b"F00" + OK)
+            case b"Z" if line == b"Z0":
+                self._reply(OK)
+            case _:
+                self._reply(BELL)
+        return None
+
+    def _open(self, *, listen_only: bool) -> None:
+        # What an earlier client left unread is not for this one.
+        termios.tcflush(self._slave, termios.TCIFLUSH)
+        self._pending = b""
+        self.is_open = True
+        self._listen_only = listen_only
+        self._reply(OK)
+
+    def _transmit(self, line: bytes) -> can.Message | None:
+        try:
+            frame = parse_line(line)
+        except ValueError:
+            frame = None
+        if frame is None or not self.is_open or self._listen_only:
+            self._reply(BELL)
+            return None
+        self._reply((b"Z" if frame.is_extended_id else b"z") + OK)
+        return frame
+
+
+def _point(link: Path, target: str) -> None:
+    """Make `link` a symbolic link to `target`, in one step; an older link is replaced, a file never."""
+    if link.exists() and not link.is_symlink():
+        raise FileExistsError(f"{link} exists and is not a symbolic link: name another path")
+    fresh = link.with_name(f".{link.name}.{os.getpid()}")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(target)
+    fresh.replace(link)
