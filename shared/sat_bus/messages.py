@@ -294,19 +294,39 @@ def parse_request(payload: bytes) -> Request:
 
 
 def parse_set(payload: bytes) -> tuple[Request, Desired | None]:
-    """The wish in a ``set``: the words connected, initialized, disconnected, auto (bare or as a JSON string),
-    an object ``{"level", "streams"}``, or an envelope around that. None stands for auto.
+    """The envelope and the wish of a ``set``, by `parse_set_request` and `parse_wish`."""
+    request = parse_set_request(payload)
+    return request, parse_wish(request)
+
+
+def parse_set_request(payload: bytes) -> Request:
+    """The envelope of a ``set``: a word (bare or as a JSON string) becomes the args ``{"level": word}``.
 
     Raises:
         MalformedRequest: as `parse_request`.
-        BadArgs: a wish that is none of these.
     """
     word = payload.strip().strip(b'"')
     if re.fullmatch(rb"[A-Za-z_]{1,32}", word):
-        request = Request(args={"level": word.decode()})
-    else:
-        request = parse_request(payload)
-    return request, _desired(request)
+        return Request(args={"level": word.decode()})
+    return parse_request(payload)
+
+
+def parse_wish(request: Request) -> Desired | None:
+    """The wish in the args of a ``set``: the levels connected, initialized, disconnected, or an object
+    ``{"level", "streams"}``. None stands for auto.
+
+    Raises:
+        BadArgs: a wish that is none of these.
+    """
+    if request.args == {"level": "auto"}:
+        return None
+    try:
+        return Desired.model_validate(request.args)
+    except ValidationError as error:
+        raise BadArgs(
+            f"{explain(error)}; accepted: connected, initialized, disconnected, auto, "
+            'or {"level": "connected", "streams": {"can": {}}}'
+        ) from None
 
 
 def parse_args(model: type[ArgsT], request: Request) -> ArgsT:
@@ -360,16 +380,4 @@ def _envelope(value: dict[str, Any]) -> Request:
             f"{explain(error)}; accepted beside args: {', '.join(n for n in Request.model_fields if n != 'args')}",
             request_id if valid_id else None,
             reply_to if isinstance(reply_to, str) else None,
-        ) from None
-
-
-def _desired(request: Request) -> Desired | None:
-    if request.args == {"level": "auto"}:
-        return None
-    try:
-        return Desired.model_validate(request.args)
-    except ValidationError as error:
-        raise BadArgs(
-            f"{explain(error)}; accepted: connected, initialized, disconnected, auto, "
-            'or {"level": "connected", "streams": {"can": {}}}'
         ) from None

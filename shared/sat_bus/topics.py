@@ -173,13 +173,13 @@ def decode_level(text: str) -> str:
     """The value that stands as `text` in a topic.
 
     Raises:
-        BadRequest: a ``%`` that begins no ``%XX`` in upper case, or bytes that are not UTF-8.
+        BadRequest: a ``%`` that begins no ``%XX`` in upper case, bytes that are not UTF-8, or more than 128 of them.
     """
-    if "%" not in text:
-        return text
     if "%" in _ESCAPE.sub("", text):
         raise BadRequest(f"{text!r}: a % is followed by two upper-case hex digits")
-    raw = re.sub(rb"%([0-9A-F]{2})", lambda hit: bytes.fromhex(hit[1].decode()), text.encode())
+    raw = re.sub(rb"%([0-9A-F]{2})", lambda hit: bytes.fromhex(hit[1].decode()), text.encode("utf-8", "replace"))
+    if len(raw) > 128:
+        raise BadRequest(f"a level of {len(raw)} bytes; 1 to 128 bytes of UTF-8 are accepted")
     try:
         return raw.decode()
     except UnicodeDecodeError:
@@ -231,9 +231,13 @@ def _plain(level: str, value: str) -> str:
 
 
 def _compile(pattern: str) -> re.Pattern[str]:
+    def level(name: str) -> str:
+        accepted = m.NAME_PATTERN.strip("^$") if name in _PLAIN else "[^/+#]+"
+        return f"(?P<{name}>{accepted})"
+
     base = pattern.removesuffix(_OPTIONAL)
-    body = re.sub(r"\\\{(\w+)\\\}", r"(?P<\1>[^/]+)", re.escape(base))
-    return re.compile(body + (r"(?:/(?P<client>[^/]+))?" if base != pattern else ""))
+    body = re.sub(r"\\\{(\w+)\\\}", lambda hit: level(hit[1]), re.escape(base))
+    return re.compile(body + (f"(?:/{level('client')})?" if base != pattern else ""))
 
 
 _COMPILED = tuple((row, _compile(row.pattern)) for row in TABLE)
