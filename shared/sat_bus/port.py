@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sat_bus.topics import Traffic
+from sat_toolkit.errors import BadRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,9 @@ class BusStats:
         control, state, frames: messages waiting to go out, by class.
         frame_bytes: bytes of frames waiting.
         inbox: messages waiting for their handler.
-        dropped: messages lost, by cause: ``control_full control_offline frames_full frames_offline
-            inbox_full oversize handler_error``.
+        dropped: messages lost, by cause: ``control_full control_offline state_full frames_full frames_offline
+            oversize refused inbox_full handler_error``; ``control_unacked frames_unacked``: sent before the
+            connection was lost, so that it is unknown whether they arrived.
         reconnects: connections made after the first.
     """
 
@@ -86,18 +88,27 @@ class Bus(Protocol):
 
         CONTROL is refused while offline and when its queue is full. STATE replaces what waits on the same
         topic and is kept while offline. FRAMES drop the oldest beyond the byte bound and all while offline;
-        `on_drop` is then called with the cause, from any thread.
+        `on_drop` is called with the cause when the message is lost, now or later, from any thread.
+
+        Raises:
+            BadRequest: no topic to publish to.
         """
 
     def subscribe(self, subscription: str, handler: Handler, *, qos: int = 1) -> None:
-        """Call `handler` for what `subscription` catches, now and after each reconnect."""
+        """Call `handler` for what `subscription` catches, now and after each reconnect; it replaces the handler
+        of an earlier subscription to the same filter. Where two filters of one client catch the same topic,
+        MQTT 3.1.1 may call both handlers once for each.
+
+        Raises:
+            BadRequest: no filter.
+        """
 
     def unsubscribe(self, subscription: str) -> None:
         """End a subscription and forget its handler."""
 
     def on_connection(self, handler: Callable[[bool], None]) -> None:
         """Call `handler(True)` after each connection, when the subscriptions stand, and `handler(False)` when
-        it is lost; on the dispatch thread."""
+        it is lost (not for `close`); on the dispatch thread. Retained messages may come before `handler(True)`."""
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything queued has gone out and been acknowledged; False when `timeout` seconds ran out."""
@@ -107,3 +118,36 @@ class Bus(Protocol):
 
     def close(self, timeout: float = 2.0) -> None:
         """Send what is queued if that takes no more than `timeout`, disconnect cleanly (no will), end the threads."""
+
+
+def check_topic(topic: str) -> None:
+    """Refuse what MQTT has no topic for.
+
+    Raises:
+        BadRequest: empty, too long, with a wildcard or NUL in it, or not Unicode.
+    """
+    _check(topic)
+    if "+" in topic or "#" in topic:
+        raise BadRequest(f"the topic {topic[:80]!r} has a wildcard; only subscriptions may")
+
+
+def check_filter(subscription: str) -> None:
+    """Refuse what MQTT has no subscription for.
+
+    Raises:
+        BadRequest: empty, too long, with a wildcard beside other text in a level, or not Unicode.
+    """
+    _check(subscription)
+    levels = subscription.split("/")
+    wrong = [level for level in levels if ("+" in level or "#" in level) and len(level) > 1]
+    if wrong or "#" in levels[:-1]:
+        raise BadRequest(f"the filter {subscription[:80]!r}: + fills a whole level, # the last one")
+
+
+def _check(text: str) -> None:
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise BadRequest(f"the topic {text[:80]!r} is not Unicode text") from None
+    if not 1 <= size <= 65_535 or "\0" in text:
+        raise BadRequest(f"a topic of {size} bytes; 1 to 65535 without NUL are accepted")

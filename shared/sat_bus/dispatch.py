@@ -1,0 +1,206 @@
+"""Hands arrived messages to their handlers, on one thread, in order of arrival. Shared by all adapters of the bus.
+
+The network thread only enqueues here: a handler that raises or blocks never reaches it, so it cannot end the
+connection nor let the broker take us for dead. The inbox is bounded in two lanes, so that a flood of frames
+never pushes out a command or a state; each lane drops its oldest and counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import Counter, deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sat_bus.port import Handler, Inbound
+from sat_bus.topics import matches
+
+log = logging.getLogger(__name__)
+
+_FRAME_LEVEL = 7  # sat/1/<site>/dev/<host>/<driver>/<device>/stream/...
+_CACHED_TOPICS = 4_096
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """A filter with its handler. `ident` is its MQTT 5 subscription identifier."""
+
+    filter: str
+    ident: int
+    qos: int
+    handler: Handler
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrival:
+    number: int
+    event: Inbound | bool  # a message, or the connection that came (True) or went
+    idents: tuple[int, ...]
+
+    @property
+    def size(self) -> int:
+        return len(self.event.payload) if isinstance(self.event, Inbound) else 0
+
+
+class Dispatcher:
+    """Subscriptions, the inbox, and the thread ``bus/dispatch/<client_id>``.
+
+    Args:
+        client_id: whom it serves.
+        capacity: most messages that wait, frames apart.
+        frame_bytes: most bytes of frames that wait.
+    """
+
+    def __init__(self, client_id: str, *, capacity: int = 10_000, frame_bytes: int = 32 << 20) -> None:
+        self._capacity = capacity
+        self._frame_limit = frame_bytes
+        self._subscriptions: dict[str, Subscription] = {}
+        self._by_ident: dict[int, Subscription] = {}
+        self._last_ident = 0
+        self._matching: dict[str, tuple[Subscription, ...]] = {}
+        self._connection_handlers: list[Callable[[bool], None]] = []
+        self._others: deque[_Arrival] = deque()
+        self._frames: deque[_Arrival] = deque()
+        self._frame_bytes = 0
+        self._arrivals = 0
+        self._dropped: Counter[str] = Counter()
+        self._stopped = False
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=f"bus/dispatch/{client_id}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """End the thread after the present handler; what waits is forgotten."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join(timeout)
+
+    def add(self, subscription: str, handler: Handler, qos: int) -> Subscription:
+        """Remember a subscription; one to the same filter is replaced."""
+        with self._changed:
+            known = self._subscriptions.get(subscription)
+            if known is None:
+                self._last_ident += 1
+            entry = Subscription(subscription, self._last_ident if known is None else known.ident, qos, handler)
+            self._subscriptions[subscription] = entry
+            self._by_ident[entry.ident] = entry
+            self._matching.clear()
+            return entry
+
+    def remove(self, subscription: str) -> bool:
+        """Forget a subscription and its handler; False when there was none."""
+        with self._changed:
+            entry = self._subscriptions.pop(subscription, None)
+            if entry is not None:
+                del self._by_ident[entry.ident]
+                self._matching.clear()
+            return entry is not None
+
+    def subscriptions(self) -> list[Subscription]:
+        with self._changed:
+            return list(self._subscriptions.values())
+
+    def on_connection(self, handler: Callable[[bool], None]) -> None:
+        with self._changed:
+            self._connection_handlers.append(handler)
+
+    def message(self, inbound: Inbound, idents: tuple[int, ...] = ()) -> None:
+        """Queue an arrived message; never blocks. With `idents` it is for those subscriptions, else for all whose
+        filter catches its topic."""
+        with self._changed:
+            self._arrivals += 1
+            arrival = _Arrival(self._arrivals, inbound, idents)
+            if is_frames(inbound.topic):
+                self._frames.append(arrival)
+                self._frame_bytes += arrival.size
+                while self._frame_bytes > self._frame_limit or len(self._frames) > self._capacity:
+                    self._frame_bytes -= self._frames.popleft().size
+                    self._dropped["inbox_full"] += 1
+            else:
+                self._others.append(arrival)
+                if len(self._others) > self._capacity:
+                    self._drop_oldest_message()
+            self._changed.notify()
+
+    def connection(self, up: bool) -> None:
+        """Queue the news of the connection for the `on_connection` handlers."""
+        with self._changed:
+            self._arrivals += 1
+            self._others.append(_Arrival(self._arrivals, up, ()))
+            self._changed.notify()
+
+    def count(self, cause: str) -> None:
+        """Count a message that was lost before it came here."""
+        with self._changed:
+            self._dropped[cause] += 1
+
+    def depth(self) -> int:
+        with self._changed:
+            return len(self._others) + len(self._frames)
+
+    def dropped(self) -> dict[str, int]:
+        with self._changed:
+            return dict(self._dropped)
+
+    def _drop_oldest_message(self) -> None:
+        """Of the lane without frames; news of the connection is never dropped."""
+        for index, arrival in enumerate(self._others):
+            if isinstance(arrival.event, Inbound):
+                del self._others[index]
+                self._dropped["inbox_full"] += 1
+                return
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._stopped or self._others or self._frames)
+                if self._stopped:
+                    return
+                arrival = self._next()
+                calls = self._calls(arrival)
+            for call in calls:
+                self._call(call)
+
+    def _next(self) -> _Arrival:
+        if self._frames and (not self._others or self._frames[0].number < self._others[0].number):
+            arrival = self._frames.popleft()
+            self._frame_bytes -= arrival.size
+            return arrival
+        return self._others.popleft()
+
+    def _calls(self, arrival: _Arrival) -> list[Callable[[], None]]:
+        event = arrival.event
+        if isinstance(event, bool):
+            return [lambda handler=handler: handler(event) for handler in self._connection_handlers]  # type: ignore[misc]
+        if arrival.idents:
+            chosen = [self._by_ident[ident] for ident in arrival.idents if ident in self._by_ident]
+        else:
+            chosen = list(self._catching(event.topic))
+        return [lambda entry=entry: entry.handler(event) for entry in chosen]  # type: ignore[misc]
+
+    def _catching(self, topic: str) -> tuple[Subscription, ...]:
+        found = self._matching.get(topic)
+        if found is None:
+            if len(self._matching) >= _CACHED_TOPICS:
+                self._matching.clear()
+            found = tuple(entry for entry in self._subscriptions.values() if matches(entry.filter, topic))
+            self._matching[topic] = found
+        return found
+
+    def _call(self, call: Callable[[], None]) -> None:
+        try:
+            call()
+        except Exception:
+            self.count("handler_error")
+            log.exception("a bus handler failed")
+
+
+def is_frames(topic: str) -> bool:
+    """Whether `topic` carries batches of a stream."""
+    levels = topic.split("/", _FRAME_LEVEL + 1)
+    return len(levels) > _FRAME_LEVEL and levels[_FRAME_LEVEL] == "stream"
