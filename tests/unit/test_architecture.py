@@ -1,0 +1,82 @@
+"""The import contracts of pyproject.toml bite: each forbidden import, put into a copy of the tree, is named."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("shared", "services", "plugins")
+
+
+def lint(tree: Path) -> subprocess.CompletedProcess[str]:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(str(tree / part) for part in ("shared", "services", "."))}
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "lint-imports"), "--no-logo", "--no-cache"],
+        cwd=tree,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    for source in SOURCES:
+        shutil.copytree(ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_tree_as_it_is_keeps_every_contract(tree: Path) -> None:
+    result = lint(tree)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("path", "line", "contract", "offence"),
+    [
+        (
+            "services/sat_host/__init__.py",
+            "import paho.mqtt.client",
+            "Only sat_bus.mqtt imports paho",
+            "sat_host -> paho",
+        ),
+        ("shared/sat_bus/topics.py", "import paho", "Only sat_bus.mqtt imports paho", "sat_bus.topics -> paho"),
+        (
+            "services/sat_orchestrator/__init__.py",
+            "import sat_host",
+            "no service imports another",
+            "sat_orchestrator -> sat_host",
+        ),
+        ("shared/sat_bus/port.py", "import sat_client", "Imports point down", "sat_bus.port -> sat_client"),
+        ("shared/sat_toolkit/core/lifecycle.py", "import time", "Pure modules", "sat_toolkit.core.lifecycle -> time"),
+        (
+            "services/sat_orchestrator/planner.py",
+            "import threading",
+            "Pure modules",
+            "sat_orchestrator.planner -> threading",
+        ),
+        (
+            "plugins/devices/can/__init__.py",
+            "import sat_bus",
+            "Plugins import the SDK",
+            "plugins.devices.can -> sat_bus",
+        ),
+        ("shared/sat_toolkit/__init__.py", "import can", "The SDK knows no plugin", "sat_toolkit -> can"),
+    ],
+)
+def test_a_forbidden_import_is_named(tree: Path, path: str, line: str, contract: str, offence: str) -> None:
+    with (tree / path).open("a") as source:
+        source.write(f"\n{line}\n")
+    result = lint(tree)
+    assert result.returncode == 1
+    broken = result.stdout[result.stdout.index("Broken contracts") :]
+    assert contract in broken
+    assert offence in broken

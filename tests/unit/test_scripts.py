@@ -1,0 +1,113 @@
+"""The checks check: a stale page, a lock out of step and a skipped test are each found and named."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+PROJECT = """
+[build-system]
+requires = ["hatchling"]
+[project]
+dependencies = ["alpha>=1,<2"]
+[project.optional-dependencies]
+dev = ["beta_tool>=3"]
+"""
+HASH = "--hash=sha256:00"
+LOCK = {
+    "alpha": f"alpha==1.5 \\\n    {HASH}\n    # via x (pyproject.toml)\n",
+    "beta-tool": f"beta-tool==3.0 ; python_full_version < '3.12' \\\n    {HASH}\n    # via x (pyproject.toml)\n",
+    "hatchling": f"hatchling==1.0 \\\n    {HASH}\n",
+}
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def lock(**changed: str) -> str:
+    return "".join((LOCK | {name.replace("_", "-"): text for name, text in changed.items()}).values())
+
+
+def test_a_lock_in_step_has_no_problems() -> None:
+    assert load("check_lock").problems(PROJECT, lock()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        (lock(alpha=""), "alpha<2,>=1 is not pinned"),
+        (lock(alpha=LOCK["alpha"].replace("1.5", "2.0")), "alpha<2,>=1 is pinned as 2.0"),
+        (lock(beta_tool="beta-tool==3.0\n"), "beta-tool==3.0 has no hash"),
+        (lock(gamma=LOCK["alpha"].replace("alpha", "gamma")), "gamma==1.5 is pinned for the project"),
+        (lock(hatchling=""), "hatchling is not pinned"),
+    ],
+)
+def test_a_lock_out_of_step_is_told(text: str, problem: str) -> None:
+    (found,) = load("check_lock").problems(PROJECT, text)
+    assert problem in found
+
+
+def test_the_reference_pages_are_what_the_code_says() -> None:
+    assert load("generate_docs").drift(ROOT / "docs" / "reference") == ""
+
+
+@pytest.mark.parametrize("page", ["lifecycle.md", "contract.md", "asyncapi.json", "cli.md"])
+def test_a_page_that_drifts_is_shown_as_a_diff(tmp_path: Path, page: str) -> None:
+    docs = load("generate_docs")
+    docs.write(tmp_path)
+    path = tmp_path / page
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:-1], "somebody's own words\n"]))
+    found = docs.drift(tmp_path)
+    assert f"--- docs/reference/{page}" in found
+    assert "-somebody's own words" in found
+    assert f"+{lines[-1]}" in found
+
+
+def strict(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
+    """Run a test file of its own under the plugin that `scripts/test --all` loads."""
+    (tmp_path / "test_it.py").write_text(f"import pytest\n{body}\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\n")
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "tests.strict", "-p", "no:cacheprovider", "--rootdir", "."],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("def test_it():\n    pytest.skip('no hardware')", "skipped under --all: Skipped: no hardware"),
+        ("@pytest.mark.skip(reason='no hardware')\ndef test_it(): ...", "skipped under --all: Skipped: no hardware"),
+        ("pytest.skip('no hardware', allow_module_level=True)", "skipped as a whole under --all: Skipped: no hardware"),
+        ("@pytest.mark.xfail(reason='later')\ndef test_it():\n    assert False", "expected to fail under --all: later"),
+        ("@pytest.mark.xfail(reason='later')\ndef test_it(): ...", "expected to fail under --all: later"),
+    ],
+)
+def test_nothing_is_left_out_under_all(tmp_path: Path, body: str, told: str) -> None:
+    result = strict(tmp_path, body)
+    assert result.returncode != 0
+    assert told in result.stdout
+
+
+def test_a_whole_run_passes_under_all(tmp_path: Path) -> None:
+    result = strict(tmp_path, "def test_it():\n    assert True")
+    assert result.returncode == 0, result.stdout
