@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol
 
 import can
 from can.broadcastmanager import CyclicSendTaskABC
+from can.interfaces.socketcan import SocketcanBus
 
 from plugins.devices.can.buses import reason
 from plugins.devices.can.frames import message_to_dict
@@ -48,7 +49,7 @@ class Cyclic(Protocol):
 
 def cyclic_sender(bus: can.BusABC, send: Callable[[can.Message], None], name: str) -> Cyclic:
     """The fitting sender for a bus. `send` sends one frame; `name` names the thread."""
-    if type(bus).__name__ == "SocketcanBus":
+    if isinstance(bus, SocketcanBus):
         return KernelCyclic(bus)
     return ThreadCyclic(send, name)
 

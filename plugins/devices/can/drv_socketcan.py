@@ -254,11 +254,11 @@ class SocketCANDriver(BaseDeviceDriver):
         try:
             with self._send_lock:
                 bus.send(message, timeout=SEND_TIMEOUT_S)
+                self._sent += 1
         except can.CanError as error:
             if is_gone(error):
                 raise DriverError(f"the bus is gone: {reason(error)}") from error
             raise CommandFailed(f"the frame was not sent: {reason(error)}") from error
-        self._sent += 1
 
     def _open_bus(self) -> can.BusABC:
         bus = self._bus

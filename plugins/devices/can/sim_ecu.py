@@ -90,7 +90,7 @@ def run_bus(bus: can.BusABC, rate: float, stop: threading.Event, ready: Callable
 
     def send(frame: can.Message) -> None:
         try:
-            bus.send(frame, timeout=0.0)
+            bus.send(frame)
         except can.CanError as error:
             if is_gone(error):
                 raise

@@ -25,8 +25,9 @@ BITRATES: Final = (10_000, 20_000, 50_000, 100_000, 125_000, 250_000, 500_000, 7
 # The longest line is an extended FD frame of 64 bytes with a time stamp.
 MAX_LINE: Final = 1 + 8 + 1 + 128 + 4
 
-_FRAME = re.compile(rb"(?:([tr])([0-7][0-9A-F]{2})|([TR])([01][0-9A-F]{7}))([0-8])([0-9A-F]*)", re.IGNORECASE)
-_FD_FRAME = re.compile(rb"(?:([db])([0-7][0-9A-F]{2})|([DB])([01][0-9A-F]{7}))([0-9A-F])([0-9A-F]*)", re.IGNORECASE)
+_HEX = rb"[0-9A-Fa-f]"
+_FRAME = re.compile(rb"(?:([tr])([0-7]%b{2})|([TR])([01]%b{7}))([0-8])(%b*)" % (_HEX, _HEX, _HEX))
+_FD_FRAME = re.compile(rb"(?:([db])([0-7]%b{2})|([DB])([01]%b{7}))(%b)(%b*)" % (_HEX, _HEX, _HEX, _HEX))
 _REPLY = re.compile(rb"|[zZ]|V[0-9A-Fa-f]{4}|v[ -~]*|N[ -~]*|F[0-9A-Fa-f]{2}|[Aa][ -~]*")
 _STAMP_DIGITS: Final = 4
 _WRITE_TIMEOUT_S: Final = 1.0
@@ -128,6 +129,7 @@ class SlcanBus(slcanBus):
         self.reader = LineReader()
         self._frames: list[can.Message] = []
         self._send_lock = threading.Lock()
+        self._line_written = True
         try:
             super().__init__(channel, **{"timeout": _POLL_S, **options})
         except BaseException:
@@ -153,10 +155,14 @@ class SlcanBus(slcanBus):
         """Write a frame. Without a `timeout` (seconds) it is 1 s: a wedged adapter must not hold a thread."""
         line = format_frame(msg)
         with self._send_lock, error_check("Could not write to the serial device"):
-            wanted = _WRITE_TIMEOUT_S if timeout is None else timeout
+            wanted = timeout or _WRITE_TIMEOUT_S
             if self.serialPortOrig.write_timeout != wanted:
                 self.serialPortOrig.write_timeout = wanted
-            self.serialPortOrig.write(line)
+            # A line that a timeout cut short is ended first, or it would spoil this one.
+            whole = line if self._line_written else OK + line
+            self._line_written = False
+            self.serialPortOrig.write(whole)
+            self._line_written = True
 
     def flush(self) -> None:
         """Discard what was received and not yet read."""

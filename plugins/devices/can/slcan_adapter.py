@@ -8,7 +8,6 @@ the line full are dropped and counted, as a real adapter's buffer overruns.
 from __future__ import annotations
 
 import os
-import termios
 import tty
 from pathlib import Path
 from typing import Final
@@ -132,9 +131,6 @@ class SlcanAdapter:
         return None
 
     def _open(self, *, listen_only: bool) -> None:
-        # What an earlier client left unread is not for this one.
-        termios.tcflush(self._slave, termios.TCIFLUSH)
-        self._pending = b""
         self.is_open = True
         self._listen_only = listen_only
         self._reply(OK)
