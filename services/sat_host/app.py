@@ -1,0 +1,31 @@
+"""The composition root of ``sat host``: settings in, exit status out."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from sat_bus import identity, service, topics
+from sat_bus.loop import WorkLoop
+from sat_bus.messages import HostState
+from sat_bus.port import Will
+from sat_host.host import Host
+from sat_host.settings import HostSettings
+
+
+def run(settings: HostSettings) -> int:
+    """Serve one family until told to stop; returns the exit status.
+
+    Raises:
+        ConfigError, PluginError: nothing was started; the message says what to mend.
+    """
+    service.configure_logging(f"host/{settings.host}", settings)
+    boot = identity.new_boot(int(time.time() * 1000), os.urandom(4))
+    loop = WorkLoop(settings.host)
+    will = Will(
+        topics.HOST_STATE.build(settings.site, host=settings.host), HostState(state="offline", boot=boot).encode()
+    )
+    bus = service.connect(settings, settings.host, will)
+    host = Host(settings, loop, bus, boot)
+    status = service.run_service(host, loop)
+    return 1 if host.foreign else status

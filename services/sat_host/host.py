@@ -1,0 +1,341 @@
+"""The driver host: drivers and devices of one family on the bus. The shell around `device` and `drivers`.
+
+Everything here runs on the work loop. Bus handlers only parse a topic and post; batches of frames pass from
+the multiplexer's thread to the bus by way of `streams`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from sat_bus.service import VERSION, health
+
+from sat_bus import identity, messages, topics
+from sat_bus.loop import Timer, WorkLoop
+from sat_bus.messages import DriverInfo, Manifest
+from sat_bus.port import Bus, Inbound
+from sat_bus.topics import Topic, Traffic
+from sat_host.device import Deadlines, HostedDevice, Job
+from sat_host.drivers import Driver, ScanResult
+from sat_host.multiplexer import Multiplexer
+from sat_host.process import WorkerOwner, WorkerProcess
+from sat_host.requests import HostRequests
+from sat_host.settings import HostSettings
+from sat_host.streams import StreamPublisher
+from sat_host.truth import Truth
+from sat_toolkit.core import plugin_loader
+from sat_toolkit.core.lifecycle import Operation
+from sat_toolkit.errors import BadRequest, HostLost, SatError
+
+_log = structlog.get_logger(__name__)
+
+HEARTBEAT = 1.0
+SETTLE_AFTER = 0.25
+RESCAN_AFTER = 0.2
+STOP_DEADLINE = 5.0
+
+
+class Host:
+    """Serves the drivers of one family. `foreign` is set when another host of this name has taken over."""
+
+    def __init__(self, settings: HostSettings, loop: WorkLoop, bus: Bus, boot: str) -> None:
+        self.site, self.name, self.boot = settings.site, settings.host, boot
+        self.epoch_seen = 0
+        self.foreign = False
+        self.drivers: dict[str, Driver] = {}
+        self.devices: dict[tuple[str, str], HostedDevice] = {}
+        self._settings = settings
+        self._loop = loop
+        self._bus = bus
+        self._multiplexer = Multiplexer(f"host/{self.name}")
+        self._streams = StreamPublisher(bus, self.site, self.name, boot)
+        self._truth = Truth(self._retain)
+        self._requests = HostRequests(self, bus, loop)
+        self._drops: Counter[str] = Counter()
+        self._rev = 0
+        self._beats = 0
+        self._born: tuple[Any, ...] = ()
+        self._state = "init"
+        self._settling: Timer | None = None
+
+    # -- Service -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Find the drivers, join the bus, begin to scan.
+
+        Raises:
+            PluginError, ConfigError: the plugin folders make no sense.
+        """
+        folders = plugin_loader.plugin_folders(self._settings.plugins)
+        plugins = plugin_loader.find_plugins(folders, self._settings.family)
+        if not plugins:
+            _log.warning("no drivers", family=self._settings.family, folders=[str(f) for f in folders])
+        self._multiplexer.start()
+        for plugin in plugins:
+            self.drivers[plugin.name] = Driver(plugin, self._spawn_scanner, self._described, self._hardware_changed)
+        for driver in self.drivers.values():
+            driver.start()
+        self._subscribe()
+        self._bus.on_connection(lambda up: self._post(self.resync) if up else None)
+        self._loop.on_gap(lambda gap: self._post(self.resync))
+        self._loop.every(HEARTBEAT, self._beat, first=0.0)
+        self._ready_when_described()
+        self._bus.start()
+
+    def stop(self) -> None:
+        """Close the devices, say so, and leave: within a few seconds, whatever the drivers do."""
+        if not self.foreign:
+            self._state = "draining"
+            self._publish_state()
+        for device in self.devices.values():
+            if device.worker is not None:
+                job = Job(Operation.CLOSE, "host", self.monotonic() + STOP_DEADLINE, lambda outcome: None)
+                device.submit(job)
+        self._loop.run_until(lambda: all(d.idle for d in self.devices.values()), STOP_DEADLINE)
+        workers = self._workers()
+        for device in self.devices.values():
+            device.abandon(HostLost(f"host {self.name} is stopping"))
+        for worker in workers:
+            worker.kill()
+            worker.wait(1.0)
+        if not self.foreign:
+            self._state = "offline"
+            self._publish_state()
+            self._bus.flush(1.0)
+        self._bus.close()
+        self._multiplexer.stop()
+
+    # -- DeviceContext -----------------------------------------------------------------------------
+
+    def now(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def later(self, delay: float, job: Callable[[], None]) -> Timer:
+        return self._loop.later(delay, job)
+
+    def next_rev(self) -> int:
+        self._rev += 1
+        return self._rev
+
+    def changed(self, device: HostedDevice) -> None:
+        self._truth.want(self._topic(topics.DEVICE_STATUS, device), device.status().encode())
+        self._truth.want(self._topic(topics.DEVICE_STATE, device), device.state.value.encode())
+
+    def event(self, device: HostedDevice, event: str, **fields: Any) -> None:
+        message = messages.Event(event=event, at=self.now(), boot=self.boot, rev=self._rev, **fields)
+        self._bus.publish(self._topic(topics.DEVICE_EVENT, device), message.encode())
+
+    def spawn(self, device: HostedDevice) -> WorkerProcess:
+        driver = self.drivers[device.driver]
+        return self._spawn(f"{device.driver}/{device.id}", driver, device.info, device)
+
+    def scan(self, driver: str, done: Callable[[], None]) -> None:
+        self.scan_driver(driver, lambda result: done())
+
+    def frames(self, device: HostedDevice, header: dict[str, Any], frames: bytes) -> None:
+        self._streams.publish(device.driver, device.id, header, frames)
+
+    # -- drivers and scans -------------------------------------------------------------------------
+
+    def scan_driver(self, name: str, done: Callable[[ScanResult], None]) -> None:
+        """Scan with one driver; what it found is in `devices` when `done` is told."""
+        driver = self.drivers[name]
+
+        def scanned(result: ScanResult) -> None:
+            self._apply(driver, result)
+            done(result)
+
+        driver.scan(scanned)
+
+    def forget(self, device: HostedDevice) -> None:
+        """Drop a device that is gone, with its retained topics."""
+        del self.devices[device.driver, device.id]
+        for topic in (topics.DEVICE_STATE, topics.DEVICE_STATUS, topics.DEVICE_META):
+            self._truth.drop(self._topic(topic, device))
+
+    def _workers(self) -> list[WorkerProcess]:
+        owned = [d.worker for d in self.devices.values()] + [d.worker for d in self.drivers.values()]
+        return [worker for worker in owned if worker is not None]
+
+    def _spawn_scanner(self, driver: Driver) -> WorkerProcess:
+        return self._spawn(f"{driver.name}/scan", driver, None, driver)
+
+    def _spawn(
+        self, name: str, driver: Driver, device: dict[str, Any] | None, owner: WorkerOwner
+    ) -> WorkerProcess:  # fmt: skip
+        config = {
+            "driver": driver.name,
+            "family": driver.plugin.family,
+            "path": str(driver.plugin.path),
+            "info": self._settings.drivers.get(driver.name, {}),
+            "device": device,
+        }
+        return WorkerProcess(name, config, self._loop, self._multiplexer, owner)
+
+    def _described(self, driver: Driver) -> None:
+        if driver.error is not None:
+            _log.error("driver cannot be used", driver=driver.name, reason=driver.error)
+        for device in self.devices.values():
+            if device.driver == driver.name:
+                device.commands, device.declared_streams = driver.commands, driver.streams
+                self._publish_meta(device)
+        if driver.error is None:
+            self.scan_driver(driver.name, lambda result: None)
+        self._ready_when_described()
+
+    def _ready_when_described(self) -> None:
+        if self._state == "init" and all(d.described for d in self.drivers.values()):
+            self._state = "ready"
+            self._publish_state()
+            self._publish_birth()
+
+    def _hardware_changed(self, driver: Driver) -> None:
+        self._loop.later(RESCAN_AFTER, lambda: self.scan_driver(driver.name, lambda result: None))
+
+    def _apply(self, driver: Driver, result: ScanResult) -> None:
+        if result.error is not None:
+            _log.warning("scan failed", driver=driver.name, reason=str(result.error))
+            return
+        present: set[str] = set()
+        for info in result.devices:
+            try:
+                self._found(driver, info)
+                present.add(info["device_id"])
+            except BadRequest as error:
+                _log.error("device left out", driver=driver.name, reason=str(error))
+        for device in self.devices.values():
+            if device.driver == driver.name and device.id not in present:
+                device.missing()
+        self._settle_soon()
+
+    def _found(self, driver: Driver, info: dict[str, Any]) -> None:
+        key = driver.name, info["device_id"]
+        device = self.devices.get(key)
+        if device is None:
+            topics.DEVICE_STATE.build(self.site, host=self.name, driver=key[0], device=key[1])
+            device = HostedDevice(
+                driver.name, info, driver.commands, driver.streams, self.boot, self, Deadlines()
+            )  # fmt: skip
+            self.devices[key] = device
+            self._publish_meta(device)
+            device.found(info)
+        elif device.found(info):
+            self._publish_meta(device)
+
+    # -- the bus -----------------------------------------------------------------------------------
+
+    def _subscribe(self) -> None:
+        for topic in (topics.HOST_REQUEST, topics.COMMAND, topics.INPUT_JSON):
+            for subscription in topic.filters(self.site, host=self.name):
+                self._bus.subscribe(subscription, self._on_request)
+        for topic in (
+            topics.HOST_STATE,
+            topics.HOST_BIRTH,
+            topics.DEVICE_STATE,
+            topics.DEVICE_STATUS,
+            topics.DEVICE_META,
+        ):
+            for subscription in topic.filters(self.site, host=self.name):
+                self._bus.subscribe(subscription, self._on_own)
+
+    def _post(self, job: Callable[[], None]) -> None:
+        self._loop.post(job)
+
+    def _on_request(self, inbound: Inbound) -> None:
+        """On the bus's thread."""
+        arrived = self.monotonic()
+        match = topics.parse(self.site, inbound.topic)
+        if match is None:
+            self._post(lambda: self._drops.update(bad_topic=1))
+        else:
+            self._post(lambda: self._requests.handle(inbound, match, arrived))
+
+    def _on_own(self, inbound: Inbound) -> None:
+        """On the bus's thread: a retained topic of this host, as the broker has it."""
+        self._post(lambda: self._see(inbound))
+
+    def _see(self, inbound: Inbound) -> None:
+        match = topics.parse(self.site, inbound.topic)
+        if match is not None and match.topic is topics.HOST_BIRTH and inbound.payload and self._is_usurped(inbound):
+            self.foreign = True
+            _log.error("another host of this name has started; this one ends", host=self.name)
+            self._loop.stop()
+            return
+        if self._truth.see(inbound.topic, inbound.payload):
+            self._settle_soon()
+
+    def _is_usurped(self, inbound: Inbound) -> bool:
+        try:
+            boot = messages.Birth.decode(inbound.payload).boot
+            return boot != self.boot and identity.is_newer(boot, self.boot)
+        except SatError:
+            return False
+
+    def _settle_soon(self) -> None:
+        if self._settling is None:
+            self._settling = self._loop.later(SETTLE_AFTER, self._settle)
+
+    def _settle(self) -> None:
+        self._settling = None
+        known = all(d.scanned or d.error is not None for d in self.drivers.values())
+        self._truth.settle(clear_unknown=known)
+
+    def resync(self) -> None:
+        """Publish everything again: after a reconnect, after a gap in the loop, and when asked."""
+        self._born = ()
+        self._publish_birth()
+        self._publish_state()
+        self._truth.republish()
+
+    def _retain(self, topic: str, payload: bytes) -> None:
+        self._bus.publish(topic, payload, retain=True, traffic=Traffic.STATE)
+
+    def _topic(self, topic: Topic, device: HostedDevice) -> str:
+        return topic.build(self.site, host=self.name, driver=device.driver, device=device.id)
+
+    def _publish_state(self) -> None:
+        message = messages.HostState(state=self._state, boot=self.boot)
+        self._truth.want(topics.HOST_STATE.build(self.site, host=self.name), message.encode())
+
+    def _publish_meta(self, device: HostedDevice) -> None:
+        self._truth.want(self._topic(topics.DEVICE_META, device), device.meta().encode())
+
+    def _publish_birth(self) -> None:
+        """The birth, when what it says has changed but for the clock."""
+        drivers = [DriverInfo(name=d.name, error=d.error) for d in self.drivers.values()]
+        born = (drivers, len(self.devices), self._rev, self.epoch_seen)
+        if self._state == "init" or born == self._born:
+            return
+        self._born = born
+        birth = messages.Birth(
+            boot=self.boot,
+            family=self._settings.family,
+            drivers=drivers,
+            manifest=Manifest(count=len(self.devices), rev=self._rev),
+            epoch_seen=self.epoch_seen,
+            version=VERSION,
+            clock=round(self.now(), 3),
+        )
+        self._truth.want(topics.HOST_BIRTH.build(self.site, host=self.name), birth.encode())
+
+    def _beat(self) -> None:
+        self._beats += 1
+        beat = messages.Heartbeat(boot=self.boot, n=self._beats, mono_ms=int(self.monotonic() * 1000))
+        self._bus.publish(topics.HOST_HEARTBEAT.build(self.site, host=self.name), beat.encode(), qos=0)
+        self._publish_birth()
+        report = health(self._loop, self._bus, self.boot)
+        report = report.model_copy(
+            update={
+                "queues": {**report.queues, "jobs": sum(d.queued for d in self.devices.values())},
+                "drops": {**report.drops, **self._drops, **self._streams.totals(), **self._requests.counts},
+                "workers": {"running": len(self._workers())},
+            }
+        )
+        self._bus.publish(topics.HOST_HEALTH.build(self.site, host=self.name), report.encode(), qos=0)

@@ -1,0 +1,175 @@
+"""One thread that reads every worker's socket and output pipe, and finishes writes that did not fit.
+
+Callbacks run on that thread and must be quick. A worker that does not read costs its own bounded buffer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import selectors
+import socket
+import threading
+from collections.abc import Callable
+
+_log = logging.getLogger(__name__)
+
+READ_BYTES = 262_144
+MAX_PENDING = 4 * 1_048_576
+
+
+class Channel:
+    """A non-blocking file descriptor being served: bytes in by callback, bytes out by `send`."""
+
+    def __init__(
+        self,
+        multiplexer: Multiplexer,
+        fd: int,
+        on_bytes: Callable[[bytes], None],
+        on_closed: Callable[[], None],
+    ) -> None:
+        os.set_blocking(fd, False)
+        self.fd = fd
+        self.on_bytes = on_bytes
+        self.on_closed = on_closed
+        self.closed = False
+        self._multiplexer = multiplexer
+        self._pending = bytearray()
+        self._lock = threading.Lock()
+
+    def send(self, data: bytes) -> bool:
+        """Write now what fits, the rest later. False: closed, or more than MAX_PENDING bytes would wait."""
+        with self._lock:
+            if self.closed or len(self._pending) + len(data) > MAX_PENDING:
+                return False
+            waiting = bool(self._pending)
+            self._pending += data
+            if waiting:
+                return True
+            self._write()
+            waiting = bool(self._pending)
+        if waiting:
+            self._multiplexer.wake()
+        return True
+
+    def flush(self) -> bool:
+        """Write what waits and fits; whether something still waits."""
+        with self._lock:
+            if not self.closed:
+                self._write()
+            return bool(self._pending) and not self.closed
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._pending)
+
+    def shut(self) -> bool:
+        """Close the descriptor once; whether this call did it."""
+        with self._lock:
+            if self.closed:
+                return False
+            self.closed = True
+            self._pending.clear()
+            os.close(self.fd)
+            return True
+
+    def _write(self) -> None:
+        try:
+            sent = os.write(self.fd, self._pending)
+        except BlockingIOError:
+            return
+        except OSError:  # the reader sees the end of file and says so
+            self._pending.clear()
+            return
+        del self._pending[:sent]
+
+
+class Multiplexer:
+    """Serves channels on a thread of its own."""
+
+    def __init__(self, name: str) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = socket.socketpair()
+        self._wake_read.setblocking(False)
+        self._wake_write.setblocking(False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ, None)
+        self._jobs: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._stopping = False
+        self._thread = threading.Thread(target=self._run, name=f"{name}/io", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def add(self, fd: int, on_bytes: Callable[[bytes], None], on_closed: Callable[[], None]) -> Channel:
+        """Serve `fd`, which the channel owns from now on."""
+        channel = Channel(self, fd, on_bytes, on_closed)
+        self._call(lambda: self._register(channel))
+        return channel
+
+    def wake(self) -> None:
+        """Look again at which channels wait to write."""
+        with contextlib.suppress(BlockingIOError, OSError):
+            self._wake_write.send(b"x")
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """End the thread and close every channel."""
+        self._stopping = True
+        self.wake()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.data, Channel):
+                key.data.shut()
+        self._selector.close()
+        self._wake_read.close()
+        self._wake_write.close()
+
+    def _call(self, job: Callable[[], None]) -> None:
+        with self._lock:
+            self._jobs.append(job)
+        self.wake()
+
+    def _register(self, channel: Channel) -> None:
+        self._selector.register(channel.fd, selectors.EVENT_READ, channel)
+
+    def _run(self) -> None:
+        while not self._stopping:
+            for key, events in self._selector.select():
+                if key.data is None:
+                    self._woken()
+                else:
+                    self._serve(key.data, events)
+
+    def _woken(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            self._wake_read.recv(4096)
+        with self._lock:
+            jobs, self._jobs = self._jobs, []
+        for job in jobs:
+            job()
+        for key in list(self._selector.get_map().values()):
+            if isinstance(key.data, Channel) and key.data.waiting:
+                self._selector.modify(key.fd, selectors.EVENT_READ | selectors.EVENT_WRITE, key.data)
+
+    def _serve(self, channel: Channel, events: int) -> None:
+        if events & selectors.EVENT_WRITE and not channel.flush():
+            self._selector.modify(channel.fd, selectors.EVENT_READ, channel)
+        if not events & selectors.EVENT_READ:
+            return
+        try:
+            data = os.read(channel.fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        try:
+            if data:
+                channel.on_bytes(data)
+                return
+        except Exception:  # noqa: BLE001 - whatever a worker sends, the others are served on
+            _log.exception("a worker's message could not be handled; its channel is closed")
+        self._selector.unregister(channel.fd)
+        if channel.shut():
+            channel.on_closed()

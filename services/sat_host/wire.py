@@ -1,0 +1,106 @@
+"""How a host and its workers talk over a socketpair: length-prefixed messages, no pickle. PURE.
+
+A message is a 4-byte big-endian length of what follows, one byte of kind, and the body. JSON is one object.
+FRAMES is a 4-byte length of a JSON header, the header, and a JSON array of frames that the host passes on
+without reading it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from enum import IntEnum
+from typing import Any
+
+import orjson
+
+MAX_MESSAGE = 1_048_576
+_PREFIX = struct.Struct(">IB")
+_LENGTH = struct.Struct(">I")
+
+
+class Kind(IntEnum):
+    JSON = 0
+    FRAMES = 1
+
+
+class WireError(Exception):
+    """The peer sent what is no message; the connection is of no more use."""
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """`message` as JSON.
+
+    Raises:
+        WireError: it is larger than MAX_MESSAGE.
+        TypeError: it holds something JSON has no form for.
+    """
+    return _framed(Kind.JSON, orjson.dumps(message))
+
+
+def pack_frames(header: dict[str, Any], frames: bytes) -> bytes:
+    """A batch: its header and the JSON array of its frames."""
+    head = orjson.dumps(header)
+    return _framed(Kind.FRAMES, _LENGTH.pack(len(head)) + head + frames)
+
+
+def unpack_frames(body: bytes) -> tuple[dict[str, Any], bytes]:
+    """The header and the frames of a FRAMES body.
+
+    Raises:
+        WireError: the body is no batch.
+    """
+    try:
+        (size,) = _LENGTH.unpack_from(body)
+        header = orjson.loads(body[4 : 4 + size])
+    except (struct.error, orjson.JSONDecodeError) as error:
+        raise WireError(f"bad batch: {error}") from None
+    if not isinstance(header, dict):
+        raise WireError("bad batch: its header is no object")
+    return header, body[4 + size :]
+
+
+def unpack(body: bytes) -> dict[str, Any]:
+    """The object in a JSON body.
+
+    Raises:
+        WireError: it is none.
+    """
+    try:
+        message = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise WireError(f"bad message: {error}") from None
+    if not isinstance(message, dict):
+        raise WireError("bad message: no object")
+    return message
+
+
+class Decoder:
+    """Bytes in, whole messages out."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[Kind, bytes]]:
+        """The messages that `data` completes.
+
+        Raises:
+            WireError: a length or kind that no message has.
+        """
+        self._buffer += data
+        while len(self._buffer) >= _PREFIX.size:
+            length, kind = _PREFIX.unpack_from(self._buffer)
+            if not 1 <= length <= MAX_MESSAGE or kind not in Kind:
+                raise WireError(f"bad prefix: length {length}, kind {kind}")
+            end = 4 + length
+            if len(self._buffer) < end:
+                return
+            body = bytes(self._buffer[_PREFIX.size : end])
+            del self._buffer[:end]
+            yield Kind(kind), body
+
+
+def _framed(kind: Kind, body: bytes) -> bytes:
+    if len(body) + 1 > MAX_MESSAGE:
+        raise WireError(f"message of {len(body)} bytes; at most {MAX_MESSAGE} are accepted")
+    return _PREFIX.pack(len(body) + 1, kind) + body

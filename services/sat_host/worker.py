@@ -1,0 +1,295 @@
+"""The worker process: loads one driver, serves one device (or only scans), and dies with its host.
+
+Started by the host as ``python -m sat_host.worker FD HOST_PID``; its first message says what it is for.
+Plugin code runs here and nowhere else. Calls run one at a time on the main thread, client data on a thread
+of its own, so that a long command does not hold it up.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sat_host import wire
+from sat_host.batcher import Batcher
+from sat_toolkit.core import plugin_loader
+from sat_toolkit.core.jsonable import jsonable
+from sat_toolkit.core.plugin_loader import PluginFile
+from sat_toolkit.core.runner import DriverRunner
+from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
+from sat_toolkit.errors import Code, CommandFailed, DriverError, Internal, SatError
+from sat_toolkit.models.Device_Model import Device
+
+_log = logging.getLogger("sat_host.worker")
+
+PR_SET_PDEATHSIG = 1
+MAX_RESULT = 200_000
+INPUT_LENGTH = 1024
+WATCH_PERIOD = 1.0
+
+
+class Link:
+    """The worker's end of the socketpair. Sending blocks while the host does not read."""
+
+    def __init__(self, fd: int) -> None:
+        self._socket = socket.socket(fileno=fd)
+        self._lock = threading.Lock()
+        self._decoder = wire.Decoder()
+
+    def send_bytes(self, data: bytes) -> None:
+        with self._lock:
+            try:
+                self._socket.sendall(data)
+            except OSError:  # the host is gone, and so is all purpose
+                os._exit(0)
+
+    def send(self, message: dict[str, Any]) -> None:
+        self.send_bytes(wire.pack(message))
+
+    def receive(self) -> list[dict[str, Any]]:
+        """The next messages; the process ends when the host has closed."""
+        data = self._socket.recv(65_536)
+        if not data:
+            os._exit(0)
+        return [wire.unpack(body) for _, body in self._decoder.feed(data)]
+
+
+class Worker:
+    """Serves the calls of one host for one driver."""
+
+    def __init__(self, link: Link, config: dict[str, Any]) -> None:
+        self._link = link
+        self._calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        self._inputs: queue.Queue[StreamData] = queue.Queue(INPUT_LENGTH)
+        self._config = config
+        self._batcher: Batcher | None = None
+        self._runner: DriverRunner | None = None
+        self._load_error: SatError | None = None
+
+    def load(self) -> None:
+        """Load the driver. A plugin that cannot be loaded is told to whoever calls."""
+        config = self._config
+        plugin = PluginFile(config["driver"], config["family"], Path(config["path"]))
+        try:
+            driver_class = plugin_loader.load_driver(plugin)
+            if config["device"] is None:
+                self._runner = DriverRunner(driver_class, config["info"])
+                return
+            device = Device.from_dict(config["device"])
+            self._runner = DriverRunner(
+                driver_class, config["info"], device, sink=self, on_acquisition_failed=self._acquisition_failed
+            )
+            self._batcher = Batcher(
+                device.device_id, tuple(driver_class.stream_types), self._link.send_bytes, self._announce
+            )
+            threading.Thread(target=self._feed_input, name=f"input/{device.device_id}", daemon=True).start()
+        except SatError as error:
+            self._load_error = error
+
+    def serve(self) -> None:
+        """Run calls, for ever."""
+        threading.Thread(target=self._receive, name="receive", daemon=True).start()
+        self.load()
+        while True:
+            message = self._calls.get()
+            if message.get("exit"):
+                os._exit(0)
+            self._call(message)
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Sort a message of the host: client data goes past the calls that wait."""
+        if "input" in message:
+            self._take_input(message)
+        else:
+            self._calls.put(message)
+
+    def _receive(self) -> None:
+        while True:
+            for message in self._link.receive():
+                self.take(message)
+
+    # -- calls -----------------------------------------------------------------------------------
+
+    def _call(self, message: dict[str, Any]) -> None:
+        if message.get("halt"):
+            self._halt()
+            return
+        number = message.get("call")
+        try:
+            reply = {"call": number, "ok": True, "result": self._do(message)}
+        except SatError as error:
+            fatal = isinstance(error, DriverError) and not isinstance(error, CommandFailed)
+            reply = {"call": number, "ok": False, "code": error.code, "message": str(error), "fatal": fatal}
+        try:
+            packed = wire.pack(reply)
+            problem = f"the result of {len(packed)} bytes is too large" if len(packed) > MAX_RESULT else ""
+        except (TypeError, wire.WireError) as error:
+            packed, problem = b"", f"the result cannot be sent: {error}"
+        if problem:
+            packed = wire.pack({"call": number, "ok": False, "code": Internal.code, "message": problem})
+        self._link.send_bytes(packed)
+
+    def _do(self, message: dict[str, Any]) -> Any:
+        if self._load_error is not None:
+            raise self._load_error
+        runner = self._runner
+        if runner is None:
+            raise Internal("no driver is loaded")
+        what = message["do"]
+        if what == "command":
+            return runner.command(message["command"], message["args"])
+        if what == "describe":
+            return self._describe(runner)
+        if what == "scan":
+            return [_described(device) for device in runner.scan()]
+        operation: dict[str, Callable[[], None]] = {
+            "initialize": runner.initialize,
+            "connect": runner.connect,
+            "reset": runner.reset,
+            "close": runner.close,
+        }
+        return operation[what]()
+
+    def _describe(self, runner: DriverRunner) -> dict[str, Any]:
+        watch = getattr(runner.driver, "wait_for_change", None)
+        if callable(watch):
+            threading.Thread(target=self._watch, args=(watch,), name="watch", daemon=True).start()
+        return {
+            "commands": {
+                name: {"description": c.description, "parameters": c.parameters, "timeout_ms": c.timeout_ms}
+                for name, c in runner.commands().items()
+            },
+            "streams": [kind.value for kind in runner.driver.stream_types],
+            "scan_period": runner.driver.scan_period,
+        }
+
+    def _watch(self, wait_for_change: Callable[[float], bool]) -> None:
+        """Tell the host when the driver says that hardware came or went."""
+        while True:
+            try:
+                if wait_for_change(WATCH_PERIOD):
+                    self._link.send({"event": "changed"})
+            except Exception:  # noqa: BLE001 - a plugin may raise anything
+                _log.exception("watching for hardware changes ended; periodic scans go on")
+                return
+
+    def _halt(self) -> None:
+        """The device is in ERROR: its stream has to end."""
+        runner = self._runner
+        if runner is None or runner.device is None or not runner.acquiring:
+            return
+        try:
+            runner.driver.stop_streaming(runner.device)
+        except Exception:  # noqa: BLE001 - a plugin may raise anything
+            _log.exception("the stream could not be stopped")
+
+    # -- streams (StreamSink) ----------------------------------------------------------------------
+
+    def opened(self, channel: str) -> None:
+        self._link.send({"event": "acquiring", "on": True})
+        if self._batcher is not None:
+            self._batcher.opened(channel)
+
+    def data(self, stream_data: StreamData) -> None:
+        if self._batcher is not None:
+            self._batcher.data(stream_data)
+
+    def closed(self, channel: str) -> None:
+        if self._batcher is not None:
+            self._batcher.closed(channel)
+        self._link.send({"event": "acquiring", "on": False})
+
+    def _announce(self, kind: str, stream: str, running: bool) -> None:
+        self._link.send({"event": "stream", "type": kind, "stream": stream, "running": running})
+
+    def _acquisition_failed(self, reason: str) -> None:
+        self._link.send({"event": "failed", "reason": reason})
+
+    # -- client data ---------------------------------------------------------------------------------
+
+    def _take_input(self, message: dict[str, Any]) -> None:
+        runner = self._runner
+        if runner is None or runner.device is None:
+            return
+        dropped = 0
+        for item in message["input"]:
+            data = _client_data(message["stream"], runner.device.device_id, item)
+            try:
+                self._inputs.put_nowait(data)
+            except queue.Full:
+                dropped += 1
+        if dropped:
+            text = f"the device takes its data too slowly: {dropped} items dropped"
+            self._link.send({"event": "input_failed", "code": Code.BUSY, "reason": text, "n": dropped})
+
+    def _feed_input(self) -> None:
+        while True:
+            data = self._inputs.get()
+            runner = self._runner
+            if runner is None:
+                continue
+            try:
+                runner.client_data(data)
+            except SatError as error:
+                self._link.send({"event": "input_failed", "code": error.code, "reason": str(error), "n": 1})
+
+
+def _client_data(stream: str, channel: str, item: dict[str, Any]) -> StreamData:
+    """An item of ``in/<stream>/json`` as a driver gets it: the ``data`` of a StreamData, or a frame itself."""
+    try:
+        kind = StreamType(stream)
+    except ValueError:
+        kind = StreamType.CUSTOM
+    wrapped = "action" in item or "stream_type" in item
+    return StreamData(
+        stream_type=kind,
+        channel=channel,
+        timestamp=float(item.get("timestamp") or time.time()),
+        source=StreamSource.CLIENT,
+        action=StreamAction(item.get("action", "send")),
+        data=item.get("data") if wrapped else item,
+        metadata=item.get("metadata") if wrapped else None,
+    )
+
+
+def _described(device: Device) -> dict[str, Any]:
+    plain: dict[str, Any] = jsonable(device)
+    hardware_id = device.hardware_id
+    return {**plain, "hardware_id": None if hardware_id is None else str(hardware_id)}
+
+
+def _die_with(host_pid: int) -> None:
+    """SIGKILL when the host's thread that started us ends; at once when it has ended already."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != host_pid:
+        os._exit(0)
+
+
+def main() -> None:
+    """The program."""
+    fd, host_pid = int(sys.argv[1]), int(sys.argv[2])
+    _die_with(host_pid)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    link = Link(fd)
+    first, *rest = link.receive()
+    worker = Worker(link, first["config"])
+    for message in rest:
+        worker.take(message)
+    worker.serve()
+
+
+if __name__ == "__main__":
+    main()
