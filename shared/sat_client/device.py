@@ -1,0 +1,179 @@
+"""A device as a client sees it: a handle by name. It holds no state of its own; the rack's view does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from sat_bus import messages as m
+from sat_bus import topics
+from sat_client.requests import check
+from sat_client.view import Key
+from sat_toolkit.core.device_spec import DeviceState
+from sat_toolkit.errors import BadArgs, HostLost, UnknownDevice
+
+if TYPE_CHECKING:
+    from sat_client.rack import Rack
+    from sat_client.streams import Watch
+
+LEVELS = ("disconnected", "initialized", "connected", "auto")
+LIFECYCLE_TIMEOUT = 30.0
+
+
+class Device:
+    """A device of a rack; ``rack.device("ecu")`` makes one. Two handles of one device are equal."""
+
+    def __init__(self, rack: Rack, key: Key) -> None:
+        self.key = key
+        self._rack = rack
+
+    def __repr__(self) -> str:
+        return f"Device({str(self.key)!r}, {self.state})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Device) and other.key == self.key and other._rack is self._rack
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def id(self) -> str:
+        """The device id that the driver gave it."""
+        return self.key.device
+
+    @property
+    def driver(self) -> str:
+        return self.key.driver
+
+    @property
+    def host(self) -> str:
+        """The driver host that it belongs to."""
+        return self.key.host
+
+    @property
+    def state(self) -> DeviceState:
+        """The present state; `UNKNOWN` when its host is gone."""
+        return self._rack.read(lambda view: view.state(self.key))
+
+    @property
+    def quality(self) -> m.Quality:
+        """``good``, or ``lost`` when its host is gone and nothing certain is known."""
+        return "lost" if self._rack.read(lambda view: view.lost(self.key)) else "good"
+
+    @property
+    def status(self) -> m.Status | None:
+        """What the bus says last: state, reason, streams, who did it; None before anything was said."""
+        return self._rack.read(lambda view: d.status if (d := view.devices.get(self.key)) else None)
+
+    @property
+    def meta(self) -> m.Meta | None:
+        """What the device is and which commands it takes."""
+        return self._rack.read(lambda view: d.meta if (d := view.devices.get(self.key)) else None)
+
+    @property
+    def row(self) -> m.TableRow | None:
+        """The device's row in the orchestrator's table: what is desired of it, and why."""
+        return self._rack.read(lambda view: d.row if (d := view.devices.get(self.key)) else None)
+
+    def do(self, command: str, /, *, timeout: float = 10.0, **args: Any) -> Any:
+        """Run a command of the driver and return its result.
+
+        `request` takes args whose names are Python's or ours, such as ``timeout``.
+
+        Raises:
+            SatError: the class of the reply's code: `UnknownCommand`, `BadArgs`, `BadState`, `Busy`,
+                `DriverError`, ...; `HostLost` and `Timeout` when no answer came.
+        """
+        return check(self.request(command, args, timeout=timeout)).result
+
+    def request(self, command: str, args: Mapping[str, Any] | None = None, *, timeout: float = 10.0) -> m.Reply:
+        """As `do`, with the whole reply, also when it reports an error."""
+        boot = self._living_host()
+        topic = topics.COMMAND.build(self._rack.site, **self._levels(), command=command, client=self._rack.client)
+        return self._rack.requests.exchange(topic, dict(args or {}), timeout=timeout, target=self.host, boot=boot)
+
+    def set(
+        self, level: str, streams: Mapping[str, Mapping[str, Any]] | None = None, *, timeout: float = 10.0
+    ) -> m.Reply:
+        """Say where the device should be: ``connected``, ``initialized``, ``disconnected``, or ``auto`` for
+        what policy says; `streams` are those to run, each with the args of its start. The orchestrator brings
+        it there and keeps it there; `wait_for` waits for that.
+
+        Raises:
+            SatError: it was refused; the wish stands as before.
+        """
+        if level not in LEVELS:
+            raise BadArgs(f"level {level!r}: {', '.join(LEVELS)} are accepted")
+        self._rack.need_orchestrator()
+        args: dict[str, Any] = {"level": level}
+        if streams is not None:
+            args["streams"] = {name: dict(start) for name, start in streams.items()}
+        topic = topics.SET.build(self._rack.site, **self._levels(), client=self._rack.client)
+        return self._rack.requests.call(topic, args, timeout=timeout)
+
+    def initialize(self, *, timeout: float = LIFECYCLE_TIMEOUT) -> m.Reply:
+        """Initialise the device; returns when it is done. Raises `SatError`."""
+        return self._lifecycle("initialize", timeout)
+
+    def connect(self, *, timeout: float = LIFECYCLE_TIMEOUT) -> m.Reply:
+        """Connect the device, after finding and initialising it where needed. Raises `SatError`."""
+        return self._lifecycle("connect", timeout)
+
+    def reset(self, *, timeout: float = LIFECYCLE_TIMEOUT) -> m.Reply:
+        """Reset the device: streams stop, it ends disconnected. Raises `SatError`."""
+        return self._lifecycle("reset", timeout)
+
+    def close(self, *, timeout: float = LIFECYCLE_TIMEOUT) -> m.Reply:
+        """Close the device: it ends disconnected and stays so until it is wanted again. Raises `SatError`."""
+        return self._lifecycle("close", timeout)
+
+    def wait_for(self, state: DeviceState | str, timeout: float = 10.0) -> None:
+        """Wait until the device is in `state`; being busy (active) counts as connected.
+
+        Raises:
+            Timeout: it is not there after `timeout` seconds; the message says where it is and why.
+        """
+        wanted = {DeviceState(state)}
+        if DeviceState.CONNECTED in wanted:
+            wanted.add(DeviceState.ACTIVE)
+        self._rack.wait_until(lambda view: view.state(self.key) in wanted, timeout, lambda: self._where(state))
+
+    def watch(self, stream: str | None = None, *, capacity: int = 1_000) -> Watch:
+        """The device's batches from now on, of one type of stream or of all; close it when done."""
+        levels = self._levels() if stream is None else {**self._levels(), "stream": stream}
+        return self._rack.watch_topic(*topics.STREAM_JSON.filters(self._rack.site, **levels), capacity=capacity)
+
+    def send(self, *frames: Mapping[str, Any], stream: str = "can", timeout: float = 10.0) -> m.Reply:
+        """Send frames to the device, each ``{"id": 0x123, "data": "deadbeef"}`` and so on.
+
+        Raises:
+            SatError: the host refused them, or no answer came.
+        """
+        boot = self._living_host()
+        topic = topics.INPUT_JSON.build(self._rack.site, **self._levels(), stream=stream, client=self._rack.client)
+        args = {"frames": [dict(frame) for frame in frames]}
+        return self._rack.requests.call(topic, args, timeout=timeout, target=self.host, boot=boot)
+
+    def _levels(self) -> dict[str, str]:
+        return {"host": self.host, "driver": self.driver, "device": self.id}
+
+    def _lifecycle(self, op: str, timeout: float) -> m.Reply:
+        return self._rack.orchestrate(op, self._levels(), timeout=timeout)
+
+    def _living_host(self) -> str | None:
+        """The boot of the device's host, so that a request never runs on another one.
+
+        Raises:
+            HostLost, UnknownDevice: nobody is there who could answer, so that asking would only waste time.
+        """
+        host, device = self._rack.read(lambda view: (view.hosts.get(self.host), view.devices.get(self.key)))
+        if host is not None and not host.alive:
+            raise HostLost(f"the host {self.host} of device {self.id} is {host.state}; start it: sat host --family ...")
+        if device is None:
+            raise UnknownDevice(f"Device {self.id} not found: {self.key} is not on site {self._rack.site}")
+        return host.boot if host is not None else None
+
+    def _where(self, wanted: str) -> str:
+        status = self.status
+        why = f" ({status.reason})" if status and status.reason else ""
+        return f"{self.key} is {self.state}{why}, not {wanted}"

@@ -1,0 +1,286 @@
+"""The way in for a test rack: a connection, a picture of the site that keeps itself true, and devices by name.
+
+with Rack("mqtt://bench:1883") as rack:
+    ecu = rack.device("ecu")
+    ecu.connect()
+    print(ecu.do("status"))
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from sat_bus import messages as m
+from sat_bus import topics
+from sat_bus.port import Bus, Handler, Inbound
+from sat_client.device import Device
+from sat_client.requests import Offline, Requester
+from sat_client.streams import QUEUE, Watch
+from sat_client.view import HostView, Key, SiteView
+from sat_toolkit.errors import HostLost, Indeterminate, Timeout
+
+DEFAULT_URL = "mqtt://127.0.0.1:1883"
+DEFAULT_SITE = "lab"
+CONNECT_TIMEOUT = 5.0
+SYNC_TIMEOUT = 2.0
+_WATCHED = (
+    topics.HOST_STATE, topics.HOST_BIRTH, topics.DEVICE_STATUS, topics.DEVICE_META, topics.ORCHESTRATOR_STATE,
+    topics.TABLE_ROW,
+)  # fmt: skip
+_T = TypeVar("_T")
+
+
+class Rack:
+    """A site on a broker. Use it in a ``with`` statement, or `open` and `close` it.
+
+    Args:
+        url: the broker; default SAT_BROKER_URL, else ``mqtt://127.0.0.1:1883``.
+        site: default SAT_SITE, else ``lab``.
+        client: the name that requests are made under; default the URL's user name, else one of its own.
+        bus: a bus to use instead of connecting to `url`; it is started and closed with the rack.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, site: str | None = None, client: str | None = None, bus: Bus | None = None
+    ) -> None:
+        self.url = url or os.environ.get("SAT_BROKER_URL") or DEFAULT_URL
+        self.site = site or os.environ.get("SAT_SITE") or DEFAULT_SITE
+        unique = uuid.uuid4().hex[:12]
+        self.client = client or unquote(urlsplit(self.url).username or "") or f"client-{unique}"
+        self._bus = bus
+        self._bus_id = f"{self.client[:48]}-{unique}"
+        self._requests: Requester | None = None
+        self._view = SiteView(self.site)
+        self._changed = threading.Condition()
+        self._synced = False
+        self._syncs = 0
+        self._fans: dict[str, list[Handler]] = {}
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def open(self, timeout: float = CONNECT_TIMEOUT) -> Self:
+        """Connect, and wait until everything that the broker has kept of the site is here.
+
+        Raises:
+            Offline: the broker does not answer within `timeout` seconds.
+        """
+        if self._bus is None:
+            from sat_bus.mqtt import MqttBus  # so that a bus given from outside needs no MQTT library
+
+            self._bus = MqttBus(self.url, self._bus_id)
+        bus = self._bus
+        self._requests = Requester(bus, self.site, self.client)
+        self._requests.open()
+        for topic in _WATCHED:
+            for subscription in topic.filters(self.site):
+                bus.subscribe(subscription, self._on_retained)
+        bus.on_connection(self._on_connection)
+        try:
+            if not bus.start(timeout):
+                raise Offline(f"no broker answers at {hide_password(self.url)} within {timeout:g} s; see: sat doctor")
+            self._await_sync()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def close(self) -> None:
+        """Disconnect and end all watches; harmless when done twice."""
+        requests, bus = self._requests, self._bus
+        if bus is None or requests is None:
+            return
+        self._requests = None
+        requests.close()
+        bus.close()
+
+    # -- what is there ---------------------------------------------------------------------------
+
+    def devices(self, *, host: str | None = None, driver: str | None = None) -> list[Device]:
+        """The devices of the site, in order of their names."""
+        keys = self.read(lambda view: sorted(view.devices))
+        return [Device(self, key) for key in keys if host in (None, key.host) and driver in (None, key.driver)]
+
+    def device(self, name: str, *, host: str | None = None, driver: str | None = None) -> Device:
+        """The device that `name` means: ``ecu``, ``drv_socketcan/ecu`` or ``bench-can/drv_socketcan/ecu``.
+
+        Raises:
+            UnknownDevice, BadArgs: there is none, or there are several; the message lists them.
+        """
+        return Device(self, self.read(lambda view: view.find(name, host=host, driver=driver)))
+
+    def hosts(self) -> dict[str, HostView]:
+        """The driver hosts of the site by name, as they are now."""
+        return self.read(lambda view: {name: HostView(name, h.said, h.birth) for name, h in sorted(view.hosts.items())})
+
+    @property
+    def orchestrator(self) -> m.OrchestratorState | None:
+        """What the orchestrator said of itself last; None when there never was one."""
+        return self.read(lambda view: view.orchestrator)
+
+    @property
+    def connected(self) -> bool:
+        """Whether the broker is there."""
+        return self._bus is not None and self._requests is not None and self._bus.connected
+
+    @property
+    def bus(self) -> Bus:
+        """The connection itself.
+
+        Raises:
+            Offline: the rack is not open.
+        """
+        if self._bus is None or self._requests is None:
+            raise Offline("the rack is not open; use it in a with statement, or call open()")
+        return self._bus
+
+    @property
+    def requests(self) -> Requester:
+        """The request and reply side of the connection.
+
+        Raises:
+            Offline: the rack is not open.
+        """
+        if self._requests is None:
+            raise Offline("the rack is not open; use it in a with statement, or call open()")
+        return self._requests
+
+    # -- what may be asked -----------------------------------------------------------------------
+
+    def scan(self, *, host: str | None = None, driver: str | None = None, timeout: float = 30.0) -> dict[str, Any]:
+        """Have the drivers look for devices; the result says what was found and which drivers failed.
+
+        Raises:
+            SatError: it was refused, or no answer came.
+        """
+        args = {name: value for name, value in (("host", host), ("driver", driver)) if value is not None}
+        result = self.orchestrate("scan", args, timeout=timeout).result
+        return result if isinstance(result, dict) else {}
+
+    def orchestrate(self, op: str, args: dict[str, Any], *, timeout: float = 30.0) -> m.Reply:
+        """A request to the orchestrator: scan initialize connect reset close list forget cleanup.
+
+        Raises:
+            HostLost: none is running.
+            SatError: it was refused, failed, or no answer came.
+        """
+        self.need_orchestrator()
+        topic = topics.ORCHESTRATOR_REQUEST.build(self.site, op=op, client=self.client)
+        return self.requests.call(topic, args, timeout=timeout)
+
+    def need_orchestrator(self) -> None:
+        """Raise `HostLost` when no orchestrator is there to answer, so that nobody waits in vain."""
+        orchestrator = self.orchestrator
+        if orchestrator is None or orchestrator.state == "offline":
+            state = "has stopped" if orchestrator else "was never seen"
+            raise HostLost(f"the orchestrator of site {self.site} {state}; start it: sat orchestrator (or sat up)")
+
+    def watch(self, *, capacity: int = QUEUE) -> Watch:
+        """The batches of all devices from now on; close it when done."""
+        return self.watch_topic(*topics.STREAM_JSON.filters(self.site), capacity=capacity)
+
+    def watch_topic(self, subscription: str, *, capacity: int = QUEUE) -> Watch:
+        """The batches that `subscription` catches; `watch` and `Device.watch` are what to use."""
+        return Watch(self.site, subscription, self.attach, capacity=capacity)
+
+    def wait_until(self, condition: Callable[[SiteView], bool], timeout: float, what: Callable[[], str]) -> None:
+        """Wait until `condition` holds of the view; it is asked again at every change.
+
+        Raises:
+            Timeout: it does not hold after `timeout` seconds; the message is `what()`.
+        """
+        with self._changed:
+            held = self._changed.wait_for(lambda: condition(self._view), timeout)
+        if not held:
+            raise Timeout(f"{what()}, after {timeout:g} s")
+
+    def read(self, question: Callable[[SiteView], _T]) -> _T:
+        """The answer of `question` to the view, which does not change meanwhile; it must be quick."""
+        with self._changed:
+            return question(self._view)
+
+    def attach(self, subscription: str, handler: Handler) -> Callable[[], None]:
+        """Call `handler` for what `subscription` catches, beside others that listen to the same; the
+        function returned ends that."""
+        with self._changed:
+            fan = self._fans.setdefault(subscription, [])
+            fan.append(handler)
+            first = len(fan) == 1
+        if first:
+            self.bus.subscribe(subscription, lambda message: self._spread(subscription, message))
+
+        def detach() -> None:
+            with self._changed:
+                if handler in fan:
+                    fan.remove(handler)
+                last = not fan and self._fans.pop(subscription, None) is not None
+            if last and self._bus is not None and self._requests is not None:
+                self._bus.unsubscribe(subscription)
+
+        return detach
+
+    # -- on the dispatch thread ------------------------------------------------------------------
+
+    def _spread(self, subscription: str, message: Inbound) -> None:
+        with self._changed:
+            handlers = list(self._fans.get(subscription, ()))
+        for handler in handlers:
+            handler(message)
+
+    def _on_connection(self, up: bool) -> None:
+        with self._changed:
+            self._synced = False
+            self._syncs += 1
+            number = self._syncs
+            if not up:  # now, because retained messages may come before the news of the next connection
+                self._view.begin_sync()
+            self._changed.notify_all()
+        if up and self._requests is not None:
+            self._requests.echo(f"sync-{self._bus_id[-12:]}-{number}", lambda: self._on_synced(number))
+
+    def _on_synced(self, number: int) -> None:
+        with self._changed:
+            if number == self._syncs:
+                self._view.end_sync()
+                self._synced = True
+                self._changed.notify_all()
+
+    def _on_retained(self, message: Inbound) -> None:
+        with self._changed:
+            match = self._view.apply(message.topic, message.payload)
+            host = self._view.hosts.get(match.levels["host"]) if match and "host" in match.levels else None
+            lost = host if host is not None and host.said is not None and not host.alive else None
+            self._changed.notify_all()
+        if lost is not None and self._requests is not None:
+            error = Indeterminate(f"the host {lost.name} was {lost.state} before it replied; its effect is unknown")
+            self._requests.fail(lost.name, error)
+
+    def _await_sync(self) -> None:
+        """Wait for the echo that follows the retained messages, then for what the births say is missing.
+
+        Both waits are bounded: a broker may forbid the echo, and some brokers send retained messages late.
+        """
+        deadline = time.monotonic() + SYNC_TIMEOUT
+        with self._changed:
+            self._changed.wait_for(lambda: self._synced, SYNC_TIMEOUT)
+            self._changed.wait_for(self._view.complete, max(0.0, deadline - time.monotonic()))
+
+
+def hide_password(url: str) -> str:
+    """`url` without its password, fit for messages and logs."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f":{parts.password}@", ":***@", 1)
+
+
+__all__ = ["Device", "HostView", "Key", "Rack", "SiteView", "hide_password"]

@@ -1,0 +1,292 @@
+"""A rack on a site made by hand: names, requests with one outcome, streams, and the times when things are away."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from sat_bus import messages as m
+from sat_bus import topics
+from sat_bus.memory import MemoryBroker, MemoryBus
+from sat_client import Offline, Rack
+from sat_toolkit import errors
+from sat_toolkit.core.device_spec import DeviceState
+from tests.unit.client_site import SITE, FakeSite
+
+
+@pytest.fixture
+def broker() -> MemoryBroker:
+    return MemoryBroker()
+
+
+@pytest.fixture
+def site(broker: MemoryBroker) -> Iterator[FakeSite]:
+    site = FakeSite(broker)
+    site.orchestrator()
+    site.device("ecu")
+    site.born(devices=1)
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def rack(broker: MemoryBroker, site: FakeSite) -> Iterator[Rack]:
+    with Rack(site=SITE, client="tester", bus=MemoryBus(broker, "tester")) as rack:
+        yield rack
+
+
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[BaseException]]:
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except errors.SatError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run, name="test/caller")
+    thread.start()
+    return thread, caught
+
+
+def until(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        threading.Event().wait(0.005)
+
+
+def test_what_is_retained_is_there_when_open_returns(rack: Rack) -> None:
+    assert [str(d.key) for d in rack.devices()] == ["bench-can/drv_socketcan/ecu"]
+    assert rack.hosts()["bench-can"].state == "ready"
+    ecu = rack.device("ecu")
+    assert ecu.state is DeviceState.CONNECTED
+    assert ecu.meta is not None
+    assert ecu.meta.name == "the ecu"
+    assert (ecu.host, ecu.driver, ecu.id) == ("bench-can", "drv_socketcan", "ecu")
+
+
+def test_do_returns_the_result(rack: Rack, site: FakeSite) -> None:
+    assert rack.device("ecu").do("send", id=0x123, data="deadbeef") == {"args": {"id": 0x123, "data": "deadbeef"}}
+    topic, request = site.asked[0]
+    assert topic == "sat/1/lab/dev/bench-can/drv_socketcan/ecu/cmd/send/tester"
+    assert request.boot == site.boot
+    assert request.timeout_ms == 10_000
+    assert request.reply_to == f"sat/1/lab/reply/tester/{request.request_id}"
+
+
+@pytest.mark.parametrize("error", [errors.BadArgs, errors.UnknownCommand, errors.Busy, errors.DriverError])
+def test_do_raises_the_error_of_the_replys_code(rack: Rack, site: FakeSite, error: type[errors.SatError]) -> None:
+    def refuse(match: topics.Match, request: m.Request) -> Any:
+        raise error("because")
+
+    site.answer = refuse
+    with pytest.raises(error, match="because"):
+        rack.device("ecu").do("send")
+
+
+def test_request_hands_out_a_reply_that_reports_an_error(rack: Rack, site: FakeSite) -> None:
+    def refuse(match: topics.Match, request: m.Request) -> Any:
+        raise errors.BadState("not now")
+
+    site.answer = refuse
+    reply = rack.device("ecu").request("send")
+    assert (reply.status, reply.code) == ("error", "bad_state")
+
+
+def test_no_reply_is_a_timeout_that_says_what_may_be_wrong(rack: Rack, site: FakeSite) -> None:
+    def silent(match: topics.Match, request: m.Request) -> Any:
+        raise FakeSite.Silence
+
+    site.answer = silent
+    with pytest.raises(errors.Timeout, match=r"bench-can.*sat doctor"):
+        rack.device("ecu").do("send", timeout=0.01)
+
+
+def test_a_late_reply_is_counted_and_ignored(rack: Rack, site: FakeSite) -> None:
+    site.bus.publish("sat/1/lab/reply/tester/nobody", m.Reply(status="ok").encode())
+    until(lambda: rack.requests.late == 1)
+    assert rack.device("ecu").do("send") == {"args": {}}
+
+
+def test_a_device_that_is_not_there_is_refused_at_once(rack: Rack) -> None:
+    with pytest.raises(errors.UnknownDevice, match="ecu"):
+        rack.device("abs")
+
+
+def test_a_command_to_a_lost_host_is_refused_at_once(rack: Rack, site: FakeSite) -> None:
+    ecu = rack.device("ecu")
+    site.host_state("lost")
+    until(lambda: ecu.state is DeviceState.UNKNOWN)
+    with pytest.raises(errors.HostLost, match="bench-can"):
+        ecu.do("send")
+    assert site.asked == []
+
+
+def test_a_host_lost_during_a_command_ends_the_wait(rack: Rack, site: FakeSite) -> None:
+    def lose(match: topics.Match, request: m.Request) -> Any:
+        site.host_state("lost")
+        raise FakeSite.Silence
+
+    site.answer = lose
+    before = time.monotonic()
+    with pytest.raises(errors.Indeterminate, match="bench-can"):
+        rack.device("ecu").do("send", timeout=30.0)
+    assert time.monotonic() - before < 10.0
+
+
+def test_offline_a_request_is_refused_and_nothing_is_sent_later(
+    rack: Rack, site: FakeSite, broker: MemoryBroker
+) -> None:
+    ecu = rack.device("ecu")
+    broker.stop()
+    until(lambda: not rack.connected)
+    with pytest.raises(Offline, match="nothing was sent"):
+        ecu.do("send")
+    broker.start()
+    until(lambda: rack.connected and site.bus.connected)
+    assert ecu.do("status") == {"args": {}}
+    assert [topic.split("/")[-2] for topic, _ in site.asked] == ["status"]
+
+
+def test_closing_the_rack_ends_a_wait(rack: Rack, site: FakeSite) -> None:
+    def silent(match: topics.Match, request: m.Request) -> Any:
+        raise FakeSite.Silence
+
+    site.answer = silent
+    thread, caught = in_thread(lambda: rack.device("ecu").do("send", timeout=30.0))
+    until(lambda: len(site.asked) == 1)
+    rack.close()
+    thread.join(5.0)
+    assert [type(error) for error in caught] == [Offline]
+
+
+def test_set_names_level_and_streams(rack: Rack, site: FakeSite) -> None:
+    rack.device("ecu").set("connected", {"can": {"batch": 10}})
+    topic, request = site.asked[0]
+    assert topic.endswith("/ecu/set/tester")
+    assert request.args == {"level": "connected", "streams": {"can": {"batch": 10}}}
+
+
+def test_set_refuses_a_word_of_its_own(rack: Rack, site: FakeSite) -> None:
+    with pytest.raises(errors.BadArgs, match="auto"):
+        rack.device("ecu").set("flying")
+    assert site.asked == []
+
+
+@pytest.mark.parametrize("op", ["initialize", "connect", "reset", "close"])
+def test_the_lifecycle_goes_to_the_orchestrator(rack: Rack, site: FakeSite, op: str) -> None:
+    getattr(rack.device("ecu"), op)()
+    topic, request = site.asked[0]
+    assert topic == f"sat/1/lab/orch/req/{op}/tester"
+    assert request.args == {"host": "bench-can", "driver": "drv_socketcan", "device": "ecu"}
+
+
+@pytest.mark.parametrize("state", ["offline", None])
+def test_without_an_orchestrator_nobody_waits(rack: Rack, site: FakeSite, state: str | None) -> None:
+    if state is None:
+        site.publish(topics.ORCHESTRATOR_STATE, None)
+    else:
+        site.orchestrator(state)
+    until(lambda: rack.orchestrator is None or rack.orchestrator.state == "offline")
+    with pytest.raises(errors.HostLost, match="sat orchestrator"):
+        rack.device("ecu").connect()
+    with pytest.raises(errors.HostLost, match="sat orchestrator"):
+        rack.device("ecu").set("connected")
+
+
+def test_wait_for_returns_when_the_device_is_there(rack: Rack, site: FakeSite) -> None:
+    ecu = rack.device("ecu")
+    thread, caught = in_thread(lambda: ecu.wait_for("disconnected", 10.0))
+    site.status("ecu", "disconnected")
+    thread.join(5.0)
+    assert not thread.is_alive()
+    assert caught == []
+
+
+def test_wait_for_connected_takes_active(rack: Rack, site: FakeSite) -> None:
+    site.status("ecu", "active")
+    ecu = rack.device("ecu")
+    until(lambda: ecu.state is DeviceState.ACTIVE)
+    ecu.wait_for("connected", 0.01)
+
+
+def test_wait_for_says_where_the_device_is_and_why(rack: Rack, site: FakeSite) -> None:
+    site.status("ecu", "error", reason="the adapter was pulled")
+    until(lambda: rack.device("ecu").state is DeviceState.ERROR)
+    with pytest.raises(errors.Timeout, match=r"is error \(the adapter was pulled\), not connected"):
+        rack.device("ecu").wait_for("connected", 0.2)
+
+
+def test_a_watch_sees_batches_and_what_is_missing(rack: Rack, site: FakeSite) -> None:
+    with rack.device("ecu").watch("can") as watch:
+        site.batch(0, 3)
+        site.batch(5, 1, kernel=2)
+        first, second = watch.get(5.0), watch.get(5.0)
+    assert first is not None
+    assert second is not None
+    assert [f["id"] for f in first.frames] == [0, 1, 2]
+    assert (first.type, first.missed) == ("can", 0)
+    assert (second.missed, second.dropped) == (2, {"kernel": 2})
+
+
+def test_two_watches_of_one_device_do_not_disturb_each_other(rack: Rack, site: FakeSite) -> None:
+    one, two = rack.device("ecu").watch("can"), rack.device("ecu").watch("can")
+    with two:
+        with one:
+            site.batch(0, 1)
+            assert one.get(5.0) is not None
+        site.batch(1, 1)
+        assert [two.get(5.0).batch.seq for _ in range(2)] == [0, 1]  # type: ignore[union-attr]
+
+
+def test_send_goes_to_the_devices_input(rack: Rack, site: FakeSite) -> None:
+    rack.device("ecu").send({"id": 0x123, "data": "ff"})
+    topic, request = site.asked[0]
+    assert topic.endswith("/ecu/in/can/json/tester")
+    assert request.args == {"frames": [{"id": 0x123, "data": "ff"}]}
+
+
+def test_what_the_broker_forgot_is_forgotten_after_a_reconnect(
+    rack: Rack, site: FakeSite, broker: MemoryBroker
+) -> None:
+    broker.wipe()
+    broker.cut("tester")
+    until(lambda: rack.devices() == [] and rack.connected)
+    site.device("ecu")
+    until(lambda: [d.id for d in rack.devices()] == ["ecu"])
+
+
+def test_retained_messages_survive_a_reconnect(rack: Rack, broker: MemoryBroker) -> None:
+    broker.cut("tester")
+    until(lambda: rack.connected)
+    assert rack.requests.echo("probe", threading.Event().set)
+    assert [d.id for d in rack.devices()] == ["ecu"]
+
+
+def test_without_a_broker_open_says_so() -> None:
+    broker = MemoryBroker()
+    broker.stop()
+    with pytest.raises(Offline, match="sat doctor"):
+        Rack("mqtt://me:secret@nowhere:1883", bus=MemoryBus(broker, "t")).open(0.1)
+
+
+def test_a_password_never_reaches_a_message() -> None:
+    broker = MemoryBroker()
+    broker.stop()
+    with pytest.raises(Offline) as caught:
+        Rack("mqtt://me:secret@nowhere:1883", bus=MemoryBus(broker, "t")).open(0.1)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_user_of_the_url_is_the_client_that_a_broker_can_vouch_for() -> None:
+    assert Rack("mqtt://anna:x@bench").client == "anna"
+
+
+def test_a_closed_rack_says_that_it_is_closed() -> None:
+    with pytest.raises(Offline, match="not open"):
+        _ = Rack("mqtt://bench").requests
