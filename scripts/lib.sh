@@ -44,7 +44,7 @@ fingerprint() {
     } | sha256sum
 }
 
-pip_install() { .venv/bin/python -m pip install --quiet --no-input --disable-pip-version-check "$@" >&2; }
+pip_install() { .venv/bin/python -m pip install -qq --no-input --disable-pip-version-check "$@" >&2; }
 
 up_to_date() { [ ! -e .venv/.unfinished ] && [ "$(tail -n 1 .venv/.made-from 2>/dev/null)" = "$(fingerprint)" ]; }
 
