@@ -55,6 +55,7 @@ class Host:
         self._streams = StreamPublisher(bus, self.site, self.name, boot)
         self._truth = Truth(self._retain)
         self._requests = HostRequests(self, bus, loop)
+        self._workers: list[WorkerProcess] = []
         self._drops: Counter[str] = Counter()
         self._rev = 0
         self._beats = 0
@@ -96,10 +97,9 @@ class Host:
                 job = Job(Operation.CLOSE, "host", self.monotonic() + STOP_DEADLINE, lambda outcome: None)
                 device.submit(job)
         self._loop.run_until(lambda: all(d.idle for d in self.devices.values()), STOP_DEADLINE)
-        workers = self._workers()
         for device in self.devices.values():
             device.abandon(HostLost(f"host {self.name} is stopping"))
-        for worker in workers:
+        for worker in self._workers:
             worker.kill()
             worker.wait(1.0)
         if not self.foreign:
@@ -160,10 +160,6 @@ class Host:
         for topic in (topics.DEVICE_STATE, topics.DEVICE_STATUS, topics.DEVICE_META):
             self._truth.drop(self._topic(topic, device))
 
-    def _workers(self) -> list[WorkerProcess]:
-        owned = [d.worker for d in self.devices.values()] + [d.worker for d in self.drivers.values()]
-        return [worker for worker in owned if worker is not None]
-
     def _spawn_scanner(self, driver: Driver) -> WorkerProcess:
         return self._spawn(f"{driver.name}/scan", driver, None, driver)
 
@@ -177,7 +173,9 @@ class Host:
             "info": self._settings.drivers.get(driver.name, {}),
             "device": device,
         }
-        return WorkerProcess(name, config, self._loop, self._multiplexer, owner)
+        worker = WorkerProcess(name, config, self._loop, self._multiplexer, owner)
+        self._workers = [*(w for w in self._workers if w.alive), worker]
+        return worker
 
     def _described(self, driver: Driver) -> None:
         if driver.error is not None:
@@ -266,6 +264,7 @@ class Host:
         if match is not None and match.topic is topics.HOST_BIRTH and inbound.payload and self._is_usurped(inbound):
             self.foreign = True
             _log.error("another host of this name has started; this one ends", host=self.name)
+            self.stop()
             self._loop.stop()
             return
         if self._truth.see(inbound.topic, inbound.payload):
@@ -335,7 +334,7 @@ class Host:
             update={
                 "queues": {**report.queues, "jobs": sum(d.queued for d in self.devices.values())},
                 "drops": {**report.drops, **self._drops, **self._streams.totals(), **self._requests.counts},
-                "workers": {"running": len(self._workers())},
+                "workers": {"running": sum(w.alive for w in self._workers)},
             }
         )
         self._bus.publish(topics.HOST_HEALTH.build(self.site, host=self.name), report.encode(), qos=0)

@@ -90,7 +90,7 @@ class Decoder:
         self._buffer += data
         while len(self._buffer) >= _PREFIX.size:
             length, kind = _PREFIX.unpack_from(self._buffer)
-            if not 1 <= length <= MAX_MESSAGE or kind not in Kind:
+            if not 1 <= length <= MAX_MESSAGE or kind > max(Kind):
                 raise WireError(f"bad prefix: length {length}, kind {kind}")
             end = 4 + length
             if len(self._buffer) < end:
