@@ -7,6 +7,7 @@ device.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import logging
 import threading
@@ -66,7 +67,7 @@ class BaseDeviceDriver(BasePlugin):
     def __init__(self, info: Mapping[str, Any] | None = None) -> None:
         super().__init__(info)
         self.device: Device | None = None
-        self.supported_commands = dict(type(self).supported_commands)
+        self.supported_commands = copy.copy(type(self).supported_commands)
         self.stream_manager = StreamManager()
         self.stream_wrapper = StreamWrapper(self.stream_manager)
         self.acquisition_thread: threading.Thread | None = None
@@ -148,7 +149,7 @@ class BaseDeviceDriver(BasePlugin):
 
     def get_supported_commands(self) -> dict[str, Any]:
         """A copy of `supported_commands`."""
-        return dict(self.supported_commands)
+        return copy.copy(self.supported_commands)
 
     # --- streaming ---------------------------------------------------------------------------------
 

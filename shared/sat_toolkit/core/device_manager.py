@@ -39,8 +39,6 @@ log = logging.getLogger(__name__)
 
 Answer = dict[str, Any]
 
-LOCK_TIMEOUT = 60.0  # seconds that a call waits for another one on the same device
-
 _DONE = {
     Operation.INITIALIZE: "Device initialized",
     Operation.CONNECT: "Device connected",
@@ -57,6 +55,7 @@ class DeviceDriverManager:
 
     Args:
         backend: what does the work; by default what `backend_from` makes of the environment.
+        lock_timeout: seconds that a call waits for another one on the same device.
 
     Raises (from the constructor only):
         ConfigError: SAT_PLUGINS, SAT_DRIVERS or SAT_BROKER_URL cannot be used.
@@ -67,8 +66,9 @@ class DeviceDriverManager:
     _state_transitions = lifecycle.TRANSITIONS
     state_hierarchy = lifecycle.HIERARCHY
 
-    def __init__(self, backend: Backend | None = None) -> None:
+    def __init__(self, backend: Backend | None = None, *, lock_timeout: float = 60.0) -> None:
         self._backend: Backend = backend if backend is not None else backend_from(os.environ)
+        self._lock_timeout = lock_timeout
         self._locks: dict[str, threading.RLock] = {}
         self._locks_lock = threading.Lock()
         self._touched: dict[str, dict[str, Device]] = {}
@@ -119,7 +119,7 @@ class DeviceDriverManager:
 
         def commands() -> Answer:
             self._usable_driver(driver)
-            found = {}
+            found: dict[str, dict[str, Any]] = {}
             for command in self._backend.commands(driver).values():
                 found[command.name] = {"description": command.description, "parameters": command.parameters}
                 if command.timeout_ms is not None:
@@ -246,10 +246,13 @@ class DeviceDriverManager:
             else:
                 self._usable_driver(driver)
             named = self._named(driver, device)
-            if operation in (Operation.INITIALIZE, Operation.CONNECT):
-                self._touch(driver, named)
-            with self._locked(driver, named):
-                outcome = self._backend.operate(operation, driver, named)
+            try:
+                with self._locked(driver, named):
+                    outcome = self._backend.operate(operation, driver, named)
+            finally:
+                # Also when it failed: what is half open needs closing too.
+                if self._backend.state(driver, named) is not DeviceState.UNKNOWN:
+                    self._touch(driver, named)
             if operation is Operation.CLOSE:
                 self._forget(driver, named)
             return {"message": _DONE[operation] if outcome.changed else f"Device already {outcome.state}"}
@@ -259,8 +262,8 @@ class DeviceDriverManager:
     @contextmanager
     def _locked(self, driver: str, device: Device) -> Iterator[None]:
         lock = self._get_device_lock(device_key(driver, device.device_id))
-        if not lock.acquire(timeout=LOCK_TIMEOUT):
-            raise Busy(f"Device {device.device_id} has been busy for {LOCK_TIMEOUT:.0f} s")
+        if not lock.acquire(timeout=self._lock_timeout):
+            raise Busy(f"Device {device.device_id} has been busy for {self._lock_timeout:g} s")
         try:
             yield
         finally:

@@ -32,7 +32,8 @@ def jsonable(value: Any) -> Any:
 
     bytes become hexadecimal text, enums their value, devices, dataclasses and pydantic models dicts,
     sets and tuples lists, NaN and infinities the strings ``nan``, ``inf`` and ``-inf``, integers of
-    more than 64 bits hexadecimal text, anything else its `repr`, cut at 200 characters.
+    more than 64 bits hexadecimal text, anything else its `repr`, cut at 200 characters. What is nested
+    too deep, or is one value too many, becomes the name of its type: ``<list>``.
     """
     return _Converter().convert(value, 0)
 
@@ -63,12 +64,12 @@ class _Converter:
         if id(value) in self._open:
             return "<cycle>"
         if depth >= MAX_DEPTH or self._left <= 0:
-            return _text_of(value)
+            return f"<{type(value).__name__}>"  # no repr here: that of nested lists may never end
         self._open.add(id(value))
         try:
             return self._object(value, depth + 1)
         except Exception:  # noqa: BLE001 - a property or iterator of foreign code may raise anything
-            return _text_of(value)
+            return f"<{type(value).__name__}>"
         finally:
             self._open.discard(id(value))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +50,7 @@ class LocalBackend:
         plugins: the drivers; each is imported when it is first used.
         infos: driver name -> its configuration.
         sink: where the streams of all devices go; `StreamData.channel` is the device's id.
+        load: imports a plugin file and returns its class.
     """
 
     def __init__(
@@ -57,10 +58,12 @@ class LocalBackend:
         plugins: Sequence[PluginFile],
         infos: Mapping[str, Mapping[str, Any]] | None = None,
         sink: StreamSink | None = None,
+        load: Callable[[PluginFile], type[BaseDeviceDriver]] = load_driver,
     ) -> None:
         self._plugins = {plugin.name: plugin for plugin in plugins}
         self._infos = dict(infos or {})
         self._sink = sink
+        self._load = load
         self._classes: dict[str, type[BaseDeviceDriver]] = {}
         self._scanners: dict[str, DriverRunner] = {}
         self._entries: dict[str, _Entry] = {}
@@ -148,7 +151,7 @@ class LocalBackend:
         if driver not in self._plugins:
             raise UnknownDriver(f"Driver {driver} not found")
         if driver not in self._classes:
-            self._classes[driver] = load_driver(self._plugins[driver])
+            self._classes[driver] = self._load(self._plugins[driver])
         return self._classes[driver]
 
     def _scanner(self, driver: str) -> DriverRunner:
