@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from sat_bus import messages as m
-from sat_bus import topics
-from sat_client.requests import check
+from sat_bus import strict_json, topics
+from sat_client.requests import Offline, check
+from sat_client.streams import Watch
 from sat_client.view import Key
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadArgs, HostLost, UnknownDevice
 
 if TYPE_CHECKING:
     from sat_client.rack import Rack
-    from sat_client.streams import Watch
 
 LEVELS = ("disconnected", "initialized", "connected", "auto")
 LIFECYCLE_TIMEOUT = 30.0
@@ -141,18 +141,19 @@ class Device:
     def watch(self, stream: str | None = None, *, capacity: int = 1_000) -> Watch:
         """The device's batches from now on, of one type of stream or of all; close it when done."""
         levels = self._levels() if stream is None else {**self._levels(), "stream": stream}
-        return self._rack.watch_topic(*topics.STREAM_JSON.filters(self._rack.site, **levels), capacity=capacity)
+        return Watch(self._rack.feed(topics.STREAM_JSON, capacity=capacity, **levels))
 
-    def send(self, *frames: Mapping[str, Any], stream: str = "can", timeout: float = 10.0) -> m.Reply:
-        """Send frames to the device, each ``{"id": 0x123, "data": "deadbeef"}`` and so on.
+    def send(self, *frames: Mapping[str, Any], stream: str = "can") -> None:
+        """Send frames to the device, each ``{"id": 0x123, "data": "deadbeef"}`` and so on, without waiting for
+        an answer; the driver's ``send`` command gives one for each frame.
 
         Raises:
-            SatError: the host refused them, or no answer came.
+            HostLost, UnknownDevice, Offline: nothing was sent.
         """
-        boot = self._living_host()
+        self._living_host()
         topic = topics.INPUT_JSON.build(self._rack.site, **self._levels(), stream=stream, client=self._rack.client)
-        args = {"frames": [dict(frame) for frame in frames]}
-        return self._rack.requests.call(topic, args, timeout=timeout, target=self.host, boot=boot)
+        if not self._rack.bus.publish(topic, strict_json.dumps({"frames": [dict(frame) for frame in frames]})):
+            raise Offline("not connected to the broker, or its queue is full; nothing was sent")
 
     def _levels(self) -> dict[str, str]:
         return {"host": self.host, "driver": self.driver, "device": self.id}

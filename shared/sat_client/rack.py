@@ -20,8 +20,9 @@ from sat_bus import messages as m
 from sat_bus import topics
 from sat_bus.port import Bus, Handler, Inbound
 from sat_client.device import Device
+from sat_client.feed import QUEUE, Feed
 from sat_client.requests import Offline, Requester
-from sat_client.streams import QUEUE, Watch
+from sat_client.streams import Watch
 from sat_client.view import HostView, Key, SiteView
 from sat_toolkit.errors import HostLost, Indeterminate, Timeout
 
@@ -83,7 +84,7 @@ class Rack:
         self._requests.open()
         for topic in _WATCHED:
             for subscription in topic.filters(self.site):
-                bus.subscribe(subscription, self._on_retained)
+                self.attach(subscription, self._on_retained)
         bus.on_connection(self._on_connection)
         try:
             if not bus.start(timeout):
@@ -100,6 +101,7 @@ class Rack:
         if bus is None or requests is None:
             return
         self._requests = None
+        self._fans.clear()
         requests.close()
         bus.close()
 
@@ -186,11 +188,12 @@ class Rack:
 
     def watch(self, *, capacity: int = QUEUE) -> Watch:
         """The batches of all devices from now on; close it when done."""
-        return self.watch_topic(*topics.STREAM_JSON.filters(self.site), capacity=capacity)
+        return Watch(self.feed(topics.STREAM_JSON, capacity=capacity))
 
-    def watch_topic(self, subscription: str, *, capacity: int = QUEUE) -> Watch:
-        """The batches that `subscription` catches; `watch` and `Device.watch` are what to use."""
-        return Watch(self.site, subscription, self.attach, capacity=capacity)
+    def feed(self, *rows: topics.Topic, capacity: int = QUEUE, **levels: str) -> Feed:
+        """The messages of these rows of the contract from now on, where `levels` are as given; close it when done."""
+        subscriptions = (subscription for row in rows for subscription in row.filters(self.site, **levels))
+        return Feed(self.site, tuple(subscriptions), self.attach, capacity=capacity)
 
     def wait_until(self, condition: Callable[[SiteView], bool], timeout: float, what: Callable[[], str]) -> None:
         """Wait until `condition` holds of the view; it is asked again at every change.

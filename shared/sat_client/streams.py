@@ -1,26 +1,21 @@
 """Frames as they arrive, with an exact count of those that do not.
 
-`Cursor` is pure arithmetic over the batches' sequence numbers. `Watch` is the bounded queue between the
-bus's dispatch thread and whoever reads; what falls out of it is missed like anything else that did not
-arrive, because the counting happens at the reading end.
+`Cursor` is pure arithmetic over the batches' sequence numbers. `Watch` counts at the reading end of a
+feed, so what falls out of the feed's queue is missed like anything else that did not arrive.
 """
 
 from __future__ import annotations
 
-import threading
 import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections import OrderedDict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Self
 
 from sat_bus import messages as m
-from sat_bus import topics
-from sat_bus.port import Handler, Inbound
+from sat_client.feed import Feed, Heard
 from sat_client.view import Key
-from sat_toolkit.errors import BadRequest
 
-QUEUE = 1_000  # batches
 _STREAMS = 64  # streams remembered per cursor
 
 
@@ -37,8 +32,8 @@ class Received:
     key: Key
     type: str
     batch: m.Batch
-    missed: int = 0
-    dropped: dict[str, int] | None = None
+    missed: int
+    dropped: dict[str, int]
 
     @property
     def frames(self) -> list[dict[str, Any]]:
@@ -78,27 +73,13 @@ class Watch:
     It listens from its construction until `close`; use it in a ``with`` statement.
 
     Attributes:
-        malformed: batches that could not be read.
-        overflow: batches that fell out of the queue because they were not read in time.
         frames, missed, dropped: running totals of what `get` returned.
     """
 
-    def __init__(
-        self,
-        site: str,
-        subscription: str,
-        attach: Callable[[str, Handler], Callable[[], None]],
-        *,
-        capacity: int = QUEUE,
-    ) -> None:
-        self.malformed = self.overflow = self.frames = self.missed = self.dropped = 0
-        self._site = site
+    def __init__(self, feed: Feed) -> None:
+        self.frames = self.missed = self.dropped = 0
+        self._feed = feed
         self._cursors: dict[tuple[Key, str], Cursor] = {}
-        self._queue: deque[tuple[Key, str, m.Batch]] = deque()
-        self._capacity = capacity
-        self._ready = threading.Condition()
-        self._closed = False
-        self._detach = attach(subscription, self._on_batch)
 
     def __enter__(self) -> Self:
         return self
@@ -107,51 +88,46 @@ class Watch:
         self.close()
 
     def __iter__(self) -> Iterator[Received]:
-        while not self._closed:
+        while not self._feed.closed:
             received = self.get(timeout=1.0)
             if received is not None:
                 yield received
+
+    @property
+    def overflow(self) -> int:
+        """Batches that fell out of the queue because they were not read in time."""
+        return self._feed.overflow
+
+    @property
+    def malformed(self) -> int:
+        """Batches that could not be read."""
+        return self._feed.malformed
 
     def get(self, timeout: float) -> Received | None:
         """The next batch; None when none came within `timeout` seconds or the watch was closed."""
         deadline = time.monotonic() + timeout
         while True:
-            with self._ready:
-                if not self._ready.wait_for(lambda: self._queue or self._closed, max(0.0, deadline - time.monotonic())):
-                    return None
-                if not self._queue:
-                    return None
-                key, kind, batch = self._queue.popleft()
-            step = self._cursors.setdefault((key, kind), Cursor()).advance(batch)
-            if step is not None:
-                return self._count(Received(key, kind, batch, *step))
+            heard = self._feed.get(max(0.0, deadline - time.monotonic()))
+            if heard is None:
+                return None
+            received = self._follow(heard)
+            if received is not None:
+                return received
 
     def close(self) -> None:
         """Stop listening; a reader that waits returns."""
-        self._detach()
-        with self._ready:
-            self._closed = True
-            self._ready.notify_all()
+        self._feed.close()
 
-    def _count(self, received: Received) -> Received:
-        self.frames += received.batch.n
-        self.missed += received.missed
-        self.dropped += sum((received.dropped or {}).values())
-        return received
-
-    def _on_batch(self, message: Inbound) -> None:
-        match = topics.parse(self._site, message.topic)
-        if match is None or match.topic is not topics.STREAM_JSON:
-            return
-        try:
-            batch = m.Batch.decode(message.payload)
-        except BadRequest:
-            self.malformed += 1
-            return
-        key = Key(match.levels["host"], match.levels["driver"], match.levels["device"])
-        with self._ready:
-            if len(self._queue) >= self._capacity:
-                self._queue.popleft()
-                self.overflow += 1
-            self._queue.append((key, match.levels["stream"], batch))
-            self._ready.notify()
+    def _follow(self, heard: Heard) -> Received | None:
+        batch, levels = heard.message, heard.match.levels
+        if not isinstance(batch, m.Batch):
+            return None
+        key, kind = Key(levels["host"], levels["driver"], levels["device"]), levels["stream"]
+        step = self._cursors.setdefault((key, kind), Cursor()).advance(batch)
+        if step is None:
+            return None
+        missed, dropped = step
+        self.frames += batch.n
+        self.missed += missed
+        self.dropped += sum(dropped.values())
+        return Received(key, kind, batch, missed, dropped)

@@ -28,7 +28,7 @@ class FakeSite:
         self.host, self.boot = host, boot
         self.answer: Answer = lambda match, request: {"args": request.args}
         self.asked: list[tuple[str, m.Request]] = []
-        self.clients: list[str | None] = []
+        self.inputs: list[bytes] = []
         self.rev = 0
         self.bus = MemoryBus(broker, f"fake-{host}")
         for topic in (topics.COMMAND, topics.SET, topics.INPUT_JSON, topics.ORCHESTRATOR_REQUEST):
@@ -90,9 +90,11 @@ class FakeSite:
         match = topics.parse(SITE, message.topic)
         if match is None or ("host" in match.levels and match.levels["host"] != self.host):
             return
+        if match.topic is topics.INPUT_JSON:
+            self.inputs.append(message.payload)
+            return
         request = m.parse_set(message.payload)[0] if match.topic is topics.SET else m.parse_request(message.payload)
         self.asked.append((message.topic, request))
-        self.clients.append(match.client)
         assert request.reply_to is not None
         try:
             result = self.answer(match, request)

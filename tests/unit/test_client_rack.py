@@ -246,9 +246,14 @@ def test_two_watches_of_one_device_do_not_disturb_each_other(rack: Rack, site: F
 
 def test_send_goes_to_the_devices_input(rack: Rack, site: FakeSite) -> None:
     rack.device("ecu").send({"id": 0x123, "data": "ff"})
-    topic, request = site.asked[0]
-    assert topic.endswith("/ecu/in/can/json/tester")
-    assert request.args == {"frames": [{"id": 0x123, "data": "ff"}]}
+    until(lambda: site.inputs == [b'{"frames":[{"id":291,"data":"ff"}]}'])
+
+
+def test_send_to_a_lost_host_is_refused(rack: Rack, site: FakeSite) -> None:
+    site.host_state("lost")
+    until(lambda: rack.device("ecu").state is DeviceState.UNKNOWN)
+    with pytest.raises(errors.HostLost):
+        rack.device("ecu").send({"id": 0x123, "data": "ff"})
 
 
 def test_what_the_broker_forgot_is_forgotten_after_a_reconnect(

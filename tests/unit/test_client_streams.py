@@ -10,6 +10,7 @@ import pytest
 from sat_bus import messages as m
 from sat_bus import topics
 from sat_bus.port import Handler, Inbound
+from sat_client.feed import Feed
 from sat_client.streams import Cursor, Watch
 
 
@@ -91,7 +92,7 @@ def tap() -> Tap:
 
 
 def test_a_watch_hands_out_batches_in_order_with_their_totals(tap: Tap) -> None:
-    with Watch("lab", "x", tap.attach) as watch:
+    with Watch(Feed("lab", ("x",), tap.attach)) as watch:
         for seq in (0, 5, 12):
             tap.push(batch(seq, 5).encode())
         got = [watch.get(1.0) for _ in range(3)]
@@ -102,7 +103,7 @@ def test_a_watch_hands_out_batches_in_order_with_their_totals(tap: Tap) -> None:
 
 
 def test_what_falls_out_of_the_queue_is_missed_and_counted(tap: Tap) -> None:
-    with Watch("lab", "x", tap.attach, capacity=2) as watch:
+    with Watch(Feed("lab", ("x",), tap.attach, capacity=2)) as watch:
         tap.push(batch(0, 1).encode())
         assert watch.get(1.0) is not None
         for seq in (1, 2, 3, 4):
@@ -113,7 +114,7 @@ def test_what_falls_out_of_the_queue_is_missed_and_counted(tap: Tap) -> None:
 
 
 def test_streams_of_two_devices_are_counted_apart(tap: Tap) -> None:
-    with Watch("lab", "x", tap.attach) as watch:
+    with Watch(Feed("lab", ("x",), tap.attach)) as watch:
         tap.push(batch(0, 5).encode(), "a")
         tap.push(batch(0, 5).encode(), "b")
         tap.push(batch(5, 5).encode(), "a")
@@ -121,7 +122,7 @@ def test_streams_of_two_devices_are_counted_apart(tap: Tap) -> None:
 
 
 def test_garbage_is_counted_and_passed_over(tap: Tap) -> None:
-    with Watch("lab", "x", tap.attach) as watch:
+    with Watch(Feed("lab", ("x",), tap.attach)) as watch:
         tap.push(b"\xff")
         tap.push(batch(0, 1).encode())
         assert watch.get(1.0) is not None
@@ -129,12 +130,12 @@ def test_garbage_is_counted_and_passed_over(tap: Tap) -> None:
 
 
 def test_get_returns_none_when_nothing_comes(tap: Tap) -> None:
-    with Watch("lab", "x", tap.attach) as watch:
+    with Watch(Feed("lab", ("x",), tap.attach)) as watch:
         assert watch.get(0.01) is None
 
 
 def test_close_ends_a_reader_that_waits(tap: Tap) -> None:
-    watch = Watch("lab", "x", tap.attach)
+    watch = Watch(Feed("lab", ("x",), tap.attach))
     seen: list[object] = []
     reader = threading.Thread(target=lambda: seen.extend(watch), name="test/reader")
     reader.start()
