@@ -1,0 +1,87 @@
+"""Failures of a device: counted, waited for, given up, forgiven. PURE; the only writer of a row's counters."""
+
+from __future__ import annotations
+
+from sat_orchestrator import planner
+from sat_orchestrator.table import Effect, Noted, Row
+from sat_toolkit.core.device_spec import DeviceState
+from sat_toolkit.errors import Code
+
+HEALTHY_AFTER_S = 60.0
+CLIENT_TURN_S = 5.0
+SETTLE_S = 2.0
+# Codes of an action that never reached the driver: no failure of the device.
+_NOT_TRIED = frozenset({Code.FENCED, Code.HOST_LOST, Code.EXPIRED, Code.BUSY})
+
+
+def count_failure(row: Row, now: float, jitter: float) -> None:
+    """The device failed: the next attempt waits its back-off."""
+    row.attempts += 1
+    row.healthy_since = None
+    row.not_before = now + planner.backoff(row.attempts, jitter)
+
+
+def give_up(row: Row, limit: int) -> list[Effect]:
+    """Stop acting on a device that `limit` recoveries have not mended."""
+    if row.stopped or row.rounds < limit:
+        return []
+    why = row.status.reason if row.status is not None else ""
+    row.stopped = f"gave up after {row.rounds} recoveries; set, reset or replug the device"
+    row.stopped += f" (last error: {why})" if why else ""
+    return [Noted(row.key, "gave_up", row.stopped)]
+
+
+def forgive(row: Row) -> None:
+    """Start afresh: a client acted, the device was plugged in again, its host restarted, or it was well long enough."""
+    row.attempts = row.rounds = 0
+    row.not_before = row.settle_until = 0.0
+    row.stopped, row.healthy_since = "", None
+
+
+def note_health(row: Row, converged: bool, now: float) -> None:
+    """Forgive what was well for a while."""
+    if not row.attempts and not row.rounds:
+        return
+    if not converged:
+        row.healthy_since = None
+    elif row.healthy_since is None:
+        row.healthy_since = now
+    elif now - row.healthy_since >= HEALTHY_AFTER_S:
+        forgive(row)
+
+
+def action_over(
+    row: Row, code: Code | None, message: str, reached: DeviceState | None, now: float, jitter: float
+) -> bool:  # fmt: skip
+    """The planner's action on `row` is over; whether it counts as a failure.
+
+    Args:
+        code: why it failed, None for success; `message` says it in words.
+        reached: the state that the host reports.
+    """
+    operation, row.in_flight = row.in_flight, ""
+    if code is None and operation != "scan":
+        settle(row, reached, now)
+    elif code in _NOT_TRIED:
+        row.not_before = max(row.not_before, now + planner.BACKOFF_MIN_S)
+    elif code is Code.QUARANTINED:
+        row.stopped = message
+    elif operation not in ("scan", "reset") and reached is DeviceState.ERROR:
+        settle(row, reached, now)  # the status that says so counts the failure
+    else:
+        # A scan counts either way: had it found the device, the status would forgive it.
+        count_failure(row, now, jitter)
+        return True
+    return False
+
+
+def settle(row: Row, reached: DeviceState | None, now: float) -> None:
+    """Wait a little for the status that a reply has run ahead of."""
+    if reached is not None and reached is not row.observed:
+        row.settle_state, row.settle_until = reached, now + SETTLE_S
+
+
+def settled(row: Row, state: DeviceState) -> None:
+    """A status came: no more waiting, if it is the awaited one or a failure."""
+    if state in (row.settle_state, DeviceState.ERROR):
+        row.settle_until = 0.0

@@ -1,0 +1,212 @@
+"""The rows of the lifecycle table and what happens to them, as data. PURE.
+
+`Host` and `Row` are changed by `fleet.Fleet` alone. Effects are what the shell must do about a change; they
+are level-triggered wherever that is possible, so that one which is lost comes again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+from sat_bus.messages import Birth, Desired, Meta, Quality, Status
+from sat_toolkit.core.device_spec import DeviceState
+
+EXPLICIT = "explicit"
+NOT_CLIENTS = frozenset({"host", "orchestrator", "policy"})
+
+
+class Key(NamedTuple):
+    """The name of a device."""
+
+    host: str
+    driver: str
+    device: str
+
+    def __str__(self) -> str:
+        return "/".join(self)
+
+
+class Presence(StrEnum):
+    """Whether a host is there: not known yet, heard, or gone."""
+
+    AWAITED = "awaited"
+    ALIVE = "alive"
+    GONE = "gone"
+
+
+@dataclass
+class Host:
+    """A driver host as the bus shows it. Times are the orchestrator's monotonic clock.
+
+    Attributes:
+        boot: the present boot; what carries an older one is stale.
+        word: the last state that the host (or its will) published for this boot.
+        timer: the last heartbeat, or when waiting for one began.
+        reason: why it is gone.
+        resyncs, resync_at: how often its truth was asked for again without success, and when next.
+    """
+
+    name: str
+    timer: float
+    boot: str = ""
+    birth: Birth | None = None
+    word: str = ""
+    presence: Presence = Presence.AWAITED
+    reason: str = ""
+    scan_at: float = 0.0
+    resyncs: int = 0
+    resync_at: float = 0.0
+
+    @property
+    def ready(self) -> bool:
+        """It is heard, has said who it is, and is neither starting nor leaving."""
+        return self.presence is Presence.ALIVE and self.birth is not None and self.word not in ("init", "draining")
+
+
+@dataclass
+class Row:
+    """A device in the table.
+
+    Attributes:
+        status, meta: the last of the host, or None; `status_at` is when the status came.
+        observed, quality, last_known: follow from the status and the host's presence.
+        explicit: what a client wants; None leaves it to policy.
+        policy, rule: what policy wants, and which rule says so.
+        hardware_id: the identity that belongs to the name; `held` says that another one answers to it.
+        streams_seen: of each stream type the start or stop that `explicit` already takes into account.
+        attempts, rounds: failures and recoveries since it was last healthy for a while.
+        not_before, client_until, settle_until: the planner waits for its back-off, for the client whose turn
+            it is, for the status `settle_state` that a reply has announced.
+        in_flight: what the planner has asked for; `clients` counts the clients' requests under way.
+        stopped: why the planner has given up.
+    """
+
+    key: Key
+    status: Status | None = None
+    status_at: float = 0.0
+    meta: Meta | None = None
+    observed: DeviceState = DeviceState.UNKNOWN
+    quality: Quality = "lost"
+    last_known: DeviceState | None = None
+    explicit: Desired | None = None
+    policy: Desired | None = None
+    rule: str = ""
+    hardware_id: str | None = None
+    held: str = ""
+    streams_seen: dict[str, str] = field(default_factory=dict)
+    attempts: int = 0
+    rounds: int = 0
+    not_before: float = 0.0
+    client_until: float = 0.0
+    settle_until: float = 0.0
+    settle_state: DeviceState | None = None
+    healthy_since: float | None = None
+    in_flight: str = ""
+    clients: int = 0
+    stopped: str = ""
+    lost_written_at: float | None = None
+
+    @property
+    def desired(self) -> Desired | None:
+        """What is wanted: the client's wish, else the rule's."""
+        return self.explicit or self.policy
+
+    @property
+    def source(self) -> str:
+        """Where `desired` comes from: ``explicit``, a rule's name, or nothing."""
+        return EXPLICIT if self.explicit is not None else self.rule
+
+
+@dataclass(frozen=True)
+class Record:
+    """A row as the database keeps it."""
+
+    key: Key
+    hardware_id: str | None = None
+    explicit: Desired | None = None
+    streams_seen: dict[str, str] = field(default_factory=dict)
+    observed: DeviceState = DeviceState.UNKNOWN
+    rev: int = 0
+
+
+@dataclass(frozen=True)
+class Action:
+    """What to ask of a host for a device: scan, initialize, connect, start, reset or close."""
+
+    operation: str
+    stream: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Something that the shell must do."""
+
+
+@dataclass(frozen=True)
+class HostLost(Effect):
+    """The host is gone: what waits for it fails, and `host/<host>/state` says so."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class HostRestarted(Effect):
+    """The host has a new boot: what waits for the old one will never come."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class Resync(Effect):
+    """The host is to publish everything again."""
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ScanWanted(Effect):
+    """The host is to look for devices."""
+
+    host: str
+
+
+@dataclass(frozen=True)
+class RowChanged(Effect):
+    """The row looks different, or something that the planner weighs has changed."""
+
+    key: Key
+
+
+@dataclass(frozen=True)
+class WriteLost(Effect):
+    """The bus shows a device of a host that is gone as if it were there: write the truth in the host's stead."""
+
+    key: Key
+
+
+@dataclass(frozen=True)
+class WishChanged(Effect):
+    """What is kept of the row in the database has changed: its wish or its identity."""
+
+    key: Key
+
+
+@dataclass(frozen=True)
+class Noted(Effect):
+    """Something to tell: an event of the device."""
+
+    key: Key
+    event: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class EpochSeen(Effect):
+    """A host has seen this epoch of an orchestrator."""
+
+    epoch: int
