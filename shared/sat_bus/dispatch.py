@@ -13,7 +13,8 @@ from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from sat_bus.port import Handler, Inbound
+from sat_bus.outbox import Outbox
+from sat_bus.port import BusStats, Handler, Inbound
 from sat_bus.topics import matches
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Dispatcher:
         self._subscriptions: dict[str, Subscription] = {}
         self._by_ident: dict[int, Subscription] = {}
         self._last_ident = 0
+        self._revision = 0
         self._matching: dict[str, tuple[Subscription, ...]] = {}
         self._connection_handlers: list[Callable[[bool], None]] = []
         self._others: deque[_Arrival] = deque()
@@ -88,6 +90,7 @@ class Dispatcher:
                 self._last_ident += 1
             entry = Subscription(subscription, self._last_ident if known is None else known.ident, qos, handler)
             self._subscriptions[subscription] = entry
+            self._revision += 1
             self._by_ident[entry.ident] = entry
             self._matching.clear()
             return entry
@@ -98,8 +101,14 @@ class Dispatcher:
             entry = self._subscriptions.pop(subscription, None)
             if entry is not None:
                 del self._by_ident[entry.ident]
+                self._revision += 1
                 self._matching.clear()
             return entry is not None
+
+    @property
+    def revision(self) -> int:
+        """Rises with each change of the subscriptions."""
+        return self._revision
 
     def subscriptions(self) -> list[Subscription]:
         with self._changed:
@@ -204,3 +213,20 @@ def is_frames(topic: str) -> bool:
     """Whether `topic` carries batches of a stream."""
     levels = topic.split("/", _FRAME_LEVEL + 1)
     return len(levels) > _FRAME_LEVEL and levels[_FRAME_LEVEL] == "stream"
+
+
+def stats_of(outbox: Outbox, dispatcher: Dispatcher, connections: int) -> BusStats:
+    """The counters of an adapter that is made of these."""
+    lengths = outbox.lengths()
+    dropped = outbox.dropped()
+    for cause, count in dispatcher.dropped().items():
+        dropped[cause] = dropped.get(cause, 0) + count
+    return BusStats(
+        control=lengths.control,
+        state=lengths.state,
+        frames=lengths.frames,
+        frame_bytes=lengths.frame_bytes,
+        inbox=dispatcher.depth(),
+        dropped=dropped,
+        reconnects=max(0, connections - 1),
+    )

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-from sat_bus.dispatch import Dispatcher, Subscription
+from sat_bus.dispatch import Dispatcher, Subscription, stats_of
 from sat_bus.outbox import OnDrop, Outbox, Outgoing
 from sat_bus.port import BusStats, Handler, Inbound, Will, check_filter, check_topic
 from sat_bus.topics import Traffic, matches
@@ -232,23 +232,6 @@ class MemoryBus:
             while (message := self._outbox.take()) is not None:
                 if self._broker.route(self, message):
                     self._outbox.done(message)
-
-
-def stats_of(outbox: Outbox, dispatcher: Dispatcher, connections: int) -> BusStats:
-    """The counters of an adapter that is made of these."""
-    lengths = outbox.lengths()
-    dropped = outbox.dropped()
-    for cause, count in dispatcher.dropped().items():
-        dropped[cause] = dropped.get(cause, 0) + count
-    return BusStats(
-        control=lengths.control,
-        state=lengths.state,
-        frames=lengths.frames,
-        frame_bytes=lengths.frame_bytes,
-        inbox=dispatcher.depth(),
-        dropped=dropped,
-        reconnects=max(0, connections - 1),
-    )
 
 
 def _inbound(message: Outgoing, *, retain: bool) -> Inbound:

@@ -1,0 +1,334 @@
+"""The bus over MQTT 5 or 3.1.1, by TCP or WebSocket. The only module that knows paho.
+
+The network thread of `sat_bus.network` alone uses the paho client, which lives for one connection: other threads
+put messages in the outbox and wake it, and what arrives goes to the dispatcher. So no handler runs on that
+thread, none can end it, and none can block it until the broker takes us for dead. At most 20 messages are
+outstanding, 4 of them frames, QoS 0 included.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import select
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from sat_bus.dispatch import Subscription
+from sat_bus.endpoint import parse_url
+from sat_bus.network import Link, NetworkBus, Outcome
+from sat_bus.outbox import MAX_PAYLOAD, Outgoing
+from sat_bus.port import Inbound, Will
+from sat_bus.reconnect import Version
+from sat_toolkit.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+KEEPALIVE_S = 5
+CONNECT_TIMEOUT_S = 3.0
+_PAHO_VERSION = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
+# Reason codes of MQTT 5, which paho also makes of the codes of 3.1.1.
+_UNSUPPORTED_VERSION = 132
+_BAD_CREDENTIALS = (134, 135)
+_TAKEN_OVER = 142
+
+
+class MqttBus(NetworkBus):
+    """A `sat_bus.port.Bus` on an MQTT broker.
+
+    Args:
+        url: see `sat_bus.endpoint`.
+        client_id: the name that the broker knows us by; another connection of the same name ends ours.
+        will: what the broker publishes, retained, when we are gone without a word.
+        protocol: ``auto`` tries MQTT 5 and falls back to 3.1.1.
+        tls_ca: a PEM file of certificates to trust instead of the system's.
+
+    Raises:
+        ConfigError: a wrong URL, or a `tls_ca` that cannot be read.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        client_id: str,
+        *,
+        will: Will | None = None,
+        protocol: Literal["auto", "5", "3.1.1"] = "auto",
+        tls_ca: Path | None = None,
+    ) -> None:
+        endpoint = parse_url(url)
+        super().__init__(
+            endpoint,
+            client_id,
+            will=will,
+            versions=("5", "3.1.1") if protocol == "auto" else (protocol,),
+            tls=_tls_context(tls_ca) if endpoint.tls else None,
+            connect=_Connection,
+        )
+
+
+class _Connection:
+    """One connection, with a paho client of its own; used on the network thread only."""
+
+    def __init__(self, link: Link, version: Version) -> None:
+        self.outcome = Outcome.UNREACHED
+        self.reason = ""
+        self._link = link
+        self._version = version
+        self._ended = False
+        self._ready = False
+        self._idents = version == "5"
+        self._room: int | None = None
+        self._revision = -1
+        self._active: dict[str, Subscription] = {}
+        self._unconfirmed: dict[int, str] = {}
+        self._in_flight: dict[int, Outgoing] = {}
+        self._poll = select.poll()
+        self._client = self._make_client()
+
+    def run(self) -> None:
+        link, endpoint = self._link, self._link.endpoint
+        if self._version == "5":
+            self._client.connect(endpoint.host, endpoint.port, KEEPALIVE_S, clean_start=True)
+        else:
+            self._client.connect(endpoint.host, endpoint.port, KEEPALIVE_S)
+        self.outcome = Outcome.UNANSWERED
+        deadline = time.monotonic() + CONNECT_TIMEOUT_S
+        self._poll.register(link.waker.fileno(), select.POLLIN)
+        while not self._ended:
+            if link.closing.is_set():
+                self._say_goodbye()
+                return
+            if not self._ready and time.monotonic() > deadline:
+                self.reason = f"no answer within {CONNECT_TIMEOUT_S:g} s"
+                return
+            self._turn(0.5)
+
+    def dispose(self) -> None:
+        """Close the socket; without a goodbye, so that the broker publishes the will."""
+        sock = self._client.socket()
+        if sock is not None:
+            sock.close()
+
+    def _make_client(self) -> paho.Client:
+        link, endpoint = self._link, self._link.endpoint
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=link.client_id,
+            protocol=_PAHO_VERSION[self._version],
+            transport="websockets" if endpoint.websocket else "tcp",
+            reconnect_on_failure=False,
+        )
+        client.suppress_exceptions = True  # a callback that raises must not end the thread
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(0)  # the outbox bounds it, QoS 0 included
+        if endpoint.websocket:
+            client.ws_set_options(endpoint.path, _without_origin)
+        if endpoint.username is not None:
+            client.username_pw_set(endpoint.username, endpoint.password)
+        if link.tls is not None:
+            client.tls_set_context(link.tls)
+        if link.will is not None:
+            client.will_set(link.will.topic, link.will.payload, qos=1, retain=True)
+        client.on_socket_open = _set_nodelay
+        client.on_socket_register_write = _leave_writing_to_the_loop
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
+        client.on_publish = self._on_publish
+        client.on_message = self._on_message
+        return client
+
+    def _turn(self, longest: float) -> None:
+        """Send what may go, wait for the network or for work, and read."""
+        client = self._client
+        if self._ready:
+            self._reconcile()
+            self._send()
+        if client.want_write():
+            client.loop_write()
+        sock = client.socket()
+        if self._ended or sock is None:
+            self._ended = True
+            return
+        mask = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
+        self._poll.register(sock.fileno(), mask)
+        buffered = getattr(sock, "pending", int)()  # TLS may hold what poll does not see
+        events = dict(self._poll.poll(0 if buffered else longest * 1000))
+        if self._link.waker.fileno() in events:
+            self._link.waker.clear()
+        fired = events.get(sock.fileno(), 0)
+        if buffered or fired & ~select.POLLOUT:
+            client.loop_read()
+        if not self._ended and client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._ended = True
+
+    def _reconcile(self) -> None:
+        """Make the broker's subscriptions what the dispatcher's are."""
+        dispatcher = self._link.dispatcher
+        if dispatcher.revision == self._revision:
+            return
+        self._revision = dispatcher.revision
+        wanted = {entry.filter: entry for entry in dispatcher.subscriptions()}
+        for filter_ in self._active.keys() - wanted.keys():
+            del self._active[filter_]
+            self._client.unsubscribe(filter_)
+        for entry in wanted.values():
+            if self._active.get(entry.filter) is not entry:
+                self._active[entry.filter] = entry
+                self._subscribe(entry)
+
+    def _subscribe(self, entry: Subscription) -> None:
+        properties = None
+        if self._idents:
+            properties = _new_properties(PacketTypes.SUBSCRIBE)
+            properties.SubscriptionIdentifier = entry.ident
+        options = SubscribeOptions(qos=entry.qos) if self._version == "5" else None
+        _, mid = self._client.subscribe(
+            entry.filter, 0 if options else entry.qos, options=options, properties=properties
+        )  # fmt: skip
+        if mid is not None:
+            self._unconfirmed[mid] = entry.filter
+
+    def _send(self) -> None:
+        while (message := self._link.outbox.take()) is not None:
+            info = self._client.publish(
+                message.topic, message.payload, message.qos, message.retain, self._properties(message)
+            )  # fmt: skip
+            self._in_flight[info.mid] = message
+
+    def _properties(self, message: Outgoing) -> Properties | None:
+        """What MQTT 5 adds; left out on 3.1.1, as nothing relies on it."""
+        given = (message.response_topic, message.correlation, message.expiry_s, message.traceparent)
+        if self._version != "5" or given == (None, None, None, None):
+            return None
+        properties = _new_properties(PacketTypes.PUBLISH)
+        if message.response_topic is not None:
+            properties.ResponseTopic = message.response_topic
+        if message.correlation is not None:
+            properties.CorrelationData = message.correlation
+        if message.expiry_s is not None:
+            properties.MessageExpiryInterval = max(1, math.ceil(message.expiry_s))
+        if message.traceparent is not None:
+            properties.UserProperty = ("traceparent", message.traceparent)
+        return properties
+
+    def _say_goodbye(self) -> None:
+        deadline = time.monotonic() + 0.5
+        if self.outcome is not Outcome.LOST:
+            return
+        self._client.disconnect()
+        while not self._ended and time.monotonic() < deadline:
+            self._turn(0.05)
+
+    # -- callbacks of paho, on this thread; they only take note -------------------------------------
+
+    def _on_connect(
+        self, _client: paho.Client, _data: Any, _flags: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:  # fmt: skip
+        if reason.is_failure:
+            refused_version = reason.value == _UNSUPPORTED_VERSION
+            self.outcome = Outcome.VERSION_REFUSED if refused_version else Outcome.REFUSED
+            self.reason = f"refused: {reason}"
+            if reason.value in _BAD_CREDENTIALS:
+                self.reason += ": check the user and password in the broker URL, and the broker's list of users"
+            return
+        self.outcome = Outcome.LOST  # as it will be some day
+        self._room = getattr(properties, "ReceiveMaximum", None)
+        self._idents = self._idents and getattr(properties, "SubscriptionIdentifierAvailable", 1) == 1
+        self._reconcile()
+        self._check_ready()
+
+    def _on_subscribe(
+        self, _client: Any, _data: Any, mid: int, reasons: list[ReasonCode], _properties: Any
+    ) -> None:  # fmt: skip
+        subscription = self._unconfirmed.pop(mid, None)
+        if subscription is not None and any(reason.is_failure for reason in reasons):
+            log.error(
+                "the broker refuses %s the subscription to %s (%s): allow it in the broker's access list",
+                self._link.client_id, subscription, reasons[0],
+            )  # fmt: skip
+        self._check_ready()
+
+    def _check_ready(self) -> None:
+        if not self._ready and not self._unconfirmed:
+            self._ready = True
+            self._link.ready(self._room)
+
+    def _on_disconnect(
+        self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any
+    ) -> None:  # fmt: skip
+        self._ended = True
+        self.reason = self.reason or str(reason)
+        if flags.is_disconnect_packet_from_server and reason.value == _TAKEN_OVER:
+            self.reason += f": another client uses the id {self._link.client_id!r}; give each its own"
+
+    def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+        message = self._in_flight.pop(mid, None)
+        if message is None:
+            return
+        if reason.is_failure:
+            log.error("the broker refuses %s to publish to %s (%s)", self._link.client_id, message.topic, reason)
+        self._link.outbox.done(message, "refused" if reason.is_failure else None)
+
+    def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
+        dispatcher = self._link.dispatcher
+        if len(message.payload) > MAX_PAYLOAD:
+            dispatcher.count("oversize")
+            return
+        try:
+            topic = message.topic
+        except UnicodeDecodeError:
+            dispatcher.count("malformed")
+            return
+        properties = message.properties
+        users = dict(getattr(properties, "UserProperty", ()))
+        inbound = Inbound(
+            topic,
+            bytes(message.payload),
+            message.retain,
+            getattr(properties, "ResponseTopic", None),
+            getattr(properties, "CorrelationData", None),
+            users.get("traceparent"),
+        )
+        dispatcher.message(inbound, tuple(getattr(properties, "SubscriptionIdentifier", ())))
+
+
+def _tls_context(ca: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=None if ca is None else str(ca))
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(f"tls_ca {ca}: {error}; a readable file of PEM certificates is accepted") from None
+
+
+def _set_nodelay(_client: Any, _data: Any, sock: Any) -> None:
+    """Without it Nagle's algorithm holds every second small packet back for 40 ms."""
+    duplicate = socket.socket(fileno=os.dup(sock.fileno()))  # a WebSocket wrapper has no setsockopt
+    try:
+        duplicate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    finally:
+        duplicate.close()
+
+
+def _leave_writing_to_the_loop(_client: Any, _data: Any, _sock: Any) -> None:
+    """With a callback here, paho's calls only queue; `_turn` asks `want_write` and writes."""
+
+
+def _without_origin(headers: dict[str, str]) -> dict[str, str]:
+    """A browser must send the header Origin, so that brokers can tell web pages; we are none."""
+    return {name: value for name, value in headers.items() if name != "Origin"}
+
+
+def _new_properties(packet: int) -> Properties:
+    return Properties(packet)  # type: ignore[no-untyped-call]
