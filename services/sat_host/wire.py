@@ -55,8 +55,8 @@ def unpack_frames(body: bytes) -> tuple[dict[str, Any], bytes]:
         header = orjson.loads(body[4 : 4 + size])
     except (struct.error, orjson.JSONDecodeError) as error:
         raise WireError(f"bad batch: {error}") from None
-    if not isinstance(header, dict):
-        raise WireError("bad batch: its header is no object")
+    if not isinstance(header, dict) or len(body) < 4 + size:
+        raise WireError("bad batch: its header is no object, or cut off")
     return header, body[4 + size :]
 
 

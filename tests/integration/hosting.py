@@ -108,6 +108,11 @@ class RunningHost:
         self._thread.join(DEADLINE)
         assert not self._thread.is_alive()
 
+    def ended(self) -> bool:
+        """Whether the host ends by itself in time."""
+        self._thread.join(DEADLINE)
+        return not self._thread.is_alive()
+
     def _stop(self) -> None:
         self.host.stop()
         self.loop.stop()

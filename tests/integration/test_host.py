@@ -271,5 +271,5 @@ def test_a_host_ends_when_a_newer_one_takes_its_name(host: RunningHost, watcher:
     watcher.wait(lambda: topic in watcher.latest, "a birth")
     birth = watcher.json(topic) | {"boot": "99999999999999-00"}
     watcher.bus.publish(topic, json.dumps(birth).encode(), retain=True)
-    watcher.wait(lambda: host.loop.stopped, "the older host ends")
+    assert host.ended(), "the older host ends"
     assert host.host.foreign

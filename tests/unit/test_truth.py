@@ -1,0 +1,77 @@
+"""How a host keeps its retained topics true."""
+
+from __future__ import annotations
+
+from sat_host.truth import Truth
+
+
+class Retained:
+    """A broker's retained topics, and every message that was published."""
+
+    def __init__(self) -> None:
+        self.published: list[tuple[str, bytes]] = []
+
+    def __call__(self, topic: str, payload: bytes) -> None:
+        self.published.append((topic, payload))
+
+
+def test_an_own_message_that_comes_back_late_is_no_difference() -> None:
+    bus = Retained()
+    truth = Truth(bus)
+    truth.want("t", b"one")
+    truth.want("t", b"two")
+    assert truth.see("t", b"one")
+    assert not truth.see("t", b"two")
+    assert truth.settle(clear_unknown=True) == 0
+    assert bus.published == [("t", b"one"), ("t", b"two")]
+
+
+def test_anothers_word_is_overwritten() -> None:
+    bus = Retained()
+    truth = Truth(bus)
+    truth.want("t", b"true")
+    truth.see("t", b"false")
+    assert truth.settle(clear_unknown=False) == 1
+    assert bus.published[-1] == ("t", b"true")
+    assert truth.settle(clear_unknown=False) == 0
+
+
+def test_a_cleared_topic_is_published_again() -> None:
+    bus = Retained()
+    truth = Truth(bus)
+    truth.want("t", b"true")
+    truth.see("t", b"true")
+    truth.see("t", b"")
+    assert truth.settle(clear_unknown=True) == 1
+    assert bus.published[-1] == ("t", b"true")
+
+
+def test_a_topic_nobody_wants_is_cleared_once_all_is_known() -> None:
+    bus = Retained()
+    truth = Truth(bus)
+    truth.see("ghost", b"connected")
+    assert truth.settle(clear_unknown=False) == 0
+    assert bus.published == []
+    assert truth.settle(clear_unknown=True) == 1
+    assert bus.published == [("ghost", b"")]
+
+
+def test_a_dropped_topic_is_cleared_and_stays_so() -> None:
+    bus = Retained()
+    truth = Truth(bus)
+    truth.want("t", b"x")
+    truth.drop("t")
+    truth.see("t", b"")
+    truth.republish()
+    assert bus.published == [("t", b"x"), ("t", b"")]
+    assert truth.settle(clear_unknown=True) == 0
+
+
+def test_everything_is_published_again_on_request() -> None:
+    bus = Retained()
+    truth = Truth(bus)
+    truth.want("a", b"1")
+    truth.want("b", b"2")
+    bus.published.clear()
+    truth.republish()
+    assert bus.published == [("a", b"1"), ("b", b"2")]
