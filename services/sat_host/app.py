@@ -26,6 +26,4 @@ def run(settings: HostSettings) -> int:
         topics.HOST_STATE.build(settings.site, host=settings.host), HostState(state="offline", boot=boot).encode()
     )
     bus = service.connect(settings, settings.host, will)
-    host = Host(settings, loop, bus, boot)
-    status = service.run_service(host, loop)
-    return 1 if host.foreign else status
+    return service.run_service(Host(settings, loop, bus, boot), loop)

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from sat_bus.service import VERSION, health
 
 from sat_bus import identity, messages, topics
 from sat_bus.loop import Timer, WorkLoop
 from sat_bus.messages import DriverInfo, Manifest
 from sat_bus.port import Bus, Inbound
+from sat_bus.service import health
 from sat_bus.topics import Topic, Traffic
 from sat_host.device import Deadlines, HostedDevice, Job
 from sat_host.drivers import Driver, ScanResult
@@ -27,6 +27,7 @@ from sat_host.requests import HostRequests
 from sat_host.settings import HostSettings
 from sat_host.streams import StreamPublisher
 from sat_host.truth import Truth
+from sat_toolkit import __version__
 from sat_toolkit.core import plugin_loader
 from sat_toolkit.core.lifecycle import Operation
 from sat_toolkit.errors import BadRequest, HostLost, SatError
@@ -264,8 +265,7 @@ class Host:
         if match is not None and match.topic is topics.HOST_BIRTH and inbound.payload and self._is_usurped(inbound):
             self.foreign = True
             _log.error("another host of this name has started; this one ends", host=self.name)
-            self.stop()
-            self._loop.stop()
+            self._loop.finish(1)
             return
         if self._truth.see(inbound.topic, inbound.payload):
             self._settle_soon()
@@ -319,7 +319,7 @@ class Host:
             drivers=drivers,
             manifest=Manifest(count=len(self.devices), rev=self._rev),
             epoch_seen=self.epoch_seen,
-            version=VERSION,
+            version=__version__,
             clock=round(self.now(), 3),
         )
         self._truth.want(topics.HOST_BIRTH.build(self.site, host=self.name), birth.encode())
@@ -329,12 +329,12 @@ class Host:
         beat = messages.Heartbeat(boot=self.boot, n=self._beats, mono_ms=int(self.monotonic() * 1000))
         self._bus.publish(topics.HOST_HEARTBEAT.build(self.site, host=self.name), beat.encode(), qos=0)
         self._publish_birth()
-        report = health(self._loop, self._bus, self.boot)
-        report = report.model_copy(
-            update={
-                "queues": {**report.queues, "jobs": sum(d.queued for d in self.devices.values())},
-                "drops": {**report.drops, **self._drops, **self._streams.totals(), **self._requests.counts},
-                "workers": {"running": sum(w.alive for w in self._workers)},
-            }
+        report = health(
+            self._loop,
+            self._bus,
+            self.boot,
+            queues={"jobs": sum(d.queued for d in self.devices.values())},
+            drops={**self._drops, **self._streams.totals(), **self._requests.counts},
+            workers={"running": sum(w.alive for w in self._workers)},
         )
         self._bus.publish(topics.HOST_HEALTH.build(self.site, host=self.name), report.encode(), qos=0)

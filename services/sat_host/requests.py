@@ -20,6 +20,7 @@ from sat_toolkit.core import commands
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation
 from sat_toolkit.errors import (
+    BadArgs,
     BadState,
     Expired,
     Fenced,

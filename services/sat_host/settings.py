@@ -7,6 +7,8 @@ import socket
 from typing import Any
 
 from pydantic import Field, model_validator
+
+from sat_bus.messages import Name
 from sat_bus.service import ServiceSettings
 
 
@@ -19,13 +21,14 @@ class HostSettings(ServiceSettings):
         drivers: driver name -> its configuration, handed to the driver as its ``info``.
     """
 
-    family: str = Field(pattern=r"^[A-Za-z0-9_]{1,64}$")
-    host: str = Field(default="", pattern=r"^[A-Za-z0-9_.:-]{0,64}$")
-    drivers: dict[str, dict[str, Any]] = {}
+    family: str = Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="a folder below plugins/devices, such as can")
+    host: Name = Field("", description="1 to 64 of A-Z a-z 0-9 _ . : -")
+    drivers: dict[str, dict[str, Any]] = Field({}, description='a JSON object such as {"drv_socketcan": {...}}')
 
-    @model_validator(mode="after")
-    def _name(self) -> HostSettings:
-        if not self.host:
-            machine = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname().split(".")[0])[:40] or "host"
-            self.host = f"{machine}-{self.family}"
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _name(cls, values: dict[str, Any]) -> dict[str, Any]:
+        if values.get("host"):
+            return values
+        machine = re.sub(r"[^A-Za-z0-9_.-]", "-", socket.gethostname().split(".")[0])[:40] or "host"
+        return {**values, "host": f"{machine}-{values.get('family', '')}"}

@@ -96,6 +96,7 @@ class RunningHost:
         offline = HostState(state="offline", boot=self.boot).encode()
         self.bus = MemoryBus(broker, HOST, will=Will(topics.HOST_STATE.build(SITE, host=HOST), offline))
         self.host = Host(settings, self.loop, self.bus, self.boot)
+        self.loop.on_finish(self.host.stop)
         self._thread = threading.Thread(target=self.loop.run, name="host-under-test")
 
     def __enter__(self) -> Self:
@@ -104,15 +105,10 @@ class RunningHost:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.loop.post(self._stop)
-        self._thread.join(DEADLINE)
-        assert not self._thread.is_alive()
+        self.loop.finish(0)
+        assert self.ended()
 
     def ended(self) -> bool:
         """Whether the host ends by itself in time."""
         self._thread.join(DEADLINE)
         return not self._thread.is_alive()
-
-    def _stop(self) -> None:
-        self.host.stop()
-        self.loop.stop()
