@@ -1,0 +1,61 @@
+"""What can be checked of the documents: links lead somewhere, and no code or setting is left out."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sat_bus.service import ServiceSettings
+from sat_host.settings import HostSettings
+from sat_orchestrator.settings import OrchestratorSettings
+from sat_toolkit.core.device_spec import DeviceState
+from sat_toolkit.errors import Code
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("tests/*.md")])
+_LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
+_FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
+
+
+def headings(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", _FENCE.sub("", page.read_text()), re.M)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page: Path) -> None:
+    for target, anchor in _LINK.findall(_FENCE.sub("", page.read_text())):
+        if "://" in target:
+            continue
+        path = (page.parent / target).resolve() if target else page
+        assert path.exists(), f"{target} is not there"
+        if anchor:
+            assert anchor in headings(path), f"{target}#{anchor} is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_shell_examples_are_shell(page: Path) -> None:
+    for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S):
+        result = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, timeout=10)
+        assert result.returncode == 0, result.stderr
+
+
+def test_the_users_page_explains_every_code_and_state() -> None:
+    text = (ROOT / "docs" / "users.md").read_text()
+    assert [word for word in (*Code, *DeviceState) if f"| `{word}` |" not in text] == []
+
+
+@pytest.mark.parametrize("settings", [ServiceSettings, HostSettings, OrchestratorSettings])
+def test_the_operators_page_lists_every_setting(settings: type[ServiceSettings]) -> None:
+    text = (ROOT / "docs" / "operators.md").read_text()
+    assert [name for name in settings.model_fields if f"| `{name}` |" not in text] == []
+
+
+def test_the_example_environment_has_settings_that_exist() -> None:
+    names = re.findall(r"^#?SAT_(\w+)=", (ROOT / ".env.example").read_text(), re.M)
+    assert names
+    assert {name.lower() for name in names} <= set(ServiceSettings.model_fields)
