@@ -163,6 +163,11 @@ class NetworkBus:
         """The version of the present or last connection; None before the first."""
         return self._version
 
+    @property
+    def problem(self) -> str:
+        """Why there is no connection, in words for a person; empty while there is one or before the first attempt."""
+        return self._complaint
+
     def start(self, timeout: float | None = None) -> bool:
         if not self._started:
             self._started = True

@@ -13,17 +13,19 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self, TypeVar
-from urllib.parse import unquote, urlsplit
 
 from sat_bus import messages as m
 from sat_bus import topics
+from sat_bus.endpoint import parse_url
+from sat_bus.mqtt import MqttBus
 from sat_bus.port import Bus, Handler, Inbound
 from sat_client.device import Device
 from sat_client.feed import QUEUE, Feed
 from sat_client.requests import Offline, Requester
 from sat_client.streams import Watch
-from sat_client.view import HostView, Key, SiteView
+from sat_client.view import HostView, SiteView
 from sat_toolkit.errors import HostLost, Indeterminate, Timeout
 
 DEFAULT_URL = "mqtt://127.0.0.1:1883"
@@ -44,16 +46,32 @@ class Rack:
         url: the broker; default SAT_BROKER_URL, else ``mqtt://127.0.0.1:1883``.
         site: default SAT_SITE, else ``lab``.
         client: the name that requests are made under; default the URL's user name, else one of its own.
+        tls_ca: a PEM file of certificates to trust; default SAT_TLS_CA, else the system's.
         bus: a bus to use instead of connecting to `url`; it is started and closed with the rack.
+
+    Attributes:
+        endpoint: the broker's address; as text it holds no password.
+
+    Raises:
+        ConfigError: a wrong URL.
     """
 
     def __init__(
-        self, url: str | None = None, *, site: str | None = None, client: str | None = None, bus: Bus | None = None
+        self,
+        url: str | None = None,
+        *,
+        site: str | None = None,
+        client: str | None = None,
+        tls_ca: Path | None = None,
+        bus: Bus | None = None,
     ) -> None:
         self.url = url or os.environ.get("SAT_BROKER_URL") or DEFAULT_URL
         self.site = site or os.environ.get("SAT_SITE") or DEFAULT_SITE
         unique = uuid.uuid4().hex[:12]
-        self.client = client or unquote(urlsplit(self.url).username or "") or f"client-{unique}"
+        self.endpoint = parse_url(self.url)
+        self.client = client or self.endpoint.username or f"client-{unique}"
+        ca = os.environ.get("SAT_TLS_CA")
+        self._tls_ca = tls_ca or (Path(ca) if ca else None)
         self._bus = bus
         self._bus_id = f"{self.client[:48]}-{unique}"
         self._requests: Requester | None = None
@@ -75,11 +93,7 @@ class Rack:
         Raises:
             Offline: the broker does not answer within `timeout` seconds.
         """
-        if self._bus is None:
-            from sat_bus.mqtt import MqttBus  # so that a bus given from outside needs no MQTT library
-
-            self._bus = MqttBus(self.url, self._bus_id)
-        bus = self._bus
+        bus = self._bus = self._bus or MqttBus(self.url, self._bus_id, tls_ca=self._tls_ca)
         self._requests = Requester(bus, self.site, self.client)
         self._requests.open()
         for topic in _WATCHED:
@@ -88,7 +102,8 @@ class Rack:
         bus.on_connection(self._on_connection)
         try:
             if not bus.start(timeout):
-                raise Offline(f"no broker answers at {hide_password(self.url)} within {timeout:g} s; see: sat doctor")
+                why = f" ({bus.problem})" if isinstance(bus, MqttBus) and bus.problem else ""
+                raise Offline(f"no broker answers at {self.endpoint} within {timeout:g} s{why}; see: sat doctor")
             self._await_sync()
         except BaseException:
             self.close()
@@ -276,14 +291,3 @@ class Rack:
         with self._changed:
             self._changed.wait_for(lambda: self._synced, SYNC_TIMEOUT)
             self._changed.wait_for(self._view.complete, max(0.0, deadline - time.monotonic()))
-
-
-def hide_password(url: str) -> str:
-    """`url` without its password, fit for messages and logs."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    return url.replace(f":{parts.password}@", ":***@", 1)
-
-
-__all__ = ["Device", "HostView", "Key", "Rack", "SiteView", "hide_password"]
