@@ -180,11 +180,12 @@ def test_a_driver_that_starts_the_acquisition_alone_has_its_channel_too(
     assert sink.events == [("opened", "dev0"), ("closed", "dev0")]
 
 
+@pytest.mark.parametrize("start", ["start_streaming", "start_acquisition"])
 @pytest.mark.parametrize("setup", [OSError("no port"), False])
-def test_a_failed_setup_leaves_nothing_open(driver: FakeDriver, sink: RecordingSink, setup: Any) -> None:
+def test_a_failed_setup_leaves_nothing_open(driver: FakeDriver, sink: RecordingSink, setup: Any, start: str) -> None:
     driver.does["setup"] = setup
     with pytest.raises((OSError, DriverError)):
-        driver.start_streaming(device())
+        getattr(driver, start)(device())
     assert not driver.is_acquiring.is_set()
     assert driver.acquisition_thread is None
     assert sink.events == [("opened", "dev0"), ("closed", "dev0")]

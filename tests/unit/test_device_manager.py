@@ -325,15 +325,21 @@ def test_a_dead_stream_leads_to_error(bench: Bench) -> None:
 
 
 def test_a_stream_that_dies_within_connect_makes_connect_fail(bench: Bench) -> None:
+    threads: list[threading.Thread] = []
+    started = threading.Event()
+
+    def die() -> None:
+        threads.append(threading.current_thread())
+        started.set()
+        raise OSError("gone")
+
     def connect_and_die(dev: Device) -> bool:
-        driver = bench.instances[-1]
-        driver.start_streaming(dev)
-        thread = driver.acquisition_thread
-        if thread is not None:
-            thread.join(DEADLINE)
+        bench.instances[-1].start_streaming(dev)
+        assert started.wait(DEADLINE)
+        threads[0].join(DEADLINE)
         return True
 
-    bench.does |= {"connect": connect_and_die, "loop": OSError("gone")}
+    bench.does |= {"connect": connect_and_die, "loop": die}
     assert "OSError: gone" in bench.manager.connect_device(DRV, "a")["message"]
     assert bench.state() is DeviceState.ERROR
 

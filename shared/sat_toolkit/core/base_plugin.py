@@ -298,6 +298,17 @@ class BaseDeviceDriver(BasePlugin):
     def _acquisition_loop(self) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not stream: it has no _acquisition_loop")
 
+    def wait_for_change(self, timeout: float) -> bool:
+        """Wait up to `timeout` seconds; True as soon as devices may have come or gone.
+
+        Optional. Where a driver implements it, the host calls it over and over on a thread of the instance
+        that scans, and scans again whenever it answers True. Elsewhere devices are found by periodic scans.
+
+        Raises:
+            NotImplementedError: the driver has nothing to wait for.
+        """
+        raise NotImplementedError
+
     def _client_data_impl(self, device: Device, stream_data: StreamData) -> None:  # noqa: ARG002
         """Take data that a client sent. Unless overridden it waits for `get_client_data()`."""
         self.stream_manager.put_client_data(stream_data)

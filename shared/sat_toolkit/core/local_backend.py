@@ -200,9 +200,10 @@ class LocalBackend:
         except DriverError as error:
             self._fail(entry, str(error))
             raise
-        if entry.state is not before:  # an acquisition that the hook started has died already
-            raise DriverError(entry.reason)
-        self._move(entry, step.target)
+        with self._lock:
+            if entry.state is not before:  # an acquisition that the hook started has died already
+                raise DriverError(entry.reason)
+            entry.state = lifecycle.apply(before, step.target)
         if step.operation is Operation.CLOSE:
             entry.runner = None  # the next initialize starts with a fresh instance
 
