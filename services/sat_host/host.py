@@ -57,6 +57,7 @@ class Host:
         self._truth = Truth(self._retain)
         self._requests = HostRequests(self, bus, loop)
         self._workers: list[WorkerProcess] = []
+        self._rescans: set[str] = set()
         self._drops: Counter[str] = Counter()
         self._rev = 0
         self._beats = 0
@@ -196,7 +197,14 @@ class Host:
             self._publish_birth()
 
     def _hardware_changed(self, driver: Driver) -> None:
-        self._loop.later(RESCAN_AFTER, lambda: self.scan_driver(driver.name, lambda result: None))
+        """Soon, and once for a burst of changes."""
+        if driver.name not in self._rescans:
+            self._rescans.add(driver.name)
+            self._loop.later(RESCAN_AFTER, lambda: self._rescan(driver.name))
+
+    def _rescan(self, name: str) -> None:
+        self._rescans.discard(name)
+        self.scan_driver(name, lambda result: None)
 
     def _apply(self, driver: Driver, result: ScanResult) -> None:
         if result.error is not None:

@@ -162,9 +162,7 @@ class Worker:
         return operation[what]()
 
     def _describe(self, runner: DriverRunner) -> dict[str, Any]:
-        watch = getattr(runner.driver, "wait_for_change", None)
-        if callable(watch):
-            threading.Thread(target=self._watch, args=(watch,), name="watch", daemon=True).start()
+        threading.Thread(target=self._watch, args=(runner.driver.wait_for_change,), name="watch", daemon=True).start()
         return {
             "commands": {
                 name: {"description": c.description, "parameters": c.parameters, "timeout_ms": c.timeout_ms}
@@ -180,6 +178,8 @@ class Worker:
             try:
                 if wait_for_change(WATCH_PERIOD):
                     self._link.send({"event": "changed"})
+            except NotImplementedError:
+                return
             except Exception:  # noqa: BLE001 - a plugin may raise anything
                 _log.exception("watching for hardware changes ended; periodic scans go on")
                 return
