@@ -537,3 +537,9 @@ def test_a_plugin_that_cannot_be_loaded_is_an_error_of_its_driver_only(
 def test_a_malformed_configuration_says_what_it_takes(text: str) -> None:
     with pytest.raises(ConfigError, match="SAT_DRIVERS takes a JSON object of objects"):
         backend_from({"SAT_DRIVERS": text})
+
+
+def test_a_broker_url_chooses_the_bus_without_connecting_yet() -> None:
+    backend = backend_from({"SAT_BROKER_URL": "mqtt://127.0.0.1:1"})
+    assert type(backend).__name__ == "BusBackend"
+    backend.shutdown()
