@@ -333,6 +333,8 @@ class Host:
         self._truth.want(topics.HOST_BIRTH.build(self.site, host=self.name), birth.encode())
 
     def _beat(self) -> None:
+        if not self._bus.connected:
+            return
         self._beats += 1
         beat = messages.Heartbeat(boot=self.boot, n=self._beats, mono_ms=int(self.monotonic() * 1000))
         self._bus.publish(topics.HOST_HEARTBEAT.build(self.site, host=self.name), beat.encode(), qos=0)
