@@ -63,6 +63,10 @@ class WorkLoop:
         self._tidy_at = _FEW_TIMERS
         self._order = itertools.count()
         self._gap_handlers: list[Callable[[float], None]] = []
+        self._finish_handlers: list[Job] = []
+        self._finishing = False
+        self._urgent: Job | None = None
+        self._status = 0
         self._last_turn: float | None = None
         self._stopped = False
         self._dropped = 0
@@ -86,6 +90,11 @@ class WorkLoop:
     @property
     def stopped(self) -> bool:
         return self._stopped
+
+    @property
+    def status(self) -> int:
+        """The exit status that `finish` was given; 1 when a handler of it raised."""
+        return self._status
 
     def post(self, job: Job) -> bool:
         """Queue `job`, from any thread. False, and counted, when the queue is full or the loop has stopped."""
@@ -143,6 +152,30 @@ class WorkLoop:
             self._stopped = True
             self._changed.notify_all()
 
+    def on_finish(self, handler: Job) -> None:
+        """Call `handler` on the loop when it is asked to finish."""
+        self._finish_handlers.append(handler)
+
+    def finish(self, status: int = 0) -> None:
+        """Ask for an orderly end: before any further job the `on_finish` handlers run, then `run` returns.
+
+        From any thread and from signal handlers. The first call decides the status.
+        """
+        with self._changed:
+            if not self._finishing:
+                self._finishing = True
+                self._status = status
+                self._urgent = self._finish
+                self._changed.notify_all()
+
+    def _finish(self) -> None:
+        before = self._errors
+        for handler in self._finish_handlers:
+            self._call(handler)
+        if self._errors > before:
+            self._status = self._status or 1
+        self.stop()
+
     def _add(self, timer: Timer) -> Timer:
         with self._changed:
             if len(self._timers) >= self._tidy_at:  # forget the cancelled ones before they are due
@@ -166,6 +199,9 @@ class WorkLoop:
 
     def _next(self, now: float) -> Job | None:
         """What is due now: timers go first, so that a flood of jobs does not stop the heartbeat."""
+        if self._urgent is not None:
+            urgent, self._urgent = self._urgent, None
+            return urgent
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if timer.cancelled:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
+
+from sat_toolkit.errors import ConfigError
 
 _LISTEN = "0A"
 
@@ -16,15 +19,22 @@ def find_free_port(bind: str = "127.0.0.1") -> int:
         return int(probe.getsockname()[1])
 
 
-def is_free(bind: str, port: int) -> bool:
-    """Whether a server could listen there now."""
-    with socket.socket(_family(bind), socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+def check_free(bind: str, port: int) -> None:
+    """Check that a server could listen there now.
+
+    Raises:
+        ConfigError: it could not; the message says who holds the port, or what else is wrong.
+    """
+    try:
+        with socket.socket(_family(bind), socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((bind, port))
-        except OSError:
-            return False
-    return True
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise ConfigError(f"cannot listen on {bind}:{port}: {error.strerror or error}") from None
+        by = holder(port)
+        taken = f"port {port} of {bind} is taken{f' by {by}' if by else ''}"
+        raise ConfigError(f"{taken}; choose another with --port") from None
 
 
 def holder(port: int) -> str | None:
@@ -38,12 +48,6 @@ def holder(port: int) -> str | None:
         except OSError:  # it ended, or it is not ours to look into
             continue
     return None
-
-
-def taken(bind: str, port: int) -> str:
-    """The message for a port that is taken, with the next step."""
-    by = holder(port)
-    return f"port {port} of {bind} is taken{f' by {by}' if by else ''}; choose another with --port"
 
 
 def _family(bind: str) -> socket.AddressFamily:
