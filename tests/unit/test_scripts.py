@@ -111,3 +111,45 @@ def test_nothing_is_left_out_under_all(tmp_path: Path, body: str, told: str) -> 
 def test_a_whole_run_passes_under_all(tmp_path: Path) -> None:
     result = strict(tmp_path, "def test_it():\n    assert True")
     assert result.returncode == 0, result.stdout
+
+
+def find_python(tmp_path: Path, *, version: str, has_venv: bool) -> subprocess.CompletedProcess[str]:
+    """Let scripts/lib.sh choose when the only Python is one of this version, with or without its venv module."""
+    fake = tmp_path / "python3"
+    old = tuple(int(part) for part in version.split(".")) < (3, 11)
+    fake.write_text(
+        "#!/bin/sh\n"
+        'case "$2" in\n'
+        f"    *print*) echo {version} ;;\n"
+        f"    *sys.exit*) exit {int(old)} ;;\n"
+        f"    *ensurepip*) exit {int(not has_venv)} ;;\n"
+        "esac\n"
+    )
+    fake.chmod(0o755)
+    return subprocess.run(
+        ["bash", "-c", "set -euo pipefail; source scripts/lib.sh; find_python"],
+        cwd=ROOT,
+        env=os.environ | {"SAT_PYTHON": str(fake)},
+        capture_output=True,
+        text=True,
+        timeout=20,
+    )
+
+
+def test_setup_takes_a_python_that_will_do(tmp_path: Path) -> None:
+    result = find_python(tmp_path, version="3.12", has_venv=True)
+    assert (result.returncode, result.stdout) == (0, f"{tmp_path}/python3\n")
+
+
+@pytest.mark.parametrize(
+    ("version", "has_venv", "told"),
+    [
+        ("3.9", True, "Python 3.11 or newer is needed; {fake} is Python 3.9."),
+        ("3.12", False, "apt-get install python3.12-venv"),
+    ],
+)
+def test_setup_says_what_to_install(tmp_path: Path, version: str, has_venv: bool, told: str) -> None:
+    result = find_python(tmp_path, version=version, has_venv=has_venv)
+    assert result.returncode == 1
+    assert told.format(fake=tmp_path / "python3") in result.stderr
+    assert "SAT_PYTHON=" in result.stderr
