@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,14 @@ def test_a_forbidden_import_is_named(tree: Path, path: str, line: str, contract:
     broken = result.stdout[result.stdout.index("Broken contracts") :]
     assert contract in broken
     assert offence in broken
+
+
+def test_what_calls_itself_pure_is_kept_pure() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    (kept,) = (set(contract["source_modules"]) for contract in contracts if contract["id"] == "pure")
+    claimed: set[str] = set()
+    for source in ("shared", "services"):
+        for path in (ROOT / source).rglob("*.py"):
+            if "PURE" in (ast.get_docstring(ast.parse(path.read_text())) or ""):
+                claimed.add(".".join(path.relative_to(ROOT / source).with_suffix("").parts))
+    assert claimed - kept == set()
