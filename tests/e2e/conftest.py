@@ -1,0 +1,35 @@
+"""Racks for end-to-end tests; a failed test shows the programs' logs."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from tests.e2e.rack import Rack
+
+
+@pytest.fixture(scope="module", params=["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+def rack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    """A rack whose ECU streams, on each kind of broker; shared by the tests of a module, which leave it so."""
+    with Rack(tmp_path_factory.mktemp("rack"), request.param) as running:
+        running.observer.wait_streaming()
+        yield running
+
+
+@pytest.fixture
+def mosquitto_rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    """A rack of a test's own on Mosquitto, whose ECU streams."""
+    with Rack(tmp_path_factory.mktemp("rack"), "mosquitto") as running:
+        running.observer.wait_streaming()
+        yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for used in item.funcargs.values():
+            if isinstance(used, Rack):
+                report.sections.append(("programs", used.logs()))
+    return report

@@ -1,0 +1,85 @@
+"""The guide's programs and its template through the bus: what in process is the same as over a broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.e2e.rack import DEADLINE, Rack
+
+pytestmark = pytest.mark.mosquitto
+PLUGINS_TESTS = Path(__file__).parent.parent / "plugins"
+FIXTURES = PLUGINS_TESTS / "fixtures"
+PROGRAMS = [("lifecycle_program.py", "manage_device_lifecycle"), ("usage_program.py",)]
+
+
+def run(program: tuple[str, ...], env: dict[str, str]) -> list[tuple[str, Any]]:
+    """What the program's calls returned: name, answer."""
+    argv = [sys.executable, str(Path(__file__).parent / "recorded.py"), str(PLUGINS_TESTS / "guide" / program[0])]
+    base = {name: value for name, value in os.environ.items() if not name.startswith("SAT_")}
+    done = subprocess.run([*argv, *program[1:]], env=base | env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "failed" not in done.stderr, done.stderr
+    return [tuple(call) for call in json.loads(done.stdout)]
+
+
+def bare(answer: Any) -> Any:
+    """An answer without what may differ between one machine's devices and another's: hosts, and `already`."""
+    if isinstance(answer, dict):
+        return {key: bare(value) for key, value in answer.items() if key != "host"}
+    if isinstance(answer, list):
+        return [bare(value) for value in answer]
+    return answer.replace("already connected", "connected") if isinstance(answer, str) else answer
+
+
+@pytest.fixture(
+    params=[("embedded", "discovered"), ("mosquitto", "discovered"), ("mosquitto", "connected")],
+    ids=["embedded", "mosquitto", "mosquitto-by-policy"],
+)
+def guide_rack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
+    """A rack whose host serves the guide's driver; by policy its devices may be connected before the program asks."""
+    kind, level = request.param
+    policy = [{"match": "*", "level": "connected"}] if level == "connected" else []
+    with Rack(tmp_path_factory.mktemp("guide"), kind, policy) as rack:
+        host = rack.add_host("your_device", FIXTURES)
+        rack.observer.wait_state(level, dev=f"sat/1/lab/dev/{host}/drv_your_device/your0")
+        yield rack
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program[0])
+def test_a_program_of_the_guide_has_the_same_answers_both_ways(guide_rack: Rack, program: tuple[str, ...]) -> None:
+    here = run(program, {"SAT_PLUGINS": str(FIXTURES)})
+    there = run(program, {"SAT_BROKER_URL": guide_rack.url, "SAT_SITE": "lab"})
+    assert [name for name, _ in there] == [name for name, _ in here]
+    for (name, local), (_, remote) in zip(here, there, strict=True):
+        if name == "cleanup_all_devices":
+            assert all(value["status"] == "success" for value in remote.values())
+        elif name == "scan_devices":
+            assert remote["status"] == "success"
+            assert {d["device_id"] for d in remote["devices"]} == {d["device_id"] for d in local["devices"]}
+        else:
+            assert bare(remote) == bare(local)
+
+
+def test_the_template_loads_streams_and_answers_on_the_bus(tmp_path_factory: pytest.TempPathFactory) -> None:
+    with Rack(tmp_path_factory.mktemp("template"), "mosquitto", [{"match": "*", "level": "connected"}]) as rack:
+        host = rack.add_host("template", FIXTURES)
+        dev = f"sat/1/lab/dev/{host}/drv_template/template0"
+        rack.observer.wait_state("connected", dev=dev)
+        assert rack.command("start", dev=dev)["result"] == "Started streaming"
+        rack.observer.wait_streaming(dev=dev, stream="custom")
+        assert rack.observer.frames(dev, "custom")[0]["data"] == "reading"
+        refused = rack.command("status", dev=dev)
+        assert (refused["code"], refused["message"]) == ("driver_error", "Unknown command: status")
+        rack.observer.wait_streaming(dev=dev, stream="custom")
+        assert rack.command("stop", dev=dev)["result"] == "Stopped streaming"
+        rack.observer.wait(
+            lambda: rack.observer.json(f"{dev}/status")["streams"]["custom"]["state"] == "stopped", "stopped", DEADLINE
+        )
