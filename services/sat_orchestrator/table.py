@@ -64,6 +64,11 @@ class Host:
         """It is heard, has said who it is, and is neither starting nor leaving."""
         return self.presence is Presence.ALIVE and self.birth is not None and self.word not in ("init", "draining")
 
+    @property
+    def drivers(self) -> frozenset[str]:
+        """The drivers that its birth names."""
+        return frozenset(driver.name for driver in self.birth.drivers) if self.birth is not None else frozenset()
+
 
 @dataclass
 class Row:

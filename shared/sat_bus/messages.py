@@ -253,6 +253,12 @@ class StartArgs(Demand):
     args: dict[str, Any] = {}
 
 
+class CleanupArgs(Demand):
+    """The devices to close, as `DeviceArgs.device` names them; all where none are named."""
+
+    devices: Annotated[list[str], Field(max_length=1000)] | None = None
+
+
 class ListArgs(Demand):
     host: Name | None = None
     driver: str | None = None

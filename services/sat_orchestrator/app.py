@@ -1,0 +1,36 @@
+"""The composition root of ``sat orchestrator``: settings in, exit status out."""
+
+from __future__ import annotations
+
+import os
+import time
+
+from sat_bus import identity, service, topics
+from sat_bus.loop import WorkLoop
+from sat_bus.messages import OrchestratorState
+from sat_bus.port import Will
+from sat_orchestrator.database import Database
+from sat_orchestrator.service import NAME, Orchestrator
+from sat_orchestrator.settings import OrchestratorSettings
+from sat_orchestrator.store import Store
+
+
+def run(settings: OrchestratorSettings) -> int:
+    """Orchestrate one site until told to stop; returns the exit status: 4 when another one has taken over.
+
+    Raises:
+        ConfigError: nothing was started; the message says what to mend.
+    """
+    service.configure_logging(NAME, settings)
+    own = f"{NAME}-{identity.new_boot(int(time.time() * 1000), os.urandom(4))}"
+    store = Store(Database(settings.database))
+    kept = store.open()
+    try:
+        # The epoch of the will is the one that this start will claim, unless hosts have seen a higher one.
+        said = OrchestratorState(state="offline", id=own, epoch=kept.epoch + 1)
+        will = Will(topics.ORCHESTRATOR_STATE.build(settings.site), said.encode())
+        bus = service.connect(settings, own, will)
+        loop = WorkLoop(NAME)
+        return service.run_service(Orchestrator(settings, loop, bus, store, kept, own), loop)
+    finally:
+        store.close()

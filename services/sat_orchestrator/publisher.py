@@ -1,0 +1,90 @@
+"""What the orchestrator writes to the bus beside replies: rows, events, and the truth about lost hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sat_bus import topics
+from sat_bus.messages import Event, HostState, Status, TableRow
+from sat_bus.port import Bus
+from sat_bus.topics import Topic, Traffic
+from sat_orchestrator.table import Key
+
+ROW_PERIOD_S = 0.2
+
+
+class Publisher:
+    """Writes to the bus. A row that changes often is published 5 times a second, the newest each time.
+
+    Args:
+        clock: monotonic seconds.
+        wall: seconds since the Unix epoch.
+    """
+
+    def __init__(
+        self, site: str, bus: Bus, clock: Callable[[], float], wall: Callable[[], float]
+    ) -> None:  # fmt: skip
+        self._site = site
+        self._bus = bus
+        self._clock = clock
+        self._wall = wall
+        self._shown: dict[Key, TableRow] = {}
+        self._shown_at: dict[Key, float] = {}
+        self._waiting: dict[Key, TableRow] = {}
+
+    def row(self, key: Key, row: TableRow) -> None:
+        """Show a row, now or when its turn comes."""
+        if self._shown.get(key) == row:
+            self._waiting.pop(key, None)
+            return
+        self._waiting[key] = row
+        self._show(key, self._clock())
+
+    def flush(self) -> None:
+        """Show the rows whose turn has come."""
+        now = self._clock()
+        for key in list(self._waiting):
+            self._show(key, now)
+
+    def republish(self) -> None:
+        """Show every row again: the broker may have forgotten them."""
+        for key, row in self._shown.items():
+            self._retain(topics.TABLE_ROW, key, row.encode())
+
+    def lost(self, key: Key, status: Status) -> None:
+        """Write a device's state in the stead of its host."""
+        self._retain(topics.DEVICE_STATUS, key, status.encode())
+        self._retain(topics.DEVICE_STATE, key, status.state.value.encode())
+
+    def host_lost(self, host: str, boot: str) -> None:
+        """Say that a host is lost."""
+        topic = topics.HOST_STATE.build(self._site, host=host)
+        message = HostState(state="lost", boot=boot)
+        self._bus.publish(topic, message.encode(), retain=True, traffic=Traffic.STATE)
+
+    def event(self, key: Key, event: str, reason: str, boot: str, rev: int) -> None:
+        """Tell of something that happened to a device."""
+        message = Event.model_validate(
+            {"event": event, "at": self._wall(), "boot": boot, "rev": rev, "by": "orchestrator", "reason": reason}
+        )
+        self._bus.publish(topics.DEVICE_EVENT.build(self._site, **key._asdict()), message.encode())
+
+    def clear(self, key: Key, *, device: bool) -> None:
+        """Clear a row, and with `device` also what a host that is gone has retained of it."""
+        self._shown.pop(key, None)
+        self._shown_at.pop(key, None)
+        self._waiting.pop(key, None)
+        self._retain(topics.TABLE_ROW, key, b"")
+        if device:
+            for topic in (topics.DEVICE_STATE, topics.DEVICE_STATUS, topics.DEVICE_META):
+                self._retain(topic, key, b"")
+
+    def _show(self, key: Key, now: float) -> None:
+        if now - self._shown_at.get(key, -ROW_PERIOD_S) < ROW_PERIOD_S:
+            return
+        row = self._waiting.pop(key)
+        self._shown[key], self._shown_at[key] = row, now
+        self._retain(topics.TABLE_ROW, key, row.encode())
+
+    def _retain(self, topic: Topic, key: Key, payload: bytes) -> None:
+        self._bus.publish(topic.build(self._site, **key._asdict()), payload, retain=True, traffic=Traffic.STATE)
