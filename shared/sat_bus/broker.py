@@ -170,6 +170,7 @@ class _Broker(Broker):  # type: ignore[misc]
         super().__init__(config)
         self._allowed_origins = allowed_origins
         self._ending: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
 
     async def end(self) -> None:
         """Shut down; connections of peers that no longer read cannot hold it up."""
@@ -177,6 +178,18 @@ class _Broker(Broker):  # type: ignore[misc]
             await asyncio.wait_for(self.shutdown(), _STOP_TIMEOUT_S)
         except TimeoutError:
             log.warning("the embedded broker gives up connections that do not end")
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def stream_connected(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
+    ) -> None:  # fmt: skip
+        self._writers.add(writer)
+        try:
+            await super().stream_connected(reader, writer, listener_name)
+        finally:  # amqtt leaves it open when the client says nothing, or nonsense
+            self._writers.discard(writer)
+            writer.close()
 
     async def _create_server_instance(
         self, listener_name: str, listener_type: ListenerType, address: str | None, port: int, ssl_context: Any

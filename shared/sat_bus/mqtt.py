@@ -15,6 +15,7 @@ import select
 import socket
 import ssl
 import time
+import traceback
 from pathlib import Path
 from typing import Any, Literal
 
@@ -98,11 +99,8 @@ class _Connection:
         self._client = self._make_client()
 
     def run(self) -> None:
-        link, endpoint = self._link, self._link.endpoint
-        if self._version == "5":
-            self._client.connect(endpoint.host, endpoint.port, KEEPALIVE_S, clean_start=True)
-        else:
-            self._client.connect(endpoint.host, endpoint.port, KEEPALIVE_S)
+        link = self._link
+        self._connect()
         self.outcome = Outcome.UNANSWERED
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         self._poll.register(link.waker.fileno(), select.POLLIN)
@@ -114,6 +112,15 @@ class _Connection:
                 self.reason = f"no answer within {CONNECT_TIMEOUT_S:g} s"
                 return
             self._turn(0.5)
+
+    def _connect(self) -> None:
+        endpoint = self._link.endpoint
+        clean = True if self._version == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY  # 3.1.1: of the client, by default
+        try:
+            self._client.connect(endpoint.host, endpoint.port, KEEPALIVE_S, clean_start=clean)
+        except Exception as error:
+            _close_sockets(error)
+            raise
 
     def dispose(self) -> None:
         """Close the socket; without a goodbye, so that the broker publishes the will."""
@@ -319,6 +326,14 @@ def _set_nodelay(_client: Any, _data: Any, sock: Any) -> None:
         duplicate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     finally:
         duplicate.close()
+
+
+def _close_sockets(error: BaseException) -> None:
+    """Close the sockets of a handshake that failed: paho leaves them to the garbage collector, which warns."""
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        for value in frame.f_locals.values():
+            if isinstance(value, socket.socket):
+                value.close()
 
 
 def _leave_writing_to_the_loop(_client: Any, _data: Any, _sock: Any) -> None:
