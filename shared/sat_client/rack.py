@@ -201,9 +201,9 @@ class Rack:
             state = "has stopped" if orchestrator else "was never seen"
             raise HostLost(f"the orchestrator of site {self.site} {state}; start it: sat orchestrator (or sat up)")
 
-    def watch(self, *, capacity: int = QUEUE) -> Watch:
-        """The batches of all devices from now on; close it when done."""
-        return Watch(self.feed(topics.STREAM_JSON, capacity=capacity))
+    def watch(self, *, capacity: int = QUEUE, from_start: bool = False) -> Watch:
+        """The batches of all devices from now on; close it when done. `from_start`: no stream runs yet."""
+        return Watch(self.feed(topics.STREAM_JSON, capacity=capacity), from_start=from_start)
 
     def feed(self, *rows: topics.Topic, capacity: int = QUEUE, **levels: str) -> Feed:
         """The messages of these rows of the contract from now on, where `levels` are as given; close it when done."""

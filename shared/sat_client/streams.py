@@ -43,11 +43,12 @@ class Received:
 class Cursor:
     """Where the streams of one topic have got to.
 
-    The first stream it sees may have been running for a while, so it is joined where it is; every later
-    one is followed from its first frame.
+    The first stream it sees may have been running for a while, so it is joined where it is, unless
+    `from_start`; every later one is followed from its first frame.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, from_start: bool = False) -> None:
+        self._join = not from_start
         self._next: OrderedDict[tuple[str, str], tuple[int, dict[str, int]]] = OrderedDict()
 
     def advance(self, batch: m.Batch) -> tuple[int, dict[str, int]] | None:
@@ -55,7 +56,8 @@ class Cursor:
         key = (batch.boot, batch.stream)
         known = self._next.get(key)
         if known is None:
-            expected, before = (0, {}) if self._next else (batch.seq, batch.dropped)
+            expected, before = (batch.seq, batch.dropped) if self._join else (0, {})
+            self._join = False
         else:
             expected, before = known
             if batch.n and batch.seq + batch.n <= expected:
@@ -72,11 +74,15 @@ class Watch:
 
     It listens from its construction until `close`; use it in a ``with`` statement.
 
+    Args:
+        from_start: the watch is older than every stream, so that what is missing at its beginning is counted too.
+
     Attributes:
         frames, missed, dropped: running totals of what `get` returned.
     """
 
-    def __init__(self, feed: Feed) -> None:
+    def __init__(self, feed: Feed, *, from_start: bool = False) -> None:
+        self._from_start = from_start
         self.frames = self.missed = self.dropped = 0
         self._feed = feed
         self._cursors: dict[tuple[Key, str], Cursor] = {}
@@ -123,7 +129,7 @@ class Watch:
         if not isinstance(batch, m.Batch):
             return None
         key, kind = Key(levels["host"], levels["driver"], levels["device"]), levels["stream"]
-        step = self._cursors.setdefault((key, kind), Cursor()).advance(batch)
+        step = self._cursors.setdefault((key, kind), Cursor(from_start=self._from_start)).advance(batch)
         if step is None:
             return None
         missed, dropped = step

@@ -25,7 +25,7 @@ class FakeSite:
         pass
 
     def __init__(self, broker: MemoryBroker, host: str = "bench-can", boot: str = BOOT) -> None:
-        self.host, self.boot = host, boot
+        self.broker, self.host, self.boot = broker, host, boot
         self.answer: Answer = lambda match, request: {"args": request.args}
         self.asked: list[tuple[str, m.Request]] = []
         self.inputs: list[bytes] = []

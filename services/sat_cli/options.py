@@ -1,0 +1,42 @@
+"""The options that every command takes, and the way from them to a rack."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import typer
+
+from sat_client import Rack
+from sat_client.rack import DEFAULT_SITE, DEFAULT_URL
+
+Broker = Annotated[
+    str,
+    typer.Option(
+        "--broker", envvar="SAT_BROKER_URL", metavar="URL", help="mqtt:// mqtts:// ws:// or wss://, with user:password@"
+    ),
+]
+Site = Annotated[
+    str, typer.Option("--site", envvar="SAT_SITE", help="The site, the level after sat/1/ in every topic.")
+]
+Plugins = Annotated[
+    str,
+    typer.Option(
+        "--plugins",
+        envvar="SAT_PLUGINS",
+        metavar="FOLDERS",
+        help=f"Folders with more plugins, separated by {os.pathsep!r}.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+DeviceName = Annotated[
+    str, typer.Argument(metavar="DEVICE", help="ecu, drv_socketcan/ecu or HOST/drv_socketcan/ecu; see sat ls.")
+]
+
+BROKER_DEFAULT = DEFAULT_URL
+SITE_DEFAULT = DEFAULT_SITE
+
+
+def rack(broker: str, site: str) -> Rack:
+    """The rack to use in a ``with`` statement."""
+    return Rack(broker, site=site)

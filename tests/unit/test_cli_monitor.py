@@ -1,0 +1,83 @@
+"""The verdict on a bench: who connected, what flowed, what was lost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from sat_bus.memory import MemoryBroker, MemoryBus
+from sat_cli.monitor import Monitor
+from sat_client import Rack
+from tests.unit.client_site import SITE, FakeSite
+
+
+@pytest.fixture
+def site() -> Iterator[FakeSite]:
+    site = FakeSite(MemoryBroker())
+    yield site
+    site.close()
+
+
+@pytest.fixture
+def monitor(site: FakeSite) -> Iterator[Monitor]:
+    with Rack(site=SITE, bus=MemoryBus(site.broker, "monitor")) as rack:
+        monitor = Monitor(rack, time.monotonic())
+        yield monitor
+        monitor.close()
+
+
+def turn_until_frames(monitor: Monitor, frames: int) -> None:
+    deadline = time.monotonic() + 5.0
+    while sum(flow.frames for flow in monitor.flows.values()) < frames:
+        assert time.monotonic() < deadline, "no frames came"
+        monitor.turn(0.05)
+
+
+def test_nothing_at_all_is_a_failure_with_its_reasons(monitor: Monitor) -> None:
+    monitor.turn(0.0)
+    assert monitor.problems() == ["no device connected", "no frames arrived"]
+    assert monitor.summary() == {
+        "devices": [], "frames": 0, "frames_per_s": 0.0, "dropped": 0, "gaps": 0, "time_to_connected_s": None,
+    }  # fmt: skip
+
+
+def test_a_connected_device_with_frames_is_a_success(monitor: Monitor, site: FakeSite) -> None:
+    site.device("ecu", "connected")
+    site.batch(0, 5)
+    site.batch(5, 5)
+    turn_until_frames(monitor, 10)
+    assert monitor.problems() == []
+    summary = monitor.summary()
+    assert (summary["frames"], summary["dropped"], summary["gaps"]) == (10, 0, 0)
+    assert summary["time_to_connected_s"] >= 0
+    assert summary["devices"][0]["device"] == "ecu"
+    assert summary["devices"][0]["state"] == "connected"
+
+
+def test_frames_missing_at_the_very_beginning_count(monitor: Monitor, site: FakeSite) -> None:
+    site.device("ecu", "connected")
+    site.batch(3, 5)
+    turn_until_frames(monitor, 5)
+    assert monitor.problems() == ["3 frames were lost"]
+    assert monitor.summary()["gaps"] == 3
+
+
+def test_drops_that_the_host_counted_count(monitor: Monitor, site: FakeSite) -> None:
+    site.device("ecu", "connected")
+    site.batch(0, 5, kernel=2)
+    turn_until_frames(monitor, 5)
+    assert monitor.problems() == ["2 frames were lost"]
+    assert monitor.summary()["dropped"] == 2
+
+
+def test_a_device_that_was_connected_once_counts_as_connected(monitor: Monitor, site: FakeSite) -> None:
+    site.device("ecu", "connected")
+    site.batch(0, 1)
+    turn_until_frames(monitor, 1)
+    site.status("ecu", "disconnected")
+    monitor.rack.device("ecu").wait_for("disconnected", 5.0)
+    monitor.turn(0.0)
+    assert monitor.problems() == []
+    assert monitor.summary()["devices"][0]["state"] == "disconnected"
