@@ -9,18 +9,19 @@ from __future__ import annotations
 import ast
 import difflib
 import json
-import os
 import re
-import subprocess
 import sys
+import textwrap
 import tokenize
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import typer
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+import sat_cli.main
 import sat_toolkit.errors
 from sat_bus import messages, strict_json, topics
 from sat_toolkit.core import lifecycle
@@ -301,14 +302,43 @@ def _ref(model: type[BaseModel]) -> dict[str, Any]:
 
 
 def cli_page() -> str:
-    """What `sat --help` and its commands say, by way of Typer's own documentation command."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAT_")}
-    environment |= {"TERMINAL_WIDTH": "120", "NO_COLOR": "1"}
-    shown = subprocess.run(
-        [sys.executable, "-m", "typer", "sat_cli.main", "utils", "docs", "--name", "sat"],
-        env=environment, capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    return _NOTE.format(source="sat_cli.main") + "\n" + shown.stdout.rstrip() + "\n"
+    """What `sat --help` and its commands say."""
+    group = typer.main.get_command(sat_cli.main.app)
+    assert isinstance(group, typer.core.TyperGroup)
+    lines = [_NOTE.format(source="sat_cli.main"), "# The `sat` command", "", _help(group), ""]
+    rows = ((f"[`sat {name}`](#sat-{name})", _first_line(command)) for name, command in group.commands.items())
+    lines += _table(("Command", "What it does"), rows)
+    context = group.context_class(group, info_name="sat")
+    for name, command in group.commands.items():
+        lines += ["", f"## `sat {name}`", "", _help(command), ""]
+        lines += _table(("Argument or option", "Meaning"), _parameters(command, context))
+    return "\n".join([*lines, ""])
+
+
+def _first_line(command: Any) -> str:
+    return _plain(command.help or "").split("\n\n")[0].replace("\n", " ")
+
+
+def _help(command: Any) -> str:
+    """The help text, its examples as code."""
+    paragraphs = _plain(command.help or "").strip("\n").split("\n\n")
+    return "\n\n".join(
+        f"```text\n{textwrap.dedent(text)}\n```" if text.startswith(("  ", "sat ")) else text for text in paragraphs
+    )
+
+
+def _parameters(command: Any, parent: Any) -> Iterator[tuple[str, ...]]:
+    context = command.context_class(command, info_name=command.name, parent=parent)
+    for parameter in command.get_params(context):
+        record = parameter.get_help_record(context)
+        if record is not None and parameter.name != "help":
+            names, meaning = record
+            yield f"`{_plain(names)}`", re.sub(r"<(\S+)>", r"`<\1>`", re.sub(r"\s+", " ", _plain(meaning)))
+
+
+def _plain(text: str) -> str:
+    """Without Rich's markup."""
+    return re.sub(r"\[/?(?:bold|dim|italic|cyan|green|yellow|red)?\]", "", text).replace("\\[", "[")
 
 
 # -- writing and checking ------------------------------------------------------------------------
