@@ -133,6 +133,13 @@ class Fleet:
         for host in self.hosts.values():
             host.timer = now
 
+    def start_over(self, now: float) -> None:
+        """Want everything again that was wanted before anybody could act on it."""
+        for host in self.hosts.values():
+            host.scan_at, host.resync_at = now, now + 1.0
+        for row in self.rows.values():
+            row.lost_written_at = None
+
     def tick(self, now: float) -> list[Effect]:
         """What time alone brings about: lost hosts, scans that are due, truth that is missing."""
         effects: list[Effect] = []

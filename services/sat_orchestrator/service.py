@@ -155,6 +155,7 @@ class Orchestrator:
             _log.error("the epoch could not be stored", reason=failure)
         _log.info("leading", site=self.site, epoch=self._leadership.epoch)
         self.core.leading = True
+        self.core.fleet.start_over(self._clock())
         self._say("ready")
         self._subscribe(topics.SET)
         self._subscribe(topics.ORCHESTRATOR_REQUEST)
