@@ -1,6 +1,6 @@
 """The ``sat`` command: its subcommands, and how it ends.
 
-Exit status: 0 done, 1 it failed (one line says why and what to do), 2 it was called wrongly.
+Exit status: 0 done, 1 it failed (one line says why and what to do), 2 it was called wrongly or a setting is wrong.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import typer
 from sat_cli.commands import broker, devices, doctor, services, show, up, watch
 from sat_cli.output import print_error
 from sat_cli.version import sat_version
-from sat_toolkit.errors import SatError
+from sat_toolkit.errors import ConfigError, SatError
 
 app = typer.Typer(
     name="sat",
@@ -75,7 +75,7 @@ def main() -> None:
         app()
     except SatError as error:
         print_error(error)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
     except BrokenPipeError:  # `sat ls | head`: who read us has seen enough
         sys.stderr.close()
         sys.exit(0)

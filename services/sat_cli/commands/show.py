@@ -122,11 +122,12 @@ def streams_text(status: m.Status | None) -> str:
 
 
 def desired_text(row: m.TableRow | None) -> str:
-    """``connected +can (rule *)``, or ``-`` where nothing is desired."""
+    """``connected +can (policy *)``, or ``-`` where nothing is desired."""
     if row is None or row.desired is None:
         return "-"
     streams = "".join(f" +{kind}" for kind in sorted(row.desired.streams))
-    return f"{row.desired.level}{streams} ({row.policy})"
+    why = row.policy if row.policy == "explicit" else f"policy {row.policy}"
+    return f"{row.desired.level}{streams} ({why})"
 
 
 def _device_table(devices: list[Device]) -> Any:
