@@ -2,8 +2,8 @@
 
 The embedded broker is for demos, laptops and tests; it speaks MQTT 3.1.1 and keeps retained messages in memory.
 It is amqtt with its faults mended by subclassing: on each connection it gave the newcomer the retained messages
-of other clients' filters, it sent no will when a client id was taken over or a client fell silent, and it let any
-web page in by WebSocket.
+of other clients' filters, it sent no will when a client id was taken over or a client fell silent, it left an
+MQTT 5 client with a will without an answer, and it let any web page in by WebSocket.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import asyncio
 import ipaddress
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import websockets.asyncio.server
+from amqtt.adapters import ReaderAdapter
 from amqtt.broker import Broker
 from amqtt.contexts import ListenerType
-from amqtt.errors import BrokerError
+from amqtt.errors import BrokerError, MQTTError
 from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
 from websockets.http11 import Request, Response
@@ -38,6 +40,7 @@ log = logging.getLogger(__name__)
 
 _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 3.0
+_CONNECT_TIMEOUT_S = 10.0
 _TAKE_OVER_TIMEOUT_S = 0.5
 
 
@@ -170,26 +173,39 @@ class _Broker(Broker):  # type: ignore[misc]
         super().__init__(config)
         self._allowed_origins = allowed_origins
         self._ending: set[asyncio.Task[None]] = set()
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._transports: set[asyncio.WriteTransport] = set()
 
     async def end(self) -> None:
-        """Shut down; connections of peers that no longer read cannot hold it up."""
+        """Shut down; peers that no longer read cannot hold it up."""
+        for server in self._servers.values():
+            server.instance.close()
+        for transport in list(self._transports):
+            transport.abort()
         try:
-            await asyncio.wait_for(self.shutdown(), _STOP_TIMEOUT_S)
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await self.shutdown()
         except TimeoutError:
             log.warning("the embedded broker gives up connections that do not end")
-        for writer in self._writers:
-            writer.transport.abort()
 
     async def stream_connected(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, listener_name: str
     ) -> None:  # fmt: skip
-        self._writers.add(writer)
-        try:
+        with self._closing(writer.transport):
             await super().stream_connected(reader, writer, listener_name)
-        finally:  # amqtt leaves it open when the client says nothing, or nonsense
-            self._writers.discard(writer)
-            writer.close()
+
+    async def ws_connected(self, websocket: websockets.asyncio.server.ServerConnection, listener_name: str) -> None:
+        with self._closing(websocket.transport):
+            await super().ws_connected(websocket, listener_name)
+
+    @contextmanager
+    def _closing(self, transport: asyncio.WriteTransport) -> Iterator[None]:
+        """amqtt leaves a connection open when the client says nothing, or nonsense."""
+        self._transports.add(transport)
+        try:
+            yield
+        finally:
+            self._transports.discard(transport)
+            transport.close()
 
     async def _create_server_instance(
         self, listener_name: str, listener_type: ListenerType, address: str | None, port: int, ssl_context: Any
@@ -221,7 +237,12 @@ class _Broker(Broker):  # type: ignore[misc]
     async def _initialize_client_session(
         self, reader: Any, writer: Any, remote_address: str, remote_port: int
     ) -> tuple[BrokerProtocolHandler, Session]:  # fmt: skip
-        handler, session = await super()._initialize_client_session(reader, writer, remote_address, remote_port)
+        try:
+            async with asyncio.timeout(_CONNECT_TIMEOUT_S):
+                reader = await _check_version(reader, writer)
+                handler, session = await super()._initialize_client_session(reader, writer, remote_address, remote_port)
+        except (OSError, EOFError, TimeoutError) as error:
+            raise MQTTError(f"no CONNECT: {error!r}") from error
         session.keep_alive = -(-session.keep_alive * 3 // 2)  # the grace that MQTT gives, rounded up
         handler.handle_read_timeout = partial(self._end_silent, handler)
         return handler, session
@@ -249,6 +270,47 @@ class _Broker(Broker):  # type: ignore[misc]
         subscribers = self._subscriptions.get(subscription[0], [])
         if any(subscriber.client_id == session.client_id for subscriber, _ in subscribers):
             await super()._publish_retained_messages_for_subscription(subscription, session)
+
+
+class _Again(ReaderAdapter):  # type: ignore[misc]
+    """A reader that gives what was already read once more, before the rest."""
+
+    def __init__(self, reader: ReaderAdapter) -> None:
+        self._reader = reader
+        self._seen = bytearray()
+
+    async def peek(self, size: int) -> bytes:
+        data: bytes = await self._reader.read(size)
+        self._seen += data
+        return data
+
+    async def read(self, n: int = -1) -> bytes:
+        if not self._seen:
+            return bytes(await self._reader.read(n))
+        data = bytes(self._seen[:n]) if n >= 0 else bytes(self._seen)
+        del self._seen[: len(data)]
+        return data if len(data) == n else data + await self._reader.read(n - len(data) if n >= 0 else n)
+
+    def feed_eof(self) -> None:
+        self._reader.feed_eof()
+
+
+async def _check_version(reader: ReaderAdapter, writer: Any) -> ReaderAdapter:
+    """Refuse other versions than 3.1.1 by their number: amqtt takes the properties of an MQTT 5 CONNECT with a will
+    for lengths, and waits for bytes that never come."""
+    again = _Again(reader)
+    await again.peek(1)
+    for _ in range(4):  # the remaining length, up to four bytes
+        if (await again.peek(1))[-1:] < b"\x80":
+            break
+    size = int.from_bytes(await again.peek(2), "big")
+    name, level = await again.peek(min(size, 6)), await again.peek(1)
+    if name == b"MQTT" and level != b"\x04":
+        writer.write(b"\x20\x02\x00\x01")
+        await writer.drain()
+        await writer.close()
+        raise MQTTError(f"MQTT version {level.hex()}; 3.1.1 is spoken here")
+    return again
 
 
 def origin_allowed(origin: str, host: str, allowed: frozenset[str]) -> bool:
