@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,7 +49,7 @@ def test_a_bench_connects_its_device_and_loses_no_frame(sat: Sat, kind: str) -> 
     (ecu,) = [d for d in summary["devices"] if d["device"] == "ecu"]
     assert ecu["state"] == "connected"
     assert f"{kind} broker on {sat.url}" in done.err
-    assert not sat.survivors()
+    assert not sat.processes()
     assert not list(sat.folder.glob("sat-*")), "the runtime folder is left"
 
 
@@ -76,7 +75,7 @@ def test_a_taken_port_says_so_and_what_to_do(sat: Sat) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_everything_within_five_seconds(sat: Sat, number: signal.Signals) -> None:
     bench = start_bench(sat)
-    assert len(sat.survivors()) >= 5
+    assert len(sat.processes()) >= 5
     began = time.monotonic()
     assert sat.end(bench, number) == 0
     assert time.monotonic() - began < 5.0
@@ -90,7 +89,7 @@ def test_nothing_outlives_a_bench_that_was_killed(sat: Sat) -> None:
 def test_a_service_that_is_killed_comes_back(sat: Sat) -> None:
     bench = start_bench(sat)
     try:
-        (host,) = find(sat, "sat_cli host")
+        (host,) = [pid for pid, line in sat.processes().items() if "sat_cli host" in line]
         os.kill(host, signal.SIGKILL)
         assert eventually(lambda: "host-can has ended (killed by SIGKILL); it starts again" in sat.said(), RUNNING)
         assert eventually(lambda: sat.said().count("ecu: connected can") == 2, RUNNING), sat.said()
@@ -103,7 +102,7 @@ def test_a_service_with_a_wrong_setting_ends_the_bench_and_shows_what_it_said(sa
     assert done.status == 1
     assert "orchestrator cannot be kept running" in done.err
     assert "SAT_POLICY" in done.err
-    assert not sat.survivors()
+    assert not sat.processes()
 
 
 def test_a_broker_of_ones_own_is_used(sat: Sat) -> None:
@@ -115,19 +114,3 @@ def test_a_broker_of_ones_own_is_used(sat: Sat) -> None:
         assert done.json["broker"] == "external"
     finally:
         assert sat.end(broker) == 0
-
-
-def find(
-    sat: Sat, words: str, pids: Callable[[], list[Path]] = lambda: list(Path("/proc").glob("[0-9]*"))
-) -> list[int]:
-    """The process ids of what `sat` started with `words` in the command line."""
-    found = []
-    for process in pids():
-        try:
-            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-            ours = sat.mark.encode() in (process / "environ").read_bytes()
-        except OSError:
-            continue
-        if ours and words in line:
-            found.append(int(process.name))
-    return found
