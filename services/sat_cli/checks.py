@@ -19,9 +19,9 @@ from typing import Literal
 
 from sat_bus.mosquitto import find_mosquitto
 from sat_bus.mqtt import MqttBus
-from sat_cli.version import sat_version
 from sat_client import Offline, Rack
 from sat_client.requests import Requester
+from sat_toolkit import __version__
 from sat_toolkit.core.plugin_loader import PluginFile, find_plugins, plugin_folders
 from sat_toolkit.errors import SatError
 
@@ -57,7 +57,7 @@ def check_all(broker: str, site: str, plugins: str) -> Iterator[Check]:
 def check_python() -> Check:
     """The interpreter and the versions that matter."""
     found = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
-    text = f"sat {sat_version()} on Python {platform.python_version()}; {', '.join(found)}"
+    text = f"sat {__version__} on Python {platform.python_version()}; {', '.join(found)}"
     if sys.version_info < MINIMUM_PYTHON:
         return Check("python", "fail", text, "Python 3.11 or newer is needed")
     return Check("python", "ok", text)

@@ -13,7 +13,7 @@ import typer
 
 from sat_cli.commands import broker, devices, doctor, services, show, up, watch
 from sat_cli.output import print_error
-from sat_cli.version import sat_version
+from sat_toolkit import __version__
 from sat_toolkit.errors import ConfigError, SatError
 
 app = typer.Typer(
@@ -42,7 +42,7 @@ app.command(rich_help_panel=_ACT)(devices.scan)
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"sat {sat_version()}")
+        typer.echo(f"sat {__version__}")
         raise typer.Exit
 
 

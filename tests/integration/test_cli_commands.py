@@ -26,9 +26,8 @@ def sat(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sat]:
 def test_ls_shows_devices_and_services(sat: Sat) -> None:
     done = sat("ls")
     assert done.status == 0
-    assert [
-        word for word in ("ecu", "connected", "drv_socketcan", "orchestrator", "ready") if word not in done.out
-    ] == []
+    for word in ("ecu", "connected", "drv_socketcan", "orchestrator", "ready"):
+        assert word in done.out, done.out
 
 
 def test_ls_json_is_for_scripts(sat: Sat) -> None:

@@ -23,8 +23,8 @@ from sat_cli.monitor import Monitor
 from sat_cli.output import err, print_json
 from sat_cli.paths import make_runtime_dir, state_dir
 from sat_cli.supervisor import Ended, Supervisor
-from sat_cli.version import sat_version
 from sat_client import Rack
+from sat_toolkit import __version__
 from sat_toolkit.core.plugin_loader import find_plugins, plugin_folders
 from sat_toolkit.errors import SatError
 
@@ -67,7 +67,7 @@ def up(
       sat up --no-demo --plugins ~/my-plugins
     """
     bench = _plan(broker, kind, bind, port, ws_port, site, plugins, demo, state)
-    summary: dict[str, Any] = {"version": sat_version(), "broker": bench.broker_kind or "external"}
+    summary: dict[str, Any] = {"version": __version__, "broker": bench.broker_kind or "external"}
     try:
         with _signals() as stop:
             found, problems = _run(bench, seconds, stop, _view(bench, json))
