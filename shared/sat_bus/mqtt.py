@@ -90,7 +90,6 @@ class _Connection:
         self._ended = False
         self._ready = False
         self._idents = version == "5"
-        self._room: int | None = None
         self._revision = -1
         self._active: dict[str, Subscription] = {}
         self._unconfirmed: dict[int, str] = {}
@@ -160,7 +159,7 @@ class _Connection:
     def _turn(self, longest: float) -> None:
         """Send what may go, wait for the network or for work, and read."""
         client = self._client
-        if self._ready:
+        if self.outcome is Outcome.LOST:
             self._reconcile()
             self._send()
         if client.want_write():
@@ -252,9 +251,10 @@ class _Connection:
                 self.reason += ": check the user and password in the broker URL, and the broker's list of users"
             return
         self.outcome = Outcome.LOST  # as it will be some day
-        self._room = getattr(properties, "ReceiveMaximum", None)
         self._idents = self._idents and getattr(properties, "SubscriptionIdentifierAvailable", 1) == 1
         self._reconcile()
+        # What arrives while subscriptions are still being confirmed may be answered at once.
+        self._link.outbox.online(getattr(properties, "ReceiveMaximum", None))
         self._check_ready()
 
     def _on_subscribe(
@@ -271,7 +271,7 @@ class _Connection:
     def _check_ready(self) -> None:
         if not self._ready and not self._unconfirmed:
             self._ready = True
-            self._link.ready(self._room)
+            self._link.ready()
 
     def _on_disconnect(
         self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any

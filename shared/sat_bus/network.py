@@ -75,8 +75,8 @@ class Link:
 
     Attributes:
         closing: set when the bus is being closed; the connection then says goodbye and ends.
-        ready: to be called when the broker takes messages and the subscriptions stand, with the number of
-            messages that it allows outstanding (None: it did not say).
+        outbox: to be told (`online`) when the broker takes messages.
+        ready: to be called when the subscriptions stand too.
     """
 
     endpoint: Endpoint
@@ -87,7 +87,7 @@ class Link:
     dispatcher: Dispatcher
     waker: Waker
     closing: threading.Event
-    ready: Callable[[int | None], None]
+    ready: Callable[[], None]
 
 
 class Connection(Protocol):
@@ -264,13 +264,12 @@ class NetworkBus:
             return self._reconnect.unanswered()
         return self._reconnect.failed()
 
-    def _ready(self, room: int | None) -> None:
+    def _ready(self) -> None:
         self._version = self._reconnect.version
         self._reconnect.connected()
         self._connections += 1
         self._complaint = ""
         log.info("%s is connected to %s by MQTT %s", self.client_id, self._endpoint, self._version)
-        self._outbox.online(room)
         self._up.set()
         self._dispatcher.connection(True)
 

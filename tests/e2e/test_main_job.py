@@ -22,8 +22,9 @@ def test_the_device_is_discovered_connected_and_streaming_without_anyone_asking(
     assert seen.json(f"{DEV}/meta")["device_type"] == "CAN"
     status = seen.json(f"{DEV}/status")
     assert (status["quality"], status["streams"]["can"]["state"]) == ("good", "running")
-    row = seen.json(f"sat/1/lab/orch/table/{HOST}/{DRIVER}/{DEVICE}")
-    assert (row["observed"], row["desired"]["level"]) == ("connected", "connected")
+    table = f"sat/1/lab/orch/table/{HOST}/{DRIVER}/{DEVICE}"
+    seen.wait(lambda: seen.json(table).get("observed") == "connected", "the table")
+    assert seen.json(table)["desired"] == {"level": "connected", "streams": {"can": {}}}
 
 
 def test_frames_are_real_numbered_and_none_is_lost(rack: Rack) -> None:
@@ -113,10 +114,12 @@ def test_a_command_in_a_wrong_state_is_refused(rack: Rack) -> None:
     rack.observer.wait_streaming()
 
 
-def test_a_retained_command_is_not_run_by_those_who_come_later(rack: Rack) -> None:
+def test_a_retained_command_is_not_run_by_those_who_come_later(own_rack: Rack) -> None:
+    rack = own_rack
     topic = f"{DEV}/cmd/status"
+    seen = rack.observer.count(f"{DEV}/res/status")
     rack.publish(topic, "{}", "-r")
-    rack.observer.wait(lambda: f"{DEV}/res/status" in rack.observer.latest, "the live reply")
+    rack.observer.wait(lambda: rack.observer.count(f"{DEV}/res/status") > seen, "the live reply")
     seen = rack.observer.count(f"{DEV}/res/status")
     rack.host.kill()
     rack.host.start()

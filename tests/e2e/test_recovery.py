@@ -110,7 +110,7 @@ def test_an_unplugged_ecu_is_in_error_or_gone_and_comes_back_by_policy(mosquitto
     rack = mosquitto_rack
     rack.ecu.kill()
     rack.observer.wait(lambda: rack.observer.latest[f"{DEV}/state"] in ("error", "unknown"), "not connected")
-    assert rack.observer.json(f"{DEV}/status")["reason"]
+    rack.observer.wait(lambda: rack.observer.json(f"{DEV}/status")["reason"], "the reason")
     rack.ecu.start()
     rack.observer.wait_state("connected", timeout=45.0)
     rack.observer.wait_streaming()
