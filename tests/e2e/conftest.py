@@ -8,7 +8,6 @@ import pytest
 
 from tests.e2e.rack import Rack
 
-
 KINDS = ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)]
 
 
