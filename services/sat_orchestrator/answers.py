@@ -61,11 +61,11 @@ def closed(key: Key, reply: Reply) -> dict[str, Any]:
     return {**key._asdict(), **{name: value for name, value in outcome.items() if value is not None}}
 
 
-def check_ready(host: Host) -> None:
+def check_askable(host: Host) -> None:
     """Raise HostLost when `host` cannot be asked now."""
     if host.presence is Presence.GONE:
         raise HostLost(f"host {host.name} is lost: {host.reason}")
-    if not host.ready:
+    if not host.askable:
         raise HostLost(f"host {host.name} is not ready yet; try again soon")
 
 

@@ -167,7 +167,7 @@ class Fleet:
         if before is not None and self._is_late(host, before, status):
             return []
         row.status, row.status_at = status, now
-        recovery.settled(row, status.state)
+        recovery.settled(row)
         if status.quality == "good":
             row.lost_written_at = None
         effects = self._refresh(row)
@@ -210,7 +210,7 @@ class Fleet:
             accept: the client takes the hardware that answers to the name now.
         """
         row = self.rows[key]
-        row.explicit = desired
+        row.explicit, row.client_until = desired, 0.0
         recovery.forgive(row)
         if accept:
             row.hardware_id, row.held = self._accepted_identity(row), ""
@@ -224,7 +224,7 @@ class Fleet:
     def begin(self, key: Key, action: Action) -> None:
         """The planner's action is under way."""
         row = self.rows[key]
-        row.in_flight = action.operation
+        row.in_flight = action
         if action.operation == "reset" and row.observed is DeviceState.ERROR:
             row.rounds += 1
 

@@ -316,7 +316,7 @@ class Operations:
             self._core.scan(host, driver, left, partial(scanned, host))
 
     def _hosts(self, name: str | None, driver: str | None) -> list[str]:
-        """The hosts that can be asked to scan: all that are ready, or the one of this name.
+        """The hosts that can be asked to scan: all that are there, or the one of this name.
 
         Raises:
             UnknownDevice, HostLost: there is none of this name, or it is gone.
@@ -326,9 +326,9 @@ class Operations:
             host = known.get(name)
             if host is None:
                 raise UnknownDevice(f"host {name} is not known; known are {', '.join(sorted(known)) or 'none'}")
-            answers.check_ready(host)
-        ready = [host for host in known.values() if name in (None, host.name) and host.ready]
-        return [host.name for host in ready if driver is None or driver in host.drivers]
+            answers.check_askable(host)
+        askable = [host for host in known.values() if name in (None, host.name) and host.askable]
+        return [host.name for host in askable if driver is None or driver in host.drivers]
 
     def _row(self, key: Key) -> Row:
         row = self._core.fleet.rows.get(key)

@@ -59,9 +59,10 @@ def action_over(
         code: why it failed, None for success; `message` says it in words.
         reached: the state that the host reports.
     """
-    operation, row.in_flight = row.in_flight, ""
+    action, row.in_flight = row.in_flight, None
+    operation = action.operation if action is not None else ""
     if code is None and operation != "scan":
-        settle(row, reached, now)
+        settle(row, reached, now, action.stream if action is not None else "")
     elif code in _NOT_TRIED:
         row.not_before = max(row.not_before, now + planner.BACKOFF_MIN_S)
     elif code is Code.QUARANTINED:
@@ -75,13 +76,29 @@ def action_over(
     return False
 
 
-def settle(row: Row, reached: DeviceState | None, now: float) -> None:
-    """Wait a little for the status that a reply has run ahead of."""
-    if reached is not None and reached is not row.observed:
-        row.settle_state, row.settle_until = reached, now + SETTLE_S
+def settle(row: Row, reached: DeviceState | None, now: float, stream: str = "") -> None:
+    """Wait a little for the status that a reply has run ahead of.
+
+    Args:
+        reached: the state that the reply reports.
+        stream: the stream that was started.
+    """
+    awaited = stream or (reached if reached is not row.observed else None)
+    if awaited and not _shows(row, awaited):
+        row.settle_for, row.settle_until = awaited, now + SETTLE_S
 
 
-def settled(row: Row, state: DeviceState) -> None:
-    """A status came: no more waiting, if it is the awaited one or a failure."""
-    if state in (row.settle_state, DeviceState.ERROR):
-        row.settle_until = 0.0
+def settled(row: Row) -> None:
+    """A status came: no more waiting, if it is the awaited one or tells of a failure."""
+    if row.settle_for is not None and _shows(row, row.settle_for):
+        row.settle_for, row.settle_until = None, 0.0
+
+
+def _shows(row: Row, awaited: DeviceState | str) -> bool:
+    status = row.status
+    if status is None:
+        return False
+    if status.state is DeviceState.ERROR or isinstance(awaited, DeviceState):
+        return status.state in (awaited, DeviceState.ERROR)
+    stream = status.streams.get(awaited)
+    return status.acquiring if stream is None else stream.state == "running"

@@ -44,7 +44,7 @@ def view(row: Row, host: Host) -> View:
         certain=host.ready and row.quality == "good" and row.meta is not None and bool(host.boot),
         held=row.held,
         stopped=row.stopped,
-        busy=bool(row.in_flight) or row.clients > 0,
+        busy=row.in_flight is not None or row.clients > 0,
         not_before=max(row.not_before, row.client_until, row.settle_until),
         running=frozenset(name for name, stream in streams.items() if stream.state == "running"),
         acquiring=status.acquiring if status is not None else False,

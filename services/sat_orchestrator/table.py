@@ -28,6 +28,15 @@ class Key(NamedTuple):
         return "/".join(self)
 
 
+@dataclass(frozen=True)
+class Action:
+    """What to ask of a host for a device: scan, initialize, connect, start, reset or close."""
+
+    operation: str
+    stream: str = ""
+    args: dict[str, Any] = field(default_factory=dict)
+
+
 class Presence(StrEnum):
     """Whether a host is there: not known yet, heard, or gone."""
 
@@ -62,7 +71,13 @@ class Host:
     @property
     def ready(self) -> bool:
         """It is heard, has said who it is, and is neither starting nor leaving."""
-        return self.presence is Presence.ALIVE and self.birth is not None and self.word not in ("init", "draining")
+        return self.presence is Presence.ALIVE and self.askable
+
+    @property
+    def askable(self) -> bool:
+        """A client's request may go to it: nothing says that it is away, though its heartbeat may be yet to come."""
+        away = self.presence is Presence.GONE or self.word in ("init", "draining")
+        return self.birth is not None and not away
 
     @property
     def drivers(self) -> frozenset[str]:
@@ -83,7 +98,7 @@ class Row:
         streams_seen: of each stream type the start or stop that `explicit` already takes into account.
         attempts, rounds: failures and recoveries since it was last healthy for a while.
         not_before, client_until, settle_until: the planner waits for its back-off, for the client whose turn
-            it is, for the status `settle_state` that a reply has announced.
+            it is, for the status that a reply has announced: the state or the stream `settle_for`.
         in_flight: what the planner has asked for; `clients` counts the clients' requests under way.
         stopped: why the planner has given up.
     """
@@ -106,9 +121,9 @@ class Row:
     not_before: float = 0.0
     client_until: float = 0.0
     settle_until: float = 0.0
-    settle_state: DeviceState | None = None
+    settle_for: DeviceState | str | None = None
     healthy_since: float | None = None
-    in_flight: str = ""
+    in_flight: Action | None = None
     clients: int = 0
     stopped: str = ""
     lost_written_at: float | None = None
@@ -134,15 +149,6 @@ class Record:
     streams_seen: dict[str, str] = field(default_factory=dict)
     observed: DeviceState = DeviceState.UNKNOWN
     rev: int = 0
-
-
-@dataclass(frozen=True)
-class Action:
-    """What to ask of a host for a device: scan, initialize, connect, start, reset or close."""
-
-    operation: str
-    stream: str = ""
-    args: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
