@@ -98,7 +98,7 @@ class ServiceSettings(BaseSettings):
         except ValidationError as error:
             raise ConfigError(_explain(cls, error, given)) from None
         except SettingsError as error:
-            raise ConfigError(f"{error}: {error.__cause__}") from None
+            raise ConfigError(_explain_json(cls, error)) from None
 
     @classmethod
     def settings_customise_sources(
@@ -289,6 +289,15 @@ def _add_service(service: str) -> structlog.typing.Processor:
 def _config_path(flag: Any) -> Path | None:
     value = flag or os.environ.get(f"{PREFIX}CONFIG")
     return Path(value) if value else None
+
+
+def _explain_json(cls: type[ServiceSettings], error: SettingsError) -> str:
+    """A variable that holds a structure is JSON; one that is none does not become a ValidationError."""
+    for name, field in cls.model_fields.items():
+        if f'"{name}"' in str(error):
+            takes = f"; accepted: {field.description}" if field.description else ""
+            return f"{PREFIX}{name.upper()} is no JSON ({error.__cause__}){takes}"
+    return str(error)
 
 
 def _explain(cls: type[ServiceSettings], error: ValidationError, flags: Mapping[str, Any]) -> str:
