@@ -17,20 +17,20 @@ class Code(StrEnum):
 
     BAD_REQUEST = "bad_request"  # the envelope is malformed
     BAD_ARGS = "bad_args"  # the envelope is fine, its args are not
-    UNKNOWN_DRIVER = "unknown_driver"
-    UNKNOWN_DEVICE = "unknown_device"
-    UNKNOWN_COMMAND = "unknown_command"
+    UNKNOWN_DRIVER = "unknown_driver"  # the host has no such driver; the message names those it has
+    UNKNOWN_DEVICE = "unknown_device"  # no scan has found such a device
+    UNKNOWN_COMMAND = "unknown_command"  # the driver or service has no such command
     BAD_STATE = "bad_state"  # not allowed in the device's present state
     FENCED = "fenced"  # the caller's epoch is older than one already seen
     BUSY = "busy"  # the queue is full
     EXPIRED = "expired"  # never started
     TIMEOUT = "timeout"  # started, effect unknown
     INDETERMINATE = "indeterminate"  # its fate was lost in a crash
-    HOST_LOST = "host_lost"
-    DRIVER_ERROR = "driver_error"
-    QUARANTINED = "quarantined"
-    DENIED = "denied"
-    INTERNAL = "internal"
+    HOST_LOST = "host_lost"  # the device's host, or the orchestrator, is not there
+    DRIVER_ERROR = "driver_error"  # the driver failed, or refused the command
+    QUARANTINED = "quarantined"  # the device failed too often and was taken out of use
+    DENIED = "denied"  # the caller may not do that
+    INTERNAL = "internal"  # a fault of the service itself; its log says more
 
 
 class SatError(Exception):

@@ -39,7 +39,8 @@ class BusConfig:
 
     @property
     def hardware_id(self) -> str:
-        return f"{self.interface}:{self.channel}"
+        """The same for as long as the configuration names this bus: a pty or USB port may have another path each time."""
+        return f"{self.interface}:{self.name}"
 
     @property
     def port(self) -> Path | None:

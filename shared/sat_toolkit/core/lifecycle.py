@@ -2,7 +2,7 @@
 
 `TRANSITIONS` and `HIERARCHY` are the guide's tables, word for word ("State Transitions", "State
 Hierarchy"). `EXTRA_TRANSITIONS` are the edges that the guide describes in prose and leaves out of its
-table, each with its reason. `docs/lifecycle.md` is drawn from these tables.
+table, each with its reason. `docs/reference/lifecycle.md` is drawn from these tables.
 
 Whoever runs operations (the driver host, the in-process manager) asks `plan` for the driver hooks to
 call and applies each step's target state as the hook succeeds.

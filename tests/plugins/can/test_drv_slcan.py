@@ -32,7 +32,7 @@ def test_the_car_is_streamed_asked_and_sent_to(sim: Callable, rig: Callable, tmp
     port = tmp_path / "ecu"
     sim("--pty", str(port))
     ecu = rig(info_for(port))
-    assert ecu.device.hardware_id == f"slcan:{port}"
+    assert ecu.device.hardware_id == "slcan:ecu"
     ecu.connect()
     ecu.command("start")
     wheels = ecu.sink.wait_frames(has_id(0x200), count=10)

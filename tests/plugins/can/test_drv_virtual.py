@@ -40,7 +40,7 @@ def test_scan_lists_configured_buses() -> None:
     devices = DriverRunner(SocketCANDriver, INFO).scan()
     device = next(device for device in devices if device.device_id == "ecu")
     assert device.device_type == "CAN"
-    assert device.hardware_id == "virtual:bench"
+    assert device.hardware_id == "virtual:ecu"
     assert device.attributes["interface"] == "virtual"
     assert device.attributes["channel"] == "bench"
 
