@@ -3,7 +3,7 @@
 A topic is ``sat/1/<site>/`` and the pattern. ``{host}`` and ``{client}`` are plain names; ``{driver}``,
 ``{device}``, ``{stream}`` and ``{command}`` are any text of 1 to 128 bytes of UTF-8, in which ``/ + # %``
 and control characters stand as ``%XX``. ``[/{client}]`` is a last level that may be left out: a broker's
-access list can vouch for it. `docs/reference/contract.md` and `docs/reference/asyncapi.json` are generated from `TABLE`.
+access list can vouch for it. `contract.md` and `asyncapi.json` in docs/reference are generated from `TABLE`.
 """
 
 from __future__ import annotations

@@ -39,7 +39,7 @@ class BusConfig:
 
     @property
     def hardware_id(self) -> str:
-        """The same for as long as the configuration names this bus: a pty or USB port may have another path each time."""
+        """Stays with the name in the configuration: a pty or USB port may have another path each time."""
         return f"{self.interface}:{self.name}"
 
     @property
