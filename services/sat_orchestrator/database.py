@@ -54,11 +54,15 @@ class Kept:
 class Database:
     """A database by its URL: ``sqlite:///<file>``, or PostgreSQL's ``postgresql+psycopg://...``.
 
+    Args:
+        audit_rows: how many entries of the audit are kept, the newest.
+
     Raises:
         ConfigError: no URL, or one whose driver is not installed.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, audit_rows: int = AUDIT_ROWS) -> None:
+        self.audit_rows = audit_rows
         try:
             parsed = make_url(url)
             arguments: dict[str, Any] = {"pool_pre_ping": True}
@@ -137,11 +141,11 @@ def save_epoch(connection: Connection, epoch: int) -> None:
         connection.execute(sa.insert(leadership).values(id=1, epoch=epoch))
 
 
-def save_audit(connection: Connection, entries: list[AuditEntry]) -> None:
-    """Add to the audit and keep its newest `AUDIT_ROWS` entries."""
+def save_audit(connection: Connection, entries: list[AuditEntry], keep: int) -> None:
+    """Add to the audit and keep its newest entries."""
     connection.execute(sa.insert(audit), [vars(entry) for entry in entries])
     newest = connection.execute(sa.select(sa.func.max(audit.c.id))).scalar() or 0
-    connection.execute(sa.delete(audit).where(audit.c.id <= newest - AUDIT_ROWS))
+    connection.execute(sa.delete(audit).where(audit.c.id <= newest - keep))
 
 
 def reason(error: BaseException) -> str:

@@ -349,11 +349,11 @@ class Fleet:
         if host.birth is None:
             return "its birth is missing"
         own = self.of_host(host.name)
-        seen = sum(rows.current(row, host) and row.meta is not None for row in own)
-        if seen < host.birth.manifest.count:
-            return f"{seen} of {host.birth.manifest.count} devices are known"
         lost = [row for row in own if row.status and row.status.boot == host.boot and row.status.quality == "lost"]
-        return f"{lost[0].key.device} is shown as lost" if lost else ""
+        if lost:
+            return f"{lost[0].key.device} is shown as lost"
+        seen = sum(rows.current(row, host) and row.meta is not None for row in own)
+        return "" if seen >= host.birth.manifest.count else f"{seen} of {host.birth.manifest.count} devices are known"
 
     def _is_late(self, host: Host, before: Status, status: Status) -> bool:
         """Whether `status` is older than the one that is known."""

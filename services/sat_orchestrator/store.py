@@ -156,7 +156,7 @@ class Store:
         def write(connection: Connection) -> None:
             database.save_observed(connection, [(key, *seen) for key, seen in observed.items()])
             if audit:
-                database.save_audit(connection, audit)
+                database.save_audit(connection, audit, self._db.audit_rows)
 
         if not self._transact(write):
             return True
