@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import glob
 import importlib.metadata
 import os
@@ -136,7 +135,7 @@ def check_serial(ports: list[str]) -> Iterator[Check]:
     """Whether this user may open the serial ports there are."""
     closed = [port for port in ports if not os.access(port, os.R_OK | os.W_OK)]
     if closed:
-        todo = f"sudo usermod -aG dialout {getpass.getuser()}, then log in again"
+        todo = "sudo usermod -aG dialout $USER, then log in again"
         yield Check("serial ports", "fail", f"no permission for {', '.join(closed)}", todo)
     else:
         yield Check("serial ports", "ok", ", ".join(ports) or "none are plugged in")

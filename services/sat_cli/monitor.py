@@ -17,12 +17,12 @@ _UP = (DeviceState.CONNECTED, DeviceState.ACTIVE)
 
 @dataclass
 class Flow:
-    """The frames of one device: totals, and the rate of the last second."""
+    """The frames of one device: totals, and the rate of the last second (None before there was one)."""
 
     frames: int = 0
     missed: int = 0
     dropped: int = 0
-    per_second: float = 0.0
+    per_second: float | None = None
     _window_start: float = field(default=0.0, repr=False)
     _window_frames: int = field(default=0, repr=False)
 
@@ -38,7 +38,8 @@ class Flow:
 
     def tick(self, now: float) -> None:
         if now - self._window_start >= _WINDOW:
-            self.per_second = self._window_frames / (now - self._window_start) if self._window_start else 0.0
+            if self._window_start:
+                self.per_second = self._window_frames / (now - self._window_start)
             self._window_start, self._window_frames = now, 0
 
 

@@ -26,7 +26,7 @@ from sat_cli.supervisor import Ended, Supervisor
 from sat_client import Rack
 from sat_toolkit import __version__
 from sat_toolkit.core.plugin_loader import find_plugins, plugin_folders
-from sat_toolkit.errors import SatError
+from sat_toolkit.errors import ConfigError, SatError
 
 BROKER_TIMEOUT = 20.0
 _TURN = 0.1
@@ -119,9 +119,24 @@ def _plan(
         families=families,
         plugins=os.pathsep.join(str(Path(p).absolute()) for p in plugins.split(os.pathsep) if p),
         demo=demo and "can" in families,
-        state=(state or state_dir(port)).absolute(),
+        state=_writable(state or state_dir(port)),
         runtime=make_runtime_dir(port),
     )
+
+
+def _writable(folder: Path) -> Path:
+    """`folder`, made where it was not there.
+
+    Raises:
+        ConfigError: it cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the state folder {folder}: {error.strerror}; name another with --state-dir") from None
+    if not os.access(folder, os.W_OK):
+        raise ConfigError(f"the state folder {folder} cannot be written to; name another with --state-dir")
+    return folder.absolute()
 
 
 def _view(bench: benches.Bench, json: bool) -> View:
