@@ -65,9 +65,7 @@ class Lines:
         if seconds >= self._next:
             self._next = seconds + _LINE_EVERY
             for key, flow in monitor.flows.items():
-                self.say(
-                    f"{seconds:6.1f} s  {key}: {flow.per_second:.0f} frames/s, {flow.frames} frames, {flow.lost} lost"
-                )
+                self.say(f"{seconds:6.1f} s  {key}: {_rate(flow)} frames/s, {flow.frames} frames, {flow.lost} lost")
 
 
 class Table:
@@ -116,12 +114,16 @@ def _devices(monitor: Monitor) -> RenderableType:
         flow = monitor.flows.get(device.key, Flow())
         lost = Text(f"{flow.lost:,}", "bold red" if flow.lost else "")
         rows.add_row(
-            Text(device.id, "bold"), styled(device.state), streams_text(device.status), f"{flow.per_second:,.0f}",
+            Text(device.id, "bold"), styled(device.state), streams_text(device.status), _rate(flow),
             f"{flow.frames:,}", lost, device.host,
         )  # fmt: skip
         if text := reason(device):
             rows.add_row("", Text(text, "dim"))
     return rows
+
+
+def _rate(flow: Flow) -> str:
+    return "-" if flow.per_second is None else f"{flow.per_second:,.0f}"
 
 
 def _services(monitor: Monitor, programs: Mapping[str, str]) -> Text:
