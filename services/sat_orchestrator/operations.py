@@ -17,7 +17,7 @@ from sat_bus.messages import CleanupArgs, Desired, DeviceArgs, ListArgs, Reply, 
 from sat_bus.port import Inbound
 from sat_bus.requests import Accepted, RequestDesk
 from sat_bus.topics import Match
-from sat_orchestrator import answers, names
+from sat_orchestrator import answers, names, rows
 from sat_orchestrator.core import Core
 from sat_orchestrator.database import AuditEntry
 from sat_orchestrator.table import Key, Row
@@ -28,6 +28,7 @@ from sat_toolkit.errors import (
     Busy,
     Code,
     Expired,
+    Indeterminate,
     Internal,
     SatError,
     Timeout,
@@ -95,6 +96,12 @@ class Operations:
                 self._fail(accepted, Timeout("it did not end in time; its effect is unknown"))
         self._open = [accepted for accepted in self._open if not accepted.answered]
 
+    def abandon(self) -> None:
+        """At the end: whoever waits is told that nobody will know."""
+        for accepted in self._open:
+            self._fail(accepted, Indeterminate("the orchestrator is stopping; the effect of the request is unknown"))
+        self._open.clear()
+
     def _dispatch(self, accepted: Accepted) -> None:
         name = accepted.match.levels["op"]
         operation = self._operations.get(name)
@@ -112,11 +119,14 @@ class Operations:
         row = self._row(key)
         self._check_boot(accepted, key)
         if wish is not None and "streams" not in accepted.request.args:
-            wish = Desired(level=wish.level, streams=_policy_streams(row) if wish.level == "connected" else {})
+            wish = Desired(level=wish.level, streams=rows.policy_streams(row) if wish.level == "connected" else {})
 
         def stored(failure: str) -> None:
             if failure:
                 self._fail(accepted, Internal(f"the wish could not be stored: {failure}"))
+                return
+            if key not in self._core.fleet.rows:
+                self._fail(accepted, UnknownDevice(f"{key} was forgotten meanwhile"))
                 return
             effects = self._core.fleet.wish(key, wish, accept=wish is not None)
             reply = messages.ok(
@@ -183,7 +193,7 @@ class Operations:
         if (error := core.host_error(key)) is not None:
             raise error
         self._check_boot(accepted, key)
-        desired = _wish_behind(operation, row)
+        desired = rows.wish_behind(operation, row)
         accept = operation is Operation.CONNECT
 
         def end(reply: Reply, *, refused: bool) -> None:
@@ -208,6 +218,8 @@ class Operations:
                 end(self._error(accepted, Internal(f"the wish could not be stored: {failure}")), refused=True)
             elif (left := accepted.deadline - core.clock()) <= 0:
                 end(self._error(accepted, Expired("the deadline passed before it could start")), refused=True)
+            elif (gone := core.host_error(key)) is not None:
+                end(self._error(accepted, gone), refused=True)
             else:
                 args = {"driver": key.driver, "device": key.device}
                 core.call(key.host, operation.value, args, left, replied, traceparent=accepted.traceparent)
@@ -263,14 +275,14 @@ class Operations:
 
     def _cleanup(self, accepted: Accepted) -> None:
         wanted = messages.parse_args(CleanupArgs, accepted.request)
-        rows = self._core.fleet.rows
+        table = self._core.fleet.rows
         if wanted.devices is None:
-            keys = [key for key, row in rows.items() if row.observed in _OPEN_STATES]
+            keys = [key for key, row in table.items() if row.observed in _OPEN_STATES]
         else:
             keys = []
             for text in wanted.devices:
                 args = DeviceArgs(device=text)
-                key = names.find(rows, args)
+                key = names.find(table, args)
                 if key is None:
                     raise self._unknown(args)
                 keys.append(key)
@@ -380,19 +392,3 @@ class Operations:
         )
         self._core.store.audit(entry)
         _log.info("request", **{name: value for name, value in vars(entry).items() if name != "at"})
-
-
-def _wish_behind(operation: Operation, row: Row) -> Desired:
-    """What a client wants who asks for `operation`."""
-    if operation is Operation.INITIALIZE:
-        return Desired(level="initialized")
-    if operation is not Operation.CONNECT:
-        return Desired(level="disconnected")
-    present = row.desired
-    if present is not None and present.level == "connected":
-        return present
-    return Desired(level="connected", streams=_policy_streams(row))
-
-
-def _policy_streams(row: Row) -> dict[str, dict[str, Any]]:
-    return row.policy.streams if row.policy is not None else {}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sat_bus.messages import Desired, Meta, Quality, Status, TableRow
 from sat_orchestrator.planner import View
 from sat_orchestrator.table import NOT_CLIENTS, Host, Presence, Record, Row
 from sat_toolkit.core.device_spec import DeviceState
+from sat_toolkit.core.lifecycle import Operation
 
 
 def refresh(row: Row, host: Host) -> bool:
@@ -76,6 +79,23 @@ def learn_streams(row: Row, status: Status) -> bool:
         if streams != desired.streams:
             row.explicit = Desired(level=desired.level, streams=streams)
     return changed
+
+
+def wish_behind(operation: Operation, row: Row) -> Desired:
+    """What a client wants who asks for `operation`."""
+    if operation is Operation.INITIALIZE:
+        return Desired(level="initialized")
+    if operation is not Operation.CONNECT:
+        return Desired(level="disconnected")
+    present = row.desired
+    if present is not None and present.level == "connected":
+        return present
+    return Desired(level="connected", streams=policy_streams(row))
+
+
+def policy_streams(row: Row) -> dict[str, dict[str, Any]]:
+    """The streams that go with level connected where the client names none: the rule's."""
+    return row.policy.streams if row.policy is not None else {}
 
 
 def foreign_identity(row: Row, meta: Meta) -> str:

@@ -128,9 +128,10 @@ class Orchestrator:
 
     def stop(self) -> None:
         """Say goodbye and leave; devices stay as they are."""
+        self._operations.abandon()
         if self.core.leading:
             self._say("offline")
-            self._bus.flush(1.0)
+        self._bus.flush(1.0)
         self.core.leading = False
         self._bus.close()
         self._store.close()

@@ -511,6 +511,17 @@ def test_a_device_that_fails_by_itself_is_recovered(rig: Rig) -> None:
     wait_for(lambda: host.did["start can"] == 2, "it streams again")
 
 
+def test_who_waits_when_it_stops_is_told(rig: Rig) -> None:
+    host = connected(rig, "can0")
+    running = rig._closers[-1].__self__
+    host.silent = True
+    topic = topics.ORCHESTRATOR_REQUEST.build(SITE, op="close")
+    rig.client.bus.publish(topic, b'{"device": "can0"}')
+    wait_for(lambda: len(running.service._operations), "the request is under way")
+    assert running.stop() == 0
+    assert rig.client.reply(topics.ORCHESTRATOR_REPLY.build(SITE, op="close"))["code"] == "indeterminate"
+
+
 def test_health_is_published(rig: Rig) -> None:
     rig.orchestrator()
     topic = topics.ORCHESTRATOR_HEALTH.build(SITE)
