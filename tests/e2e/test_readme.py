@@ -80,8 +80,11 @@ def test_the_first_five_minutes_go_as_written(demo: int, environment: dict[str, 
     # A reader's demo has the default port; here the same commands go to another.
     clients = "\n".join(f'{name}() {{ command {name} -p {demo} "$@"; }}' for name in ("mosquitto_sub", "mosquitto_pub"))
     script = re.sub(r"(mosquitto_pub .*)", r"\1; wait_for_reply", script)
+    script = re.sub(r"(/set\" -m (\w*connected); wait_for_reply)", r"\1; wait_for_state \2", script)
     waiting = f'command mosquitto_sub -p {demo} -W 3 -C 1 -R -t "$DEVICE/res/#" >/dev/null || true'
-    helpers = f"wait_for_reply() {{ {waiting}; }}"
+    state = f'command mosquitto_sub -p {demo} -W 1 -C 1 -t "$DEVICE/state"'
+    until = f'SECONDS=0; until [ "$({state})" = "$1" ]; do [ $SECONDS -lt 20 ] || return 1; done'
+    helpers = f"wait_for_reply() {{ {waiting}; }}; wait_for_state() {{ {until}; }}"
     done = subprocess.run(
         ["bash", "-euc", f"set -m\n{clients}\n{helpers}\n{script}"],
         env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
