@@ -32,6 +32,7 @@ DEFAULT_URL = "mqtt://127.0.0.1:1883"
 DEFAULT_SITE = "lab"
 CONNECT_TIMEOUT = 5.0
 SYNC_TIMEOUT = 2.0
+ORCHESTRATOR_GRACE = 3.0
 _WATCHED = (
     topics.HOST_STATE, topics.HOST_BIRTH, topics.DEVICE_STATUS, topics.DEVICE_META, topics.ORCHESTRATOR_STATE,
     topics.TABLE_ROW,
@@ -195,11 +196,19 @@ class Rack:
         return self.requests.call(topic, args, timeout=timeout)
 
     def need_orchestrator(self) -> None:
-        """Raise `HostLost` when no orchestrator is there to answer, so that nobody waits in vain."""
-        orchestrator = self.orchestrator
-        if orchestrator is None or orchestrator.state == "offline":
-            state = "has stopped" if orchestrator else "was never seen"
-            raise HostLost(f"the orchestrator of site {self.site} {state}; start it: sat orchestrator (or sat up)")
+        """Raise `HostLost` when no orchestrator is there to answer, so that nobody waits in vain.
+
+        One that is just starting, as when a whole bench comes up, is waited for: `ORCHESTRATOR_GRACE` seconds.
+        """
+
+        def present(view: SiteView) -> bool:
+            return view.orchestrator is not None and view.orchestrator.state == "ready"
+
+        with self._changed:
+            if self._changed.wait_for(lambda: present(self._view), ORCHESTRATOR_GRACE):
+                return
+        state = "has stopped" if self.orchestrator else "was never seen"
+        raise HostLost(f"the orchestrator of site {self.site} {state}; start it: sat orchestrator (or sat up)")
 
     def watch(self, *, capacity: int = QUEUE, from_start: bool = False) -> Watch:
         """The batches of all devices from now on; close it when done. `from_start`: no stream runs yet."""

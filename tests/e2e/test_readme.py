@@ -86,7 +86,7 @@ def test_the_first_five_minutes_go_as_written(demo: int, environment: dict[str, 
     until = f'SECONDS=0; until [ "$({state})" = "$1" ]; do [ $SECONDS -lt 20 ] || return 1; done'
     helpers = f"wait_for_reply() {{ {waiting}; }}; wait_for_state() {{ {until}; }}"
     done = subprocess.run(
-        ["bash", "-euc", f"set -m\n{clients}\n{helpers}\n{script}"],
+        ["bash", "-euc", f"set -m; trap 'kill %1 2>/dev/null || true' EXIT\n{clients}\n{helpers}\n{script}"],
         env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
