@@ -42,6 +42,9 @@ _START_TIMEOUT_S = 10.0
 _STOP_TIMEOUT_S = 3.0
 _CONNECT_TIMEOUT_S = 10.0
 _TAKE_OVER_TIMEOUT_S = 0.5
+_TURNS_OF_AN_ACCEPT = 5  # of the event loop, until a connection that was just accepted has its task
+# They report each connection and each client that goes away; what matters of it we say ourselves.
+_LIBRARY_LEVELS = {"amqtt": logging.ERROR, "transitions": logging.ERROR, "websockets": logging.CRITICAL}
 
 
 def choose_broker(
@@ -108,9 +111,9 @@ class EmbeddedBroker:
         for port in (self.port, self.ws_port):
             if port is not None:
                 check_free(self.bind, port)
-        for name in ("amqtt", "transitions", "websockets"):  # they report each connection, and each refusal twice
+        for name, level in _LIBRARY_LEVELS.items():
             if logging.getLogger(name).level == logging.NOTSET:
-                logging.getLogger(name).setLevel(logging.ERROR)
+                logging.getLogger(name).setLevel(level)
         started: Future[None] = Future()
         self._thread = threading.Thread(
             target=self._run, args=(started,), name=f"bus/broker/{self.port}", daemon=True
@@ -178,12 +181,19 @@ class _Broker(Broker):  # type: ignore[misc]
     async def end(self) -> None:
         """Shut down; peers that no longer read cannot hold it up."""
         for server in self._servers.values():
+            for sock in server.instance.sockets:
+                self._loop.remove_reader(sock.fileno())
+        for _ in range(_TURNS_OF_AN_ACCEPT):  # asyncio drops what it has accepted when the server closes before that
+            await asyncio.sleep(0)
+        for server in self._servers.values():
             server.instance.close()
         for transport in list(self._transports):
             transport.abort()
         try:
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await self.shutdown()
+                while self._transports:
+                    await asyncio.sleep(0.001)
         except TimeoutError:
             log.warning("the embedded broker gives up connections that do not end")
 

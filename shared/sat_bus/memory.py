@@ -13,7 +13,7 @@ from typing import Self
 from sat_bus.dispatch import Dispatcher, Subscription, stats_of
 from sat_bus.outbox import OnDrop, Outbox, Outgoing
 from sat_bus.port import BusStats, Handler, Inbound, Will, check_filter, check_topic
-from sat_bus.topics import Traffic, matches
+from sat_bus.topics import Traffic, encode_level, matches
 
 
 class MemoryBroker:
@@ -132,10 +132,15 @@ class MemoryBus:
         broker: where it connects.
         client_id: its name, which no other client may have.
         will: published, retained, when it is lost.
+
+    Raises:
+        BadRequest: the client id or the topic of the will is none.
     """
 
     def __init__(self, broker: MemoryBroker, client_id: str, *, will: Will | None = None) -> None:
-        self.client_id = client_id
+        self.client_id = encode_level("client", client_id)
+        if will is not None:
+            check_topic(will.topic)
         self.will = will
         self.dispatcher = Dispatcher(client_id)
         self._broker = broker

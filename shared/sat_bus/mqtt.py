@@ -54,9 +54,11 @@ class MqttBus(NetworkBus):
         will: what the broker publishes, retained, when we are gone without a word.
         protocol: ``auto`` tries MQTT 5 and falls back to 3.1.1.
         tls_ca: a PEM file of certificates to trust instead of the system's.
+        keepalive_s: a peer that is silent is noticed after up to twice this time.
 
     Raises:
         ConfigError: a wrong URL, or a `tls_ca` that cannot be read.
+        BadRequest: a client id or a topic of the will that is none.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class MqttBus(NetworkBus):
         will: Will | None = None,
         protocol: Literal["auto", "5", "3.1.1"] = "auto",
         tls_ca: Path | None = None,
+        keepalive_s: int = KEEPALIVE_S,
     ) -> None:
         endpoint = parse_url(url)
         super().__init__(
@@ -75,6 +78,7 @@ class MqttBus(NetworkBus):
             will=will,
             versions=("5", "3.1.1") if protocol == "auto" else (protocol,),
             tls=_tls_context(tls_ca) if endpoint.tls else None,
+            keepalive_s=keepalive_s,
             connect=_Connection,
         )
 
@@ -116,7 +120,7 @@ class _Connection:
         endpoint = self._link.endpoint
         clean = True if self._version == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY  # 3.1.1: of the client, by default
         try:
-            self._client.connect(endpoint.host, endpoint.port, KEEPALIVE_S, clean_start=clean)
+            self._client.connect(endpoint.host, endpoint.port, self._link.keepalive_s, clean_start=clean)
         except Exception as error:
             _close_sockets(error)
             raise
@@ -277,9 +281,12 @@ class _Connection:
         self, _client: Any, _data: Any, flags: Any, reason: ReasonCode, _properties: Any
     ) -> None:  # fmt: skip
         self._ended = True
-        self.reason = self.reason or str(reason)
-        if flags.is_disconnect_packet_from_server and reason.value == _TAKEN_OVER:
-            self.reason += f": another client uses the id {self._link.client_id!r}; give each its own"
+        if not flags.is_disconnect_packet_from_server:
+            self.reason = self.reason or "the connection broke"
+        elif reason.value == _TAKEN_OVER:
+            self.reason = f"another client uses the id {self._link.client_id!r}; give each its own"
+        else:
+            self.reason = str(reason)
 
     def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
         message = self._in_flight.pop(mid, None)

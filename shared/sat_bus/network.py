@@ -22,7 +22,7 @@ from sat_bus.endpoint import Endpoint
 from sat_bus.outbox import OnDrop, Outbox, Outgoing
 from sat_bus.port import BusStats, Handler, Will, check_filter, check_topic
 from sat_bus.reconnect import Reconnect, Version
-from sat_bus.topics import Traffic
+from sat_bus.topics import Traffic, encode_level
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +83,7 @@ class Link:
     client_id: str
     will: Will | None
     tls: ssl.SSLContext | None
+    keepalive_s: int
     outbox: Outbox
     dispatcher: Dispatcher
     waker: Waker
@@ -117,7 +118,11 @@ class NetworkBus:
         will: what the broker publishes, retained, when we are gone without a word.
         versions: the protocol versions to use, the preferred one first.
         tls: for endpoints with TLS.
+        keepalive_s: seconds of silence after which the broker is asked for a sign of life.
         connect: makes a connection, not yet run.
+
+    Raises:
+        BadRequest: the client id or the topic of the will is none.
     """
 
     def __init__(
@@ -128,9 +133,12 @@ class NetworkBus:
         will: Will | None,
         versions: tuple[Version, ...],
         tls: ssl.SSLContext | None,
+        keepalive_s: int,
         connect: Callable[[Link, Version], Connection],
     ) -> None:
-        self.client_id = client_id
+        self.client_id = encode_level("client", client_id)
+        if will is not None:
+            check_topic(will.topic)
         self._endpoint = endpoint
         self._connect = connect
         self._reconnect = Reconnect(versions, random.random)
@@ -139,13 +147,15 @@ class NetworkBus:
         self._waker = Waker()
         self._closing = threading.Event()
         self._link = Link(
-            endpoint, client_id, will, tls, self._outbox, self._dispatcher, self._waker, self._closing, self._ready
+            endpoint, client_id, will, tls, keepalive_s,
+            self._outbox, self._dispatcher, self._waker, self._closing, self._ready,
         )  # fmt: skip
         self._up = threading.Event()
         self._started = False
         self._version: Version | None = None
         self._connections = 0
         self._complaint = ""
+        self._said = ""
         self._thread = threading.Thread(target=self._run, name=f"bus/net/{client_id}", daemon=True)
 
     def __enter__(self) -> Self:
@@ -253,14 +263,17 @@ class NetworkBus:
             was_up = self._down()
         if self._closing.is_set():
             return 0.0
-        if connection.outcome is Outcome.VERSION_REFUSED and (delay := self._reconnect.version_refused()) == 0:
-            return delay
-        self._complain(connection.reason, was_up)
-        if connection.outcome is Outcome.VERSION_REFUSED:
-            return delay
-        if connection.outcome is Outcome.LOST:
-            return self._reconnect.lost(time.monotonic() - began)
-        if connection.outcome is Outcome.UNANSWERED:
+        delay = self._delay(connection.outcome, time.monotonic() - began)
+        if delay > 0:  # else the other version is tried at once
+            self._complain(connection.reason, was_up)
+        return delay
+
+    def _delay(self, outcome: Outcome, lasted: float) -> float:
+        if outcome is Outcome.VERSION_REFUSED:
+            return self._reconnect.version_refused()
+        if outcome is Outcome.LOST:
+            return self._reconnect.lost(lasted)
+        if outcome is Outcome.UNANSWERED:
             return self._reconnect.unanswered()
         return self._reconnect.failed()
 
@@ -269,6 +282,8 @@ class NetworkBus:
         self._reconnect.connected()
         self._connections += 1
         self._complaint = ""
+        if not self._reconnect.flapping:
+            self._said = ""
         log.info("%s is connected to %s by MQTT %s", self.client_id, self._endpoint, self._version)
         self._up.set()
         self._dispatcher.connection(True)
@@ -283,7 +298,10 @@ class NetworkBus:
 
     def _complain(self, reason: str, was_up: bool) -> None:
         """Say once, not at each attempt, why there is no connection."""
-        if reason != self._complaint:
-            self._complaint = reason
+        if self._reconnect.flapping:
+            reason = f"again and again; does another client use the id {self.client_id!r}? last: {reason}"
+        self._complaint = reason
+        if reason != self._said:
+            self._said = reason
             what = "lost the connection to" if was_up else "cannot connect to"
             log.warning("%s %s %s (%s); trying again", self.client_id, what, self._endpoint, reason)

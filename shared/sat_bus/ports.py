@@ -42,12 +42,18 @@ def holder(port: int) -> str | None:
     inodes = _listening(port)
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            links = {os.readlink(entry) for entry in (process / "fd").iterdir()}
-            if inodes & links:
+            if any(_link(entry) in inodes for entry in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (pid {process.name})"
         except OSError:  # it ended, or it is not ours to look into
             continue
     return None
+
+
+def _link(entry: Path) -> str:
+    try:
+        return os.readlink(entry)
+    except OSError:  # closed since
+        return ""
 
 
 def _family(bind: str) -> socket.AddressFamily:

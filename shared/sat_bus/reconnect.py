@@ -31,6 +31,12 @@ class Reconnect:
         self._worked = False
         self._strikes = 0
         self._refusals = 0
+        self._short = 0
+
+    @property
+    def flapping(self) -> bool:
+        """Whether the last three connections or more ended within seconds of being accepted."""
+        return self._short >= _STRIKES
 
     @property
     def version(self) -> Version:
@@ -64,8 +70,10 @@ class Reconnect:
 
     def lost(self, lasted: float) -> float:
         """A connection that had been accepted is gone after `lasted` seconds."""
+        self._short += 1
         if lasted >= _STABLE_S:
             self._delay = SHORTEST_S
+            self._short = 0
         return self._wait()
 
     def _switch(self) -> None:

@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 PREFIX = "SAT_"
 # Libraries that say what we say ourselves, or what nobody asked for.
 _QUIET = {
-    "amqtt": logging.ERROR, "transitions": logging.ERROR, "websockets": logging.ERROR,
+    "amqtt": logging.ERROR, "transitions": logging.ERROR, "websockets": logging.CRITICAL,
     "asyncio": logging.WARNING, "can": logging.WARNING, "alembic": logging.WARNING,
 }  # fmt: skip
 _SECRET = ("broker_url",)

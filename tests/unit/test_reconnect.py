@@ -59,3 +59,14 @@ def test_silence_switches_the_version_until_one_has_worked() -> None:
     assert reconnect.version == "5", "a broker that starts is silent too"
     reconnect.unanswered()
     assert reconnect.version == "3.1.1"
+
+
+def test_connections_that_end_at_once_again_and_again_are_noticed() -> None:
+    reconnect = policy()
+    for _ in range(2):
+        reconnect.lost(0.1)
+    assert not reconnect.flapping
+    reconnect.lost(0.1)
+    assert reconnect.flapping
+    reconnect.lost(60.0)
+    assert not reconnect.flapping

@@ -1,0 +1,220 @@
+"""The brokers that we start: that they come up, say why they do not, end with us, and let no web page in."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect as websocket
+from websockets.typing import Origin, Subprotocol
+
+from sat_bus.broker import EmbeddedBroker, MosquittoBroker, choose_broker, origin_allowed
+from sat_bus.mqtt import MqttBus
+from sat_bus.port import Inbound, Will
+from sat_bus.ports import check_free, find_free_port, holder
+from sat_bus.topics import Traffic
+from sat_toolkit.errors import ConfigError
+from tests.brokers import BrokerUnderTest, embedded_broker, mosquitto_broker, need_mosquitto
+from tests.waiting import Inbox, eventually
+
+
+def answers(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 1).close()
+    except OSError:
+        return False
+    return True
+
+
+class TestPorts:
+    def test_a_free_port_is_free(self) -> None:
+        check_free("127.0.0.1", find_free_port())
+
+    def test_the_holder_of_a_port_is_named(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            port = server.getsockname()[1]
+            assert holder(port) == f"{Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()})"
+            with pytest.raises(ConfigError, match=rf"port {port} .*taken by .*\(pid \d+\); choose another with --port"):
+                check_free("127.0.0.1", port)
+        assert holder(port) is None
+
+    def test_an_address_of_another_machine_is_refused(self) -> None:
+        with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:1883"):
+            check_free("192.0.2.1", 1883)
+
+
+class TestEmbedded:
+    def test_starts_and_stops_again_and_again(self) -> None:
+        broker = EmbeddedBroker(port=0, ws_port=0)
+        for _ in range(3):
+            broker.start()
+            assert answers(broker.port)
+            assert broker.ws_port is not None
+            assert answers(broker.ws_port)
+            broker.stop()
+            assert not broker.running
+            assert not answers(broker.port)
+        broker.stop()
+
+    def test_a_taken_port_is_said(self) -> None:
+        with embedded_broker() as broker, pytest.raises(ConfigError, match=rf"port {broker.port} .*is taken"):
+            EmbeddedBroker(port=broker.port).start()
+
+    def test_listens_on_ipv6_too(self) -> None:
+        if not Path("/proc/net/if_inet6").exists():
+            pytest.skip("this machine has no IPv6")
+        broker = EmbeddedBroker("::1", port=0)
+        broker.start()
+        with MqttBus(broker.url, "bus") as bus:
+            assert bus.start(5)
+        broker.stop()
+
+    def test_a_client_that_is_taken_over_leaves_its_will_before_the_other_speaks(self) -> None:
+        with embedded_broker() as broker, MqttBus(broker.url, "watcher") as watcher:
+            inbox: Inbox[Inbound] = Inbox()
+            watcher.subscribe("w", inbox)
+            assert watcher.start(5)
+            with MqttBus(broker.url, "host", will=Will("w", b"old boot")) as old:
+                assert old.start(5)
+                with MqttBus(broker.url, "host") as new:
+                    new.publish("w", b"new boot", retain=True, traffic=Traffic.STATE)
+                    assert new.start(5)
+                    assert [message.payload for message in inbox.wait(2)][:2] == [b"old boot", b"new boot"]
+
+    @pytest.mark.parametrize("nonsense", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x10\xff\xff\xff\xff\xff", b"\x10\x02\x00"])
+    def test_nonsense_harms_nobody(self, nonsense: bytes) -> None:
+        with embedded_broker() as broker, MqttBus(broker.url, "bus") as bus:
+            assert bus.start(5)
+            with socket.create_connection(("127.0.0.1", broker.port), 2) as sock:
+                sock.sendall(nonsense)
+            inbox: Inbox[Inbound] = Inbox()
+            bus.subscribe("a", inbox)
+            bus.publish("a", b"alive")
+            inbox.wait()
+            assert bus.stats().reconnects == 0
+
+
+class TestOrigin:
+    """A web page anywhere may open a WebSocket to this machine; only the Origin tells."""
+
+    def upgrade(self, broker: BrokerUnderTest, origin: str | None) -> int:
+        try:
+            with websocket(
+                broker.ws_url, origin=None if origin is None else Origin(origin), subprotocols=[Subprotocol("mqtt")]
+            ):  # fmt: skip
+                return 101
+        except InvalidStatus as error:
+            return error.response.status_code
+
+    def test_foreign_pages_are_refused(self) -> None:
+        with embedded_broker(websocket=True, allowed_origins=("https://bench.example",)) as broker:
+            port = broker.ws_url.rsplit(":", 1)[1]
+            assert self.upgrade(broker, None) == 101
+            assert self.upgrade(broker, f"http://127.0.0.1:{port}") == 101
+            assert self.upgrade(broker, "http://127.0.0.1:1880") == 101
+            assert self.upgrade(broker, "https://bench.example") == 101
+            assert self.upgrade(broker, "https://evil.example") == 403
+            assert self.upgrade(broker, "http://localhost") == 403
+            assert self.upgrade(broker, "null") == 403
+
+    @pytest.mark.parametrize(("origin", "host", "allowed"), [
+        ("http://127.0.0.1:8080", "127.0.0.1:9001", True),
+        ("http://localhost:8080", "localhost:9001", True),
+        ("http://[::1]:8080", "[::1]:9001", True),
+        ("http://192.0.2.7", "192.0.2.7:9001", True),
+        ("http://evil.example:9001", "evil.example:9001", False),  # DNS rebinding
+        ("http://evil.example", "127.0.0.1:9001", False),
+        ("http://127.0.0.1.evil.example", "127.0.0.1:9001", False),
+        ("http://127.0.0.1@evil.example", "127.0.0.1:9001", False),
+        ("https://ok.example", "127.0.0.1:9001", True),
+        ("https://ok.example:444", "127.0.0.1:9001", False),
+        ("null", "127.0.0.1", False), ("file://", "127.0.0.1", False), ("", "", False), ("http://[", "x", False),
+    ])  # fmt: skip
+    def test_rule(self, origin: str, host: str, allowed: bool) -> None:
+        assert origin_allowed(origin, host, frozenset({"https://ok.example"})) is allowed
+
+
+@pytest.mark.mosquitto
+class TestMosquitto:
+    def test_keeps_what_is_retained_over_a_restart(self) -> None:
+        with mosquitto_broker() as broker, MqttBus(broker.url, "bus") as bus:
+            inbox: Inbox[Inbound] = Inbox()
+            assert bus.start(5)
+            bus.publish("s", b"kept", retain=True, traffic=Traffic.STATE)
+            assert bus.flush(5)
+            broker.stop()
+            broker.start()
+            bus.subscribe("s", inbox)
+            assert inbox.wait()[0].payload == b"kept"
+
+    def test_is_wiped(self) -> None:
+        with mosquitto_broker() as broker:
+            with MqttBus(broker.url, "bus") as bus:
+                assert bus.start(5)
+                bus.publish("s", b"gone", retain=True, traffic=Traffic.STATE)
+                assert bus.flush(5)
+            broker.wipe()
+            with MqttBus(broker.url, "bus") as bus:
+                inbox: Inbox[Inbound] = Inbox()
+                bus.subscribe("#", inbox)
+                assert bus.start(5)
+                bus.publish("end", b"")
+                assert [message.topic for message in inbox.wait()] == ["end"]
+
+    def test_a_taken_port_is_said(self, tmp_path: Path) -> None:
+        with mosquitto_broker() as broker:
+            other = MosquittoBroker(need_mosquitto(), port=broker.port, data_dir=tmp_path)
+            with pytest.raises(ConfigError, match=r"is taken by mosquitto \(pid \d+\)"):
+                other.start()
+
+    def test_a_broker_that_does_not_come_up_says_its_last_words(self, tmp_path: Path) -> None:
+        program = tmp_path / "broken"
+        program.write_text("#!/bin/sh\necho out of order; exit 3\n")
+        program.chmod(0o755)
+        with pytest.raises(ConfigError, match="does not come up: out of order"):
+            MosquittoBroker(str(program), port=0, data_dir=tmp_path).start()
+
+    @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+    def test_ends_with_the_process_that_started_it(self, tmp_path: Path, how: signal.Signals) -> None:
+        program = (
+            "import sys\nfrom pathlib import Path\nfrom sat_bus.mosquitto import MosquittoBroker\n"
+            "broker = MosquittoBroker(sys.argv[1], port=0, data_dir=Path(sys.argv[2]))\n"
+            "broker.start()\nprint(broker.port, flush=True)\nsys.stdin.read()\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", program, need_mosquitto(), str(tmp_path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        ) as process:  # fmt: skip
+            assert process.stdout is not None
+            port = int(process.stdout.readline())
+            assert answers(port)
+            process.send_signal(how)
+        assert eventually(lambda: not answers(port))
+
+    def test_has_no_websocket_listener_unless_asked(self, tmp_path: Path) -> None:
+        broker = MosquittoBroker(need_mosquitto(), port=0, data_dir=tmp_path)
+        broker.start()
+        broker.stop()
+        config = (tmp_path / "mosquitto.conf").read_text()
+        assert "websockets" not in config
+        assert re.findall(r"^listener .*$", config, re.M) == [f"listener {broker.port} 127.0.0.1"]
+        assert "set_tcp_nodelay true" in config
+
+
+class TestChoice:
+    def test_mosquitto_is_preferred(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        program = tmp_path / "mosquitto"
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path))
+        assert choose_broker(port=0, data_dir=tmp_path).kind == "mosquitto"
+
+    def test_websocket_needs_the_origin_checked(self, tmp_path: Path) -> None:
+        assert choose_broker(port=0, ws_port=0, data_dir=tmp_path).kind == "embedded"
