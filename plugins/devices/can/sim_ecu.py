@@ -11,8 +11,6 @@ SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
 from __future__ import annotations
 
 import argparse
-import ctypes
-import os
 import select
 import signal
 import sys
@@ -27,11 +25,11 @@ import can
 from plugins.devices.can.buses import is_gone, open_bus, parse_buses
 from plugins.devices.can.ecu_model import CyclicFrames, answer
 from plugins.devices.can.slcan_adapter import SlcanAdapter
+from plugins.devices.pty_link import die_with_parent
 from sat_toolkit.errors import SatError
 
 _MAX_WAIT_S: Final = 0.1
 _MAX_BEHIND_S: Final = 0.5
-_PR_SET_PDEATHSIG: Final = 1
 
 
 class Ecu:
@@ -110,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
-    if options.die_with_parent and not _die_with_parent():
+    if options.die_with_parent and not die_with_parent():
         return 0
     try:
         if options.pty is not None:
@@ -141,13 +139,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     if not 0 < options.rate <= 100:
         parser.error("--rate must be above 0 and at most 100")
     return options
-
-
-def _die_with_parent() -> bool:
-    """Ask the kernel for SIGTERM when the parent ends; False if it has ended already."""
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    return os.getppid() == parent
 
 
 def _say_ready(where: str) -> None:

@@ -7,18 +7,16 @@ the line full are dropped and counted, as a real adapter's buffer overruns.
 
 from __future__ import annotations
 
-import os
-import tty
 from pathlib import Path
 from typing import Final
 
 import can
 
 from plugins.devices.can.slcan import BELL, OK, format_frame, parse_line
+from plugins.devices.pty_link import PtyLink
 
 _VERSION: Final = b"V1013"
 _SERIAL: Final = b"NSAT1"
-_CHUNK: Final = 4096
 _MAX_COMMAND: Final = 256
 _MAX_PENDING: Final = 4096
 
@@ -36,21 +34,16 @@ class SlcanAdapter:
         self._listen_only = False
         self._command = b""
         self._pending = b""
-        self._master, self._slave = os.openpty()
-        # Raw before anyone opens it: a terminal's echo would send our own frames back to us.
-        tty.setraw(self._slave)
-        os.set_blocking(self._master, False)
-        self.port = os.ttyname(self._slave)
-        self._link = link
-        try:
-            _point(link, self.port)
-        except OSError:
-            self._close_pty()
-            raise
+        self._line = PtyLink(link)
 
     def fileno(self) -> int:
         """To select on: readable when a client wrote, writable when it read."""
-        return self._master
+        return self._line.fileno()
+
+    @property
+    def port(self) -> str:
+        """The pty's own path."""
+        return self._line.port
 
     @property
     def has_pending(self) -> bool:
@@ -59,11 +52,7 @@ class SlcanAdapter:
 
     def receive(self) -> list[can.Message]:
         """Read and answer the client's commands; the frames that it transmits on the bus."""
-        try:
-            chunk = os.read(self._master, _CHUNK)
-        except BlockingIOError:
-            return []
-        *lines, self._command = (self._command + chunk).split(OK)
+        *lines, self._command = (self._command + self._line.read()).split(OK)
         if len(self._command) > _MAX_COMMAND:
             self._command = b""
             self._reply(BELL)
@@ -84,20 +73,11 @@ class SlcanAdapter:
     def flush(self) -> None:
         """Write what is pending as far as the line takes it."""
         if self._pending:
-            try:
-                self._pending = self._pending[os.write(self._master, self._pending) :]
-            except BlockingIOError:
-                return
+            self._pending = self._pending[self._line.write(self._pending) :]
 
     def close(self) -> None:
         """Unplug: the client's port dies, and the link goes if it is still ours."""
-        if os.path.islink(self._link) and os.readlink(self._link) == self.port:
-            self._link.unlink()
-        self._close_pty()
-
-    def _close_pty(self) -> None:
-        os.close(self._slave)
-        os.close(self._master)
+        self._line.close()
 
     def _reply(self, reply: bytes) -> None:
         # A client that never reads cannot make this grow.
@@ -145,13 +125,3 @@ class SlcanAdapter:
             return None
         self._reply((b"Z" if frame.is_extended_id else b"z") + OK)
         return frame
-
-
-def _point(link: Path, target: str) -> None:
-    """Make `link` a symbolic link to `target`, in one step; an older link is replaced, a file never."""
-    if link.exists() and not link.is_symlink():
-        raise FileExistsError(f"{link} exists and is not a symbolic link: name another path")
-    fresh = link.with_name(f".{link.name}.{os.getpid()}")
-    fresh.unlink(missing_ok=True)
-    fresh.symlink_to(target)
-    fresh.replace(link)
