@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -161,12 +162,15 @@ def adapter(tmp_path: Path):
 
 
 def ask(adapter: SlcanAdapter, client: int, command: bytes) -> tuple[list[can.Message], bytes]:
+    """The frames and the reply that `command` leads to. The kernel may take a moment to carry bytes across a pty."""
     os.write(client, command)
-    frames = adapter.receive()
-    try:
-        return frames, os.read(client, 4096)
-    except BlockingIOError:
-        return frames, b""
+    frames, reply = [], b""
+    while readable := select.select([adapter, client], [], [], 0.1)[0]:
+        if adapter in readable:
+            frames += adapter.receive()
+        if client in readable:
+            reply += os.read(client, 4096)
+    return frames, reply
 
 
 def test_the_adapter_speaks_lawicel(adapter: tuple[SlcanAdapter, int]) -> None:
