@@ -88,6 +88,28 @@ class TestEmbedded:
                     assert new.start(5)
                     assert [message.payload for message in inbox.wait(2)][:2] == [b"old boot", b"new boot"]
 
+    def test_a_silent_client_leaves_its_will(self) -> None:
+        keepalive_of_1_s_and_a_will = b"\x10\x17\0\4MQTT\4\x2e\0\1\0\6silent\0\1w\0\0"
+        with embedded_broker() as broker, MqttBus(broker.url, "watcher") as watcher:
+            inbox: Inbox[Inbound] = Inbox()
+            watcher.subscribe("w", inbox)
+            assert watcher.start(5)
+            with socket.create_connection(("127.0.0.1", broker.port), 2) as sock:
+                sock.sendall(keepalive_of_1_s_and_a_will)
+                assert sock.recv(4) == b"\x20\2\0\0"
+                assert inbox.wait()[0].topic == "w"
+
+    def test_a_newcomer_gets_no_retained_messages_that_only_others_subscribed_to(self) -> None:
+        with embedded_broker() as broker, MqttBus(broker.url, "watcher") as watcher:
+            inbox: Inbox[Inbound] = Inbox()
+            watcher.subscribe("#", inbox)
+            assert watcher.start(5)
+            watcher.publish("s", b"secret", retain=True, traffic=Traffic.STATE)
+            inbox.wait()
+            with socket.create_connection(("127.0.0.1", broker.port), 2) as sock, sock.makefile("rb") as received:
+                sock.sendall(b"\x10\x0d\0\4MQTT\4\2\0\0\0\1n" + b"\x82\6\0\1\0\1x\0")
+                assert received.read(9) == b"\x20\2\0\0" + b"\x90\3\0\1\0"
+
     @pytest.mark.parametrize("nonsense", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x10\xff\xff\xff\xff\xff", b"\x10\x02\x00"])
     def test_nonsense_harms_nobody(self, nonsense: bytes) -> None:
         with embedded_broker() as broker, MqttBus(broker.url, "bus") as bus:
