@@ -62,6 +62,11 @@ class LinkWatch:
         """End the subscription."""
         self._socket.close()
 
+    def __del__(self) -> None:
+        """An instance that scans is let go without a word; the subscription goes with it."""
+        if hasattr(self, "_socket"):
+            self.close()
+
 
 def concerns_can(data: bytes) -> bool:
     """Whether a datagram of link messages has one of a CAN link."""

@@ -14,11 +14,13 @@ import argparse
 import select
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import can
 
@@ -30,6 +32,7 @@ from sat_toolkit.errors import SatError
 
 _MAX_WAIT_S: Final = 0.1
 _MAX_BEHIND_S: Final = 0.5
+_START_LIMIT_S: Final = 5.0
 
 
 class Ecu:
@@ -81,6 +84,27 @@ def run_pty(link: Path, rate: float, stop: threading.Event, ready: Callable[[str
             ecu.step()
     finally:
         adapter.close()
+
+
+@contextmanager
+def simulator() -> Iterator[dict[str, Any]]:
+    """The ECU behind an slcan adapter while this lasts, and the driver's configuration for it.
+
+    `sat plugin check`, `sat plugin run --sim` and the conformance tests call it.
+    """
+    stop, ready = threading.Event(), threading.Event()
+    with tempfile.TemporaryDirectory(prefix="sim_ecu-") as folder:
+        link = Path(folder) / "ecu"
+        arguments = (link, 1.0, stop, lambda _: ready.set())
+        thread = threading.Thread(target=run_pty, args=arguments, name="sim/ecu", daemon=True)
+        thread.start()
+        try:
+            if not ready.wait(_START_LIMIT_S):
+                raise TimeoutError(f"the simulated ECU did not start within {_START_LIMIT_S:g} s")
+            yield {"buses": [{"name": "ecu", "interface": "slcan", "channel": str(link)}]}
+        finally:
+            stop.set()
+            thread.join(_START_LIMIT_S)
 
 
 def run_bus(bus: can.BusABC, rate: float, stop: threading.Event, ready: Callable[[str], None]) -> None:

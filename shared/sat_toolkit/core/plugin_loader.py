@@ -13,11 +13,12 @@ import inspect
 import os
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
+from sat_toolkit.core.stream_manager import StreamType
 from sat_toolkit.errors import ConfigError, PluginError
 
 PREFIX = "drv_"
@@ -31,6 +32,19 @@ REQUIRED_HOOKS = {
     "_reset_impl": "def _reset_impl(self, device: Device) -> bool:",
     "_close_impl": "def _close_impl(self, device: Device) -> bool:",
 }
+OPTIONAL_HOOKS = {
+    "_setup_acquisition": "def _setup_acquisition(self, device: Device) -> None:",
+    "_acquisition_loop": "def _acquisition_loop(self) -> None:",
+    "_cleanup_acquisition": "def _cleanup_acquisition(self, device: Device) -> None:",
+    "_client_data_impl": "def _client_data_impl(self, device: Device, stream_data: StreamData) -> None:",
+    "wait_for_change": "def wait_for_change(self, timeout: float) -> bool:",
+}
+# How many arguments each hook is called with, beside self.
+_ARGUMENTS = {
+    "_scan_impl": 0, "_initialize_impl": 1, "_connect_impl": 1, "_reset_impl": 1, "_close_impl": 1,
+    "_setup_acquisition": 1, "_acquisition_loop": 0, "_cleanup_acquisition": 1, "_client_data_impl": 2,
+    "wait_for_change": 1,
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -83,16 +97,41 @@ def find_plugins(folders: Iterable[Path], family: str | None = None) -> list[Plu
     return sorted((p for p in found.values() if family in (None, p.family)), key=lambda p: p.name)
 
 
+def plugin_at(path: Path) -> PluginFile:
+    """The plugin whose file is at `path`. Imports nothing.
+
+    Raises:
+        PluginError: there is no such file, or its name or its folder's cannot be that of a driver.
+    """
+    path = path.resolve()
+    if not path.is_file():
+        raise PluginError(f"{path}: there is no such file")
+    if not path.name.startswith(PREFIX) or path.suffix != ".py":
+        raise PluginError(f"{path}: a driver's file is named {PREFIX}<name>.py; rename it")
+    (plugin,) = (found for found in find_plugins([path.parent]) if found.path == path)
+    return plugin
+
+
 def load_driver(plugin: PluginFile) -> type[BaseDeviceDriver]:
     """Import a driver's file and return its class, validated.
 
     Raises:
-        PluginError: it cannot be imported, has no driver class or several, or lacks a required hook.
+        PluginError: it cannot be imported, has no driver class or several, lacks a required hook, or has one
+            that cannot be called as hooks are. The message names the file, the class and what to write.
     """
     module = _import(plugin)
     driver_class = _pick(plugin, module)
     _validate(plugin, driver_class)
     return driver_class
+
+
+def load_beside(plugin: PluginFile, name: str) -> ModuleType:
+    """The module `name`, such as a simulator, from the plugin's own folder.
+
+    Raises:
+        PluginError: it cannot be imported.
+    """
+    return _import(replace(plugin, name=name, path=plugin.path.with_name(f"{name}.py")))
 
 
 def _import(plugin: PluginFile) -> ModuleType:
@@ -157,11 +196,63 @@ def _validate(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> None:
     if missing:
         lines = "\n".join(f"    {REQUIRED_HOOKS[hook]}" for hook in missing)
         raise PluginError(f"{plugin.path}: class {cls.__name__} lacks {', '.join(missing)}; add:\n{lines}")
+    for hook in _ARGUMENTS | {"_command_impl": 3}:
+        _validate_hook(plugin, cls, hook)
     if inspect.isabstract(cls):
-        raise PluginError(f"{plugin.path}: class {cls.__name__} is abstract")
+        names = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+        raise PluginError(f"{plugin.path}: class {cls.__name__} is abstract; implement {names}")
+    _validate_attributes(plugin, cls)
     try:
         inspect.signature(cls).bind()
     except TypeError as error:
         raise PluginError(
             f"{plugin.path}: {cls.__name__}() must take no arguments ({error}); use: def __init__(self, info=None):"
         ) from None
+
+
+def _validate_hook(plugin: PluginFile, cls: type[BaseDeviceDriver], hook: str) -> None:
+    """Whether a hook can be called the way it will be; a driver may give it further optional arguments."""
+    found = inspect.getattr_static(cls, hook)
+    bound = 0 if isinstance(found, staticmethod) else 1
+    function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
+    line = (REQUIRED_HOOKS | OPTIONAL_HOOKS)[hook]
+    wrong = f"{plugin.path}: class {cls.__name__}: {hook}"
+    if not callable(getattr(cls, hook)):
+        raise PluginError(f"{wrong} is no method but {type(found).__name__}; use:\n    {line}")
+    if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
+        raise PluginError(f"{wrong} is async, and nobody awaits it; use:\n    {line}")
+    if not inspect.isfunction(function):
+        return  # made by something that we cannot look into
+    try:
+        signature = inspect.signature(function)
+        if hook != "_command_impl":
+            signature.bind(*[None] * (bound + _ARGUMENTS[hook]))
+            return
+        # Drivers of the guide's era take the args third, by name, spread, or not at all.
+        if not _binds(signature, bound + 3):
+            signature.bind(*[None] * (bound + 2), **({"args": None} if "args" in signature.parameters else {}))
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{wrong} cannot be called as it will be ({error}); use:\n    {line}") from None
+
+
+def _binds(signature: inspect.Signature, count: int) -> bool:
+    try:
+        signature.bind(*[None] * count)
+    except TypeError:
+        return False
+    return True
+
+
+def _validate_attributes(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> None:
+    """The class attributes by which a driver says how it wants to be run."""
+    wrong = f"{plugin.path}: class {cls.__name__}:"
+    types = cls.stream_types
+    if not isinstance(types, tuple | list | frozenset | set) or not all(isinstance(kind, StreamType) for kind in types):
+        names = ", ".join(f"StreamType.{kind.name}" for kind in StreamType)
+        raise PluginError(f"{wrong} stream_types must be a tuple of {names}, not {types!r}")
+    for name in ("scan_period", "acquisition_join_timeout"):
+        value = getattr(cls, name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+            raise PluginError(f"{wrong} {name} must be a number of seconds above 0, not {value!r}")
+    if not isinstance(cls.rescan_in_worker, bool):
+        raise PluginError(f"{wrong} rescan_in_worker must be True or False, not {cls.rescan_in_worker!r}")
