@@ -7,12 +7,15 @@ without reading it.
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
 from typing import Any
 
 import orjson
+
+from sat_bus import strict_json
 
 MAX_MESSAGE = 1_048_576
 _PREFIX = struct.Struct(">IB")
@@ -35,7 +38,7 @@ def pack(message: dict[str, Any]) -> bytes:
         WireError: it is larger than MAX_MESSAGE.
         TypeError: it holds something JSON has no form for.
     """
-    return _framed(Kind.JSON, orjson.dumps(message))
+    return _framed(Kind.JSON, strict_json.dumps(message))
 
 
 def pack_frames(header: dict[str, Any], frames: bytes) -> bytes:
@@ -67,8 +70,8 @@ def unpack(body: bytes) -> dict[str, Any]:
         WireError: it is none.
     """
     try:
-        message = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        message = json.loads(body)  # exact for integers beyond 64 bits, which clients may send
+    except ValueError as error:
         raise WireError(f"bad message: {error}") from None
     if not isinstance(message, dict):
         raise WireError("bad message: no object")

@@ -10,7 +10,7 @@ from sat_host import wire
 from sat_host.wire import Decoder, Kind, WireError
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers(-(2**53), 2**53)), max_size=5), st.integers(1, 40))
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers(-(2**70), 2**70)), max_size=5), st.integers(1, 40))
 def test_messages_survive_any_cutting_of_the_byte_stream(messages: list[dict[str, int]], size: int) -> None:
     data = b"".join(wire.pack(message) for message in messages)
     decoder, received = Decoder(), []
