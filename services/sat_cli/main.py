@@ -37,6 +37,7 @@ app.command(rich_help_panel=_LOOK)(watch.watch)
 app.command(rich_help_panel=_LOOK)(doctor.doctor)
 app.command("do", rich_help_panel=_ACT)(devices.do)
 app.command("set", rich_help_panel=_ACT)(devices.set_level)
+app.command(rich_help_panel=_ACT)(devices.release)
 app.command(rich_help_panel=_ACT)(devices.scan)
 
 

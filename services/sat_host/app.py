@@ -9,6 +9,7 @@ from sat_bus import identity, service, topics
 from sat_bus.loop import WorkLoop
 from sat_bus.messages import HostState
 from sat_bus.port import Will
+from sat_host.census import become_subreaper
 from sat_host.host import Host
 from sat_host.settings import HostSettings
 
@@ -26,4 +27,5 @@ def run(settings: HostSettings) -> int:
         topics.HOST_STATE.build(settings.site, host=settings.host), HostState(state="offline", boot=boot).encode()
     )
     bus = service.connect(settings, settings.host, will)
-    return service.run_service(Host(settings, loop, bus, boot), loop)
+    host = Host(settings, loop, bus, boot, ends_orphans=become_subreaper())
+    return service.run_service(host, loop)

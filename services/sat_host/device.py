@@ -19,9 +19,11 @@ from sat_toolkit.core import lifecycle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation, Step
-from sat_toolkit.errors import BadState, Busy, DriverError, Expired, SatError, UnknownDevice
+from sat_toolkit.errors import BadState, Busy, DriverError, Expired, Quarantined, SatError, UnknownDevice
 
 QUEUE_LENGTH = 16
+QUARANTINE_DEATHS = 5
+QUARANTINE_WITHIN = 60.0
 ACTIVE_SHOWN_AFTER = 0.05
 HOST = "host"
 _FIRST = (Operation.RESET, Operation.CLOSE)
@@ -43,6 +45,7 @@ class Job:
         by: who asked, as the status names it.
         deadline: on the host's monotonic clock; a job not begun by then is `expired`.
         done: told the outcome, once.
+        reason: why the host itself wants it; stands in the status.
         started: whether the driver has been asked; until then the job can be dropped without effect.
     """
 
@@ -52,6 +55,7 @@ class Job:
     done: Callable[[Outcome], None]
     command: str = ""
     args: dict[str, Any] = field(default_factory=dict)
+    reason: str = ""
     started: bool = False
     steps: deque[Step] = field(default_factory=deque)
 
@@ -138,6 +142,8 @@ class HostedDevice:
         self._queue: deque[Job] = deque()
         self._job: Job | None = None
         self._worker: WorkerProcess | None = None
+        self._deaths: deque[float] = deque(maxlen=QUARANTINE_DEATHS)
+        self._quarantined = False
         self._shown: tuple[Any, ...] = ()
 
     # -- what the bus shows ----------------------------------------------------------------------
@@ -154,6 +160,7 @@ class HostedDevice:
             operation=self._operation,
             acquiring=self._acquiring,
             streams=self._streams,
+            quarantined=self._quarantined,
         )
 
     def meta(self) -> Meta:
@@ -191,6 +198,7 @@ class HostedDevice:
             self._operation,
             self._by,
             self._acquiring,
+            self._quarantined,
             tuple(self._streams.items()),
         )
         if shown != self._shown:
@@ -266,6 +274,27 @@ class HostedDevice:
         for job in jobs:
             job.done(Outcome(error=error))
 
+    def release(self) -> bool:
+        """End the quarantine; whether there was one. The device stays in ERROR until it is reset."""
+        released, self._quarantined = self._quarantined, False
+        self._deaths.clear()
+        self._show()
+        return released
+
+    def restart(self, why: str) -> None:
+        """Close it, so that it comes back with new code by what is desired of it."""
+        if self._worker is not None:
+            deadline = self._context.monotonic() + self._deadlines.close
+            with contextlib.suppress(Busy):
+                self.submit(Job(Operation.CLOSE, HOST, deadline, lambda outcome: None, reason=why))
+
+    def _died(self) -> None:
+        """Count a death of the worker; too many in too short a time end in quarantine."""
+        now = self._context.monotonic()
+        self._deaths.append(now)
+        if len(self._deaths) == QUARANTINE_DEATHS and now - self._deaths[0] <= QUARANTINE_WITHIN:
+            self._quarantined = True
+
     def _next(self) -> None:
         while self._job is None and self.queued:
             job = (self._urgent or self._queue).popleft()
@@ -277,6 +306,7 @@ class HostedDevice:
     def _start(self, job: Job) -> None:
         try:
             job.steps.extend(lifecycle.plan(job.operation, self.state))
+            self._check_quarantine(job)
         except SatError as error:
             job.done(Outcome(error=error))
             return
@@ -292,6 +322,12 @@ class HostedDevice:
             self._by, self._operation = job.by, job.word
             self._step()
 
+    def _check_quarantine(self, job: Job) -> None:
+        if self._quarantined and any(step.operation is not Operation.CLOSE for step in job.steps):
+            raise Quarantined(
+                f"{self.id} is {self._reason}; when the cause is mended, release it: sat release {self.id}"
+            )
+
     def _finish(self, outcome: Outcome) -> None:
         """The job is over: reply first, then the state that the bus shows."""
         job, self._job = self._job, None
@@ -303,6 +339,7 @@ class HostedDevice:
     def _fail(self, error: SatError, *, gone: bool = False) -> None:
         """The device is in ERROR: its streams are over, and what runs is answered with `error`."""
         if gone:
+            self._died()
             self._drop_worker()
         self._enter_error(str(error))
         self._finish(Outcome(error=error))
@@ -310,6 +347,8 @@ class HostedDevice:
     def _enter_error(self, reason: str) -> None:
         if lifecycle.allowed(self.state, DeviceState.ERROR):
             self._move(DeviceState.ERROR)
+        if self._quarantined:
+            reason = f"quarantined after {QUARANTINE_DEATHS} deaths within {QUARANTINE_WITHIN:g} s, the last: {reason}"
         self._reason = reason
         self._streams_over(HOST)
         if self._worker is not None:
@@ -365,7 +404,7 @@ class HostedDevice:
         elif self.state is DeviceState.ERROR and step.operation not in _FIRST:
             self._fail(DriverError(self._reason))
         else:
-            self._move(step.target)
+            self._move(step.target, job.reason)
             self._show()
             self._step()
 
@@ -424,6 +463,7 @@ class HostedDevice:
 
     def on_exit(self, reason: str) -> None:
         self._worker = None
+        self._died()
         if self.state is not DeviceState.ERROR:
             self._by, self._operation = HOST, ""
             self._fail(DriverError(reason))

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sat_bus.loop import Timer
 from sat_host.process import CallResult, WorkerProcess
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.plugin_loader import PluginFile
@@ -13,6 +14,8 @@ from sat_toolkit.errors import SatError
 
 DESCRIBE_DEADLINE = 20.0
 SCAN_DEADLINE = 15.0
+MIN_SCAN_PERIOD = 0.5
+MAX_SCAN_WAIT = 60.0
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,10 @@ class Driver:
         self.error: str | None = None
         self.described = False
         self.scanned = False
+        self.scan_period = 5.0
+        self.reloading = False
+        self.next_scan: Timer | None = None
+        self._failures = 0
         self._spawn = spawn
         self._on_described = on_described
         self._on_hardware_changed = on_hardware_changed
@@ -60,6 +67,11 @@ class Driver:
     @property
     def worker(self) -> WorkerProcess | None:
         return self._worker
+
+    @property
+    def scan_wait(self) -> float:
+        """Seconds until the next periodic scan."""
+        return min(max(self.scan_period, MAX_SCAN_WAIT), self.scan_period * 2.0 ** min(self._failures, 10))
 
     def start(self) -> None:
         """Start the scan worker and ask what the driver declares."""
@@ -72,6 +84,7 @@ class Driver:
 
     def reload(self) -> None:
         """Read the plugin's file again, in a new worker. Devices keep theirs until they are initialised anew."""
+        self.reloading = True
         self.stop()
         self.start()
 
@@ -106,12 +119,14 @@ class Driver:
                 for name, spec in result.result["commands"].items()
             }
             self.streams = result.result["streams"]
+            self.scan_period = max(MIN_SCAN_PERIOD, float(result.result["scan_period"]))
         self._on_described(self)
 
     def _scanned(self, result: CallResult) -> None:
         self._scanning = False
         self.scanned = True
         waiting, self._waiting = self._waiting, []
+        self._failures = self._failures + 1 if result.error is not None else 0
         if result.error is not None:
             outcome = ScanResult(error=result.error)
         else:

@@ -6,9 +6,11 @@ the multiplexer's thread to the bus by way of `streams`.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -19,31 +21,42 @@ from sat_bus.messages import DriverInfo, Manifest
 from sat_bus.port import Bus, Inbound
 from sat_bus.service import health
 from sat_bus.topics import Topic, Traffic
+from sat_host.census import end_orphans, take_census
 from sat_host.device import Deadlines, HostedDevice, Job
 from sat_host.drivers import Driver, ScanResult
 from sat_host.multiplexer import Multiplexer
 from sat_host.process import WorkerOwner, WorkerProcess
 from sat_host.requests import HostRequests
 from sat_host.settings import HostSettings
+from sat_host.sources import Sources
 from sat_host.streams import StreamPublisher
 from sat_host.truth import Truth
 from sat_toolkit import __version__
 from sat_toolkit.core import plugin_loader
 from sat_toolkit.core.lifecycle import Operation
-from sat_toolkit.errors import BadRequest, HostLost, SatError
+from sat_toolkit.core.plugin_loader import PluginFile
+from sat_toolkit.errors import BadRequest, Busy, HostLost, SatError
 
 _log = structlog.get_logger(__name__)
 
 HEARTBEAT = 1.0
+CENSUS_PERIOD = 1.0
+SOURCES_PERIOD = 0.5
 SETTLE_AFTER = 0.25
 RESCAN_AFTER = 0.2
 STOP_DEADLINE = 5.0
 
 
 class Host:
-    """Serves the drivers of one family. `foreign` is set when another host of this name has taken over."""
+    """Serves the drivers of one family. `foreign` is set when another host of this name has taken over.
 
-    def __init__(self, settings: HostSettings, loop: WorkLoop, bus: Bus, boot: str) -> None:
+    `ends_orphans`: this process is the subreaper of its workers and has no other children.
+    """
+
+    def __init__(
+        self, settings: HostSettings, loop: WorkLoop, bus: Bus, boot: str, *, ends_orphans: bool = False
+    ) -> None:
+        self._ends_orphans = ends_orphans
         self.site, self.name, self.boot = settings.site, settings.host, boot
         self.epoch_seen = 0
         self.foreign = False
@@ -73,18 +86,18 @@ class Host:
         Raises:
             PluginError, ConfigError: the plugin folders make no sense.
         """
-        folders = plugin_loader.plugin_folders(self._settings.plugins)
-        plugins = plugin_loader.find_plugins(folders, self._settings.family)
-        if not plugins:
-            _log.warning("no drivers", family=self._settings.family, folders=[str(f) for f in folders])
+        plugins = self._find_plugins()
+        self._sources = Sources({folder / self._settings.family for folder in self._folders()} | set(self._folders()))
         self._multiplexer.start()
         for plugin in plugins:
-            self.drivers[plugin.name] = Driver(plugin, self._spawn_scanner, self._described, self._hardware_changed)
-        for driver in self.drivers.values():
-            driver.start()
+            self._add_driver(plugin)
+        if not plugins:
+            _log.warning("no drivers", family=self._settings.family, folders=[str(f) for f in self._folders()])
         self._subscribe()
         self._bus.on_connection(lambda up: self._post(self.resync) if up else None)
-        self._loop.on_gap(lambda gap: self._post(self.resync))
+        self._loop.on_gap(lambda gap: self._after_gap())
+        self._loop.every(SOURCES_PERIOD, self._look_at_sources)
+        self._loop.every(CENSUS_PERIOD, self._take_census)
         self._loop.every(HEARTBEAT, self._beat, first=0.0)
         self._ready_when_described()
         self._bus.start()
@@ -97,7 +110,8 @@ class Host:
         for device in self.devices.values():
             if device.worker is not None:
                 job = Job(Operation.CLOSE, "host", self.monotonic() + STOP_DEADLINE, lambda outcome: None)
-                device.submit(job)
+                with contextlib.suppress(Busy):
+                    device.submit(job)
         self._loop.run_until(lambda: all(d.idle for d in self.devices.values()), STOP_DEADLINE)
         for device in self.devices.values():
             device.abandon(HostLost(f"host {self.name} is stopping"))
@@ -152,6 +166,7 @@ class Host:
 
         def scanned(result: ScanResult) -> None:
             self._apply(driver, result)
+            self._plan_scan(driver)
             done(result)
 
         driver.scan(scanned)
@@ -161,6 +176,43 @@ class Host:
         del self.devices[device.driver, device.id]
         for topic in (topics.DEVICE_STATE, topics.DEVICE_STATUS, topics.DEVICE_META):
             self._truth.drop(self._topic(topic, device))
+
+    def _folders(self) -> list[Path]:
+        return plugin_loader.plugin_folders(self._settings.plugins)
+
+    def _find_plugins(self) -> list[PluginFile]:
+        return plugin_loader.find_plugins(self._folders(), self._settings.family)
+
+    def _add_driver(self, plugin: PluginFile) -> None:
+        driver = Driver(plugin, self._spawn_scanner, self._described, self._hardware_changed)
+        self.drivers[plugin.name] = driver
+        driver.start()
+
+    def _look_at_sources(self) -> None:
+        """Load again what has changed, and load what is new. The old code goes on until the new is known to load."""
+        changed = self._sources.changed()
+        if not changed:
+            return
+        try:
+            plugins = self._find_plugins()
+        except SatError as error:
+            _log.error("plugins cannot be read again", reason=str(error))
+            return
+        for plugin in plugins:
+            driver = self.drivers.get(plugin.name)
+            beside = {path for path in changed if path.parent == plugin.path.parent}
+            helpers = {path for path in beside if not path.name.startswith(plugin_loader.PREFIX)}
+            if driver is None:
+                self._add_driver(plugin)
+            elif plugin.path in changed or helpers:
+                _log.info("plugin changed", driver=plugin.name, files=sorted(path.name for path in beside))
+                driver.reload()
+
+    def _plan_scan(self, driver: Driver) -> None:
+        """Scan again after the period that the driver names; a driver that fails waits longer each time."""
+        if driver.next_scan is not None:
+            driver.next_scan.cancel()
+        driver.next_scan = self._loop.later(driver.scan_wait, lambda: self._rescan(driver.name))
 
     def _spawn_scanner(self, driver: Driver) -> WorkerProcess:
         return self._spawn(f"{driver.name}/scan", driver, None, driver)
@@ -173,6 +225,7 @@ class Host:
             "family": driver.plugin.family,
             "path": str(driver.plugin.path),
             "info": self._settings.drivers.get(driver.name, {}),
+            "limits": self._settings.limits,
             "device": device,
         }
         worker = WorkerProcess(name, config, self._loop, self._multiplexer, owner)
@@ -186,6 +239,9 @@ class Host:
             if device.driver == driver.name:
                 device.commands, device.declared_streams = driver.commands, driver.streams
                 self._publish_meta(device)
+                if driver.reloading and driver.error is None:
+                    device.restart("its plugin was reloaded")
+        driver.reloading = False
         if driver.error is None:
             self.scan_driver(driver.name, lambda result: None)
         self._ready_when_described()
@@ -293,6 +349,22 @@ class Host:
         self._settling = None
         known = all(d.scanned or d.error is not None for d in self.drivers.values())
         self._truth.settle(clear_unknown=known)
+
+    def _after_gap(self) -> None:
+        """The host stood still: nobody's silence counts, and the bus may show what others made of it."""
+        for worker in self._workers:
+            worker.forgive()
+        self._post(self.resync)
+
+    def _take_census(self) -> None:
+        census = take_census()
+        for worker in self._workers:
+            if worker.alive:
+                worker.check(census)
+        if self._ends_orphans:
+            ended = end_orphans(census, {worker.pid for worker in self._workers if worker.alive})
+            if ended:
+                self._drops["orphans_ended"] += ended
 
     def resync(self) -> None:
         """Publish everything again: after a reconnect, after a gap in the loop, and when asked."""

@@ -11,12 +11,29 @@ import os
 import selectors
 import socket
 import threading
+import time
 from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
 
 READ_BYTES = 262_144
 MAX_PENDING = 4 * 1_048_576
+
+
+class Pace:
+    """How much may be read when: `bytes_per_s` on average, a second's worth at once."""
+
+    def __init__(self, bytes_per_s: float) -> None:
+        self._rate = bytes_per_s
+        self._credit = bytes_per_s
+        self._at = time.monotonic()
+
+    def spend(self, count: int) -> float:
+        """Take `count` bytes; returns the seconds to wait before the next are read, 0.0 mostly."""
+        now = time.monotonic()
+        self._credit = min(self._rate, self._credit + (now - self._at) * self._rate) - count
+        self._at = now
+        return max(0.0, -self._credit / self._rate)
 
 
 class Channel:
@@ -28,12 +45,14 @@ class Channel:
         fd: int,
         on_bytes: Callable[[bytes], None],
         on_closed: Callable[[], None],
+        bytes_per_s: float,
     ) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
         self.on_bytes = on_bytes
         self.on_closed = on_closed
         self.closed = False
+        self.pace = Pace(bytes_per_s)
         self._multiplexer = multiplexer
         self._pending = bytearray()
         self._lock = threading.Lock()
@@ -95,6 +114,7 @@ class Multiplexer:
         self._wake_write.setblocking(False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
         self._jobs: list[Callable[[], None]] = []
+        self._paused: dict[Channel, float] = {}
         self._lock = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"{name}/io", daemon=True)
@@ -102,9 +122,11 @@ class Multiplexer:
     def start(self) -> None:
         self._thread.start()
 
-    def add(self, fd: int, on_bytes: Callable[[bytes], None], on_closed: Callable[[], None]) -> Channel:
-        """Serve `fd`, which the channel owns from now on."""
-        channel = Channel(self, fd, on_bytes, on_closed)
+    def add(
+        self, fd: int, on_bytes: Callable[[bytes], None], on_closed: Callable[[], None], *, bytes_per_s: float
+    ) -> Channel:
+        """Serve `fd`, which the channel owns from now on. Who writes more than `bytes_per_s` has to wait."""
+        channel = Channel(self, fd, on_bytes, on_closed, bytes_per_s)
         self._call(lambda: self._register(channel))
         return channel
 
@@ -122,6 +144,8 @@ class Multiplexer:
         for key in list(self._selector.get_map().values()):
             if isinstance(key.data, Channel):
                 key.data.shut()
+        for channel in self._paused:
+            channel.shut()
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
@@ -132,15 +156,29 @@ class Multiplexer:
         self.wake()
 
     def _register(self, channel: Channel) -> None:
-        self._selector.register(channel.fd, selectors.EVENT_READ, channel)
+        events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.waiting else 0)
+        self._selector.register(channel.fd, events, channel)
 
     def _run(self) -> None:
         while not self._stopping:
-            for key, events in self._selector.select():
+            for key, events in self._selector.select(self._resume()):
                 if key.data is None:
                     self._woken()
                 else:
                     self._serve(key.data, events)
+
+    def _resume(self) -> float | None:
+        """Read again those whose pause is over; seconds until the next is, None when none pauses."""
+        now = time.monotonic()
+        for channel in [c for c, until in self._paused.items() if until <= now]:
+            del self._paused[channel]
+            if not channel.closed:
+                self._register(channel)
+        return min(self._paused.values()) - now if self._paused else None
+
+    def _pause(self, channel: Channel, seconds: float) -> None:
+        self._selector.unregister(channel.fd)
+        self._paused[channel] = time.monotonic() + seconds
 
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
@@ -167,6 +205,8 @@ class Multiplexer:
         try:
             if data:
                 channel.on_bytes(data)
+                if (wait := channel.pace.spend(len(data))) > 0.0:
+                    self._pause(channel, wait)
                 return
         except Exception:  # noqa: BLE001 - whatever a worker sends, the others are served on
             _log.exception("a worker's message could not be handled; its channel is closed")

@@ -14,19 +14,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import structlog
 
 from sat_bus.loop import Timer, WorkLoop
 from sat_host import wire
+from sat_host.census import Census, kill_all, take_census
+from sat_host.limits import WorkerLimits
 from sat_host.multiplexer import Channel, Multiplexer
 from sat_toolkit.errors import Busy, Indeterminate, SatError, Timeout, from_code
 
 _log = structlog.get_logger(__name__)
 
+PING_PERIOD = 1.0
 REAP_PERIOD = 0.02
+SOCKET_BYTES_PER_S = 8 * 1_048_576
+OUTPUT_BYTES_PER_S = 131_072
+MAX_UNHANDLED = 1_000
 GRACE_AFTER_EOF = 0.5
 EXIT_GRACE = 2.0
 MAX_LINE = 2_000
@@ -69,12 +75,16 @@ class WorkerProcess:
         self, name: str, config: dict[str, Any], loop: WorkLoop, multiplexer: Multiplexer, owner: WorkerOwner
     ) -> None:
         self.name = name
+        self._limits: WorkerLimits = config["limits"]
         self._loop = loop
         self._owner = owner
         self._calls: dict[int, _Pending] = {}
         self._next_call = 0
         self._exited = False
         self._forgotten = False
+        self._heard: float | None = None
+        self._kill_reason = ""
+        self._unhandled = 0
         self._decoder = wire.Decoder()
         self._output = _OutputLog(name)
         ours, theirs = socket.socketpair()
@@ -91,9 +101,12 @@ class WorkerProcess:
         finally:
             theirs.close()
             os.close(write_end)
-        self._channel: Channel = multiplexer.add(ours.detach(), self._on_bytes, lambda: self._post(self._on_eof))
-        multiplexer.add(read_end, self._output.feed, lambda: None)
-        self._channel.send(wire.pack({"config": config}))
+        self._channel: Channel = multiplexer.add(
+            ours.detach(), self._on_bytes, self._closed, bytes_per_s=SOCKET_BYTES_PER_S
+        )
+        multiplexer.add(read_end, self._output.feed, lambda: None, bytes_per_s=OUTPUT_BYTES_PER_S)
+        self._channel.send(wire.pack({"config": {**config, "limits": asdict(self._limits)}}))
+        self._watchdog = loop.every(PING_PERIOD, self._ping)
 
     @property
     def pid(self) -> int:
@@ -130,30 +143,58 @@ class WorkerProcess:
         self._channel.send(wire.pack({"exit": True}))
         self._loop.later(EXIT_GRACE, self.kill)
 
-    def kill(self) -> None:
-        """SIGKILL the worker and all it started."""
+    def kill(self, reason: str = "") -> None:
+        """SIGKILL the worker and all below it. `reason` is what its owner hears instead of the signal's name."""
         if not self._exited:
+            self._kill_reason = self._kill_reason or reason
+            kill_all(take_census().below(self._process.pid))
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
+
+    def forgive(self) -> None:
+        """The host itself stood still: silence up to now is not the worker's."""
+        if self._heard is not None:
+            self._heard = time.monotonic()
+
+    def check(self, census: Census) -> None:
+        """Kill it when it and what it started use more than their limits."""
+        usage = census.usage(self._process.pid)
+        if usage.memory_kb > self._limits.memory_mb * 1024:
+            self.kill(f"memory limit of {self._limits.memory_mb} MiB exceeded")
+        elif usage.processes > self._limits.processes:
+            self.kill(f"process limit of {self._limits.processes} exceeded")
 
     def wait(self, timeout: float) -> None:
         """Wait for a killed worker, at the host's own end."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
 
-    def _post(self, job: Callable[[], None]) -> None:
-        self._loop.post(job)
+    def _ping(self) -> None:
+        """Ask for a sign of life. Silence means that no thread of the worker runs any more."""
+        if self._exited:
+            self._watchdog.cancel()
+            return
+        self._channel.send(wire.pack({"ping": True}))
+        silence = self._limits.silence_s
+        if self._heard is not None and time.monotonic() - self._heard > silence:
+            self.kill(f"worker has not answered for {silence:g} s")
 
     def _on_bytes(self, data: bytes) -> None:
+        """On the multiplexer's thread."""
+        self._heard = time.monotonic()
         for kind, body in self._decoder.feed(data):
             if kind is wire.Kind.FRAMES:
                 if not self._forgotten:
                     self._owner.on_frames(*wire.unpack_frames(body))
-            else:
-                message = wire.unpack(body)
-                self._post(lambda message=message: self._on_message(message))  # type: ignore[misc]
+                continue
+            message = wire.unpack(body)
+            self._unhandled += 1
+            if self._unhandled > MAX_UNHANDLED:
+                raise wire.WireError(f"more than {MAX_UNHANDLED} messages wait")
+            self._loop.post(lambda message=message: self._on_message(message))  # type: ignore[misc]
 
     def _on_message(self, message: dict[str, Any]) -> None:
+        self._unhandled -= 1
         if "event" in message:
             if not self._forgotten:
                 self._owner.on_event(message)
@@ -171,12 +212,16 @@ class WorkerProcess:
     def _expire(self, number: int, text: str) -> None:
         pending = self._calls.pop(number, None)
         if pending is not None:
-            self.kill()
+            self.kill(text)
             pending.done(CallResult(error=Timeout(text), fatal=True, gone=True))
+
+    def _closed(self) -> None:
+        """On the multiplexer's thread."""
+        self._loop.post(self._on_eof)
 
     def _on_eof(self) -> None:
         """The socket closed: the process has ended, or has lost its only way to be of use."""
-        self._loop.later(GRACE_AFTER_EOF, self.kill)
+        self._loop.later(GRACE_AFTER_EOF, lambda: self.kill("worker closed its connection, or sent what is no message"))
         self._reap()
 
     def _reap(self) -> None:
@@ -186,7 +231,8 @@ class WorkerProcess:
         self.kill()  # what it started and left behind, while its process group still has its name
         status = self._process.wait()
         self._exited = True
-        reason = f"worker died: {explain_exit(status)}"
+        self._watchdog.cancel()
+        reason = self._kill_reason or f"worker died: {explain_exit(status)}"
         calls, self._calls = self._calls, {}
         for pending in calls.values():
             pending.timer.cancel()

@@ -55,6 +55,7 @@ class HostRequests:
             "reload": self._reload,
             "resync": self._resync,
             "forget": self._forget,
+            "release": self._release,
         }
 
     @property
@@ -182,6 +183,10 @@ class HostRequests:
             )
         self._host.forget(device)
         accepted.ok({"forgotten": device.id})
+
+    def _release(self, accepted: Accepted) -> None:
+        device = self._named(accepted)
+        accepted.ok({"released": device.release()}, state=device.state)
 
     # -- all ---------------------------------------------------------------------------------------
 

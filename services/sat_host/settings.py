@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from sat_bus.messages import Name
 from sat_bus.service import ServiceSettings
+from sat_host.limits import WorkerLimits
 
 
 class HostSettings(ServiceSettings):
@@ -19,11 +20,21 @@ class HostSettings(ServiceSettings):
         family: the folder below ``plugins/devices`` whose drivers are served.
         host: its name on the bus; by default ``<machine>-<family>``.
         drivers: driver name -> its configuration, handed to the driver as its ``info``.
+        worker_memory_mb, worker_processes, worker_files, worker_silence_s: see `WorkerLimits`.
     """
 
     family: str = Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="a folder below plugins/devices, such as can")
     host: Name = Field("", description="1 to 64 of A-Z a-z 0-9 _ . : -")
     drivers: dict[str, dict[str, Any]] = Field({}, description='a JSON object such as {"drv_socketcan": {...}}')
+    worker_memory_mb: int = Field(1024, ge=64, description="MiB a device's worker may use, 64 or more")
+    worker_processes: int = Field(64, ge=1, description="processes a worker may be, itself included")
+    worker_files: int = Field(1024, ge=32, description="open files of a worker, 32 or more")
+    worker_silence_s: float = Field(3.0, ge=1.0, description="seconds of silence after which a worker is killed")
+
+    @property
+    def limits(self) -> WorkerLimits:
+        """What each worker may use."""
+        return WorkerLimits(self.worker_memory_mb, self.worker_processes, self.worker_files, self.worker_silence_s)
 
     @model_validator(mode="before")
     @classmethod

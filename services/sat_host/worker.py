@@ -21,8 +21,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sat_host import wire
+from sat_host import limits, wire
 from sat_host.batcher import Batcher
+from sat_host.limits import WorkerLimits
 from sat_toolkit.core import plugin_loader
 from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.plugin_loader import PluginFile
@@ -109,7 +110,9 @@ class Worker:
 
     def take(self, message: dict[str, Any]) -> None:
         """Sort a message of the host: client data goes past the calls that wait."""
-        if "input" in message:
+        if "ping" in message:
+            self._link.send({"event": "pong"})
+        elif "input" in message:
             self._take_input(message)
         else:
             self._calls.put(message)
@@ -284,7 +287,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     link = Link(fd)
-    first, *rest = link.receive()
+    messages: list[dict[str, Any]] = []
+    while not messages:
+        messages = link.receive()
+    first, *rest = messages
+    limits.apply(WorkerLimits(**first["config"]["limits"]))
     worker = Worker(link, first["config"])
     for message in rest:
         worker.take(message)

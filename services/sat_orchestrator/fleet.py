@@ -216,6 +216,11 @@ class Fleet:
             row.hardware_id, row.held = self._accepted_identity(row), ""
         return [RowChanged(key)]
 
+    def release(self, key: Key) -> list[Effect]:
+        """The device's quarantine is over: its record of failures is clean again."""
+        recovery.forgive(self.rows[key])
+        return [RowChanged(key)]
+
     def next_action(self, key: Key, now: float) -> Action | None:
         """What the planner would do with the device now."""
         row = self.rows.get(key)

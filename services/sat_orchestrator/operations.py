@@ -62,6 +62,7 @@ class Operations:
         self._operations: dict[str, Callable[[Accepted], None]] = {
             "scan": self._scan,
             **{operation.value: partial(self._lifecycle, operation) for operation in lifecycle},
+            "release": self._release,
             "list": self._list,
             "forget": self._forget,
             "cleanup": self._cleanup,
@@ -226,6 +227,24 @@ class Operations:
 
         core.fleet.client_begins(key)
         core.save_wish(key, desired, accept=accept, done=stored)
+
+    def _release(self, accepted: Accepted) -> None:
+        """End a device's quarantine; what is desired of it then takes its course."""
+        core = self._core
+        wanted = messages.parse_args(DeviceArgs, accepted.request)
+        key = names.find(core.fleet.rows, wanted)
+        if key is None:
+            raise self._unknown(wanted)
+        if (error := core.host_error(key)) is not None:
+            raise error
+
+        def replied(reply: Reply) -> None:
+            self._reply(accepted, reply)
+            if reply.status == "ok" and key in core.fleet.rows:
+                core.apply(core.fleet.release(key))
+
+        left = accepted.deadline - core.clock()
+        core.call(key.host, "release", {"driver": key.driver, "device": key.device}, left, replied)
 
     # -- scan, list, forget, cleanup ---------------------------------------------------------------
 

@@ -125,6 +125,7 @@ class Status(Message):
     acquiring: bool = False
     streams: dict[str, StreamStatus] = {}
     quality: Quality = "good"
+    quarantined: bool = False
     last_known: DeviceState | None = None
 
 

@@ -86,7 +86,8 @@ HOST_HEALTH = Topic(
     "host", qos=0)  # fmt: skip
 HOST_REQUEST = Topic(
     "host_request", "host/{host}/req/{op}", m.Request,
-    "lifecycle requests: scan initialize connect start reset close reload resync forget", "orchestrator")  # fmt: skip
+    "lifecycle requests: scan initialize connect start reset close release reload resync forget",
+    "orchestrator")  # fmt: skip
 HOST_REPLY = Topic(
     "host_reply", "host/{host}/res/{op}", m.Reply, "reply to a host request that names no reply topic",
     "host")  # fmt: skip
@@ -125,7 +126,7 @@ ORCHESTRATOR_HEALTH = Topic(
     "orchestrator", qos=0)  # fmt: skip
 ORCHESTRATOR_REQUEST = Topic(
     "orchestrator_request", "orch/req/{op}[/{client}]", m.Request,
-    "lifecycle requests: scan initialize connect reset close list forget cleanup", "client")  # fmt: skip
+    "lifecycle requests: scan initialize connect reset close release list forget cleanup", "client")  # fmt: skip
 ORCHESTRATOR_REPLY = Topic(
     "orchestrator_reply", "orch/res/{op}", m.Reply, "reply to an orchestrator request that names no reply topic",
     "orchestrator")  # fmt: skip

@@ -127,6 +127,10 @@ class Device:
         """Close the device: it ends disconnected and stays so until it is wanted again. Raises `SatError`."""
         return self._lifecycle("close", timeout)
 
+    def release(self, *, timeout: float = 10.0) -> m.Reply:
+        """End the device's quarantine, when what killed its worker is mended. Raises `SatError`."""
+        return self._lifecycle("release", timeout)
+
     def wait_for(self, state: DeviceState | str, timeout: float = 10.0) -> None:
         """Wait until the device is in `state`; being busy (active) counts as connected.
 

@@ -89,8 +89,8 @@ class Watcher:
 class RunningHost:
     """A host on its own thread."""
 
-    def __init__(self, broker: MemoryBroker, info: dict[str, Any] | None = None) -> None:
-        settings = HostSettings(family="lab", host=HOST, site=SITE, plugins=str(PLUGINS), drivers={DRIVER: info or {}})
+    def __init__(self, broker: MemoryBroker, info: dict[str, Any] | None = None, *, plugins: Path = PLUGINS) -> None:
+        settings = HostSettings(family="lab", host=HOST, site=SITE, plugins=str(plugins), drivers={DRIVER: info or {}})
         self.boot = identity.new_boot(int(time.time() * 1000), os.urandom(4))
         self.loop = WorkLoop(HOST)
         offline = HostState(state="offline", boot=self.boot).encode()

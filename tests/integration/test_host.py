@@ -13,7 +13,7 @@ import pytest
 
 from sat_bus import topics
 from sat_bus.memory import MemoryBroker, MemoryBus
-from tests.integration.hosting import DRIVER, HOST, SITE, RunningHost, Watcher
+from tests.integration.hosting import DRIVER, HOST, PLUGINS, SITE, RunningHost, Watcher
 
 
 @pytest.fixture
@@ -273,3 +273,66 @@ def test_a_host_ends_when_a_newer_one_takes_its_name(host: RunningHost, watcher:
     watcher.bus.publish(topic, json.dumps(birth).encode(), retain=True)
     assert host.ended(), "the older host ends"
     assert host.host.foreign
+
+
+def test_five_deaths_in_a_minute_end_in_quarantine_until_somebody_releases_the_device(connected: Watcher) -> None:
+    for death in range(5):
+        if death:
+            assert connected.request("reset", "a")["status"] == "ok"
+            assert connected.request("connect", "a")["status"] == "ok"
+        assert connected.command("a", "exit")["code"] == "indeterminate"
+        connected.wait_state("a", "error")
+    connected.wait(lambda: connected.status("a")["quarantined"], "quarantine")
+    assert "exit status 3" in connected.status("a")["reason"]
+    for operation in ("reset", "connect"):
+        refused = connected.request(operation, "a")
+        assert refused["code"] in ("quarantined", "bad_state")
+    assert connected.request("reset", "a")["code"] == "quarantined"
+    assert connected.request("connect", "b")["status"] == "ok"
+    assert connected.request("release", "a")["result"] == {"released": True}
+    assert connected.request("reset", "a")["status"] == "ok"
+    assert connected.request("connect", "a")["status"] == "ok"
+    assert not connected.status("a")["quarantined"]
+    assert connected.request("release", "a")["result"] == {"released": False}
+
+
+def test_a_worker_without_a_sign_of_life_is_killed(connected: Watcher) -> None:
+    pid = connected.command("a", "echo", {"text": ""})["result"]["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    status = connected.wait_state("a", "error")
+    assert status["reason"] == "worker has not answered for 3 s"
+
+
+def test_changed_code_is_loaded_and_the_device_restarted(
+    broker: MemoryBroker, watcher: Watcher, tmp_path: Path
+) -> None:
+    source = tmp_path / "plugins" / "lab" / "drv_bench.py"
+    source.parent.mkdir(parents=True)
+    text = (PLUGINS / "lab" / "drv_bench.py").read_text()
+    source.write_text(text)
+    with RunningHost(broker, plugins=tmp_path / "plugins"):
+        watcher.wait_state("a", "discovered")
+        watcher.request("connect", "a")
+        assert watcher.command("a", "refuse")["message"] == "no"
+        source.write_text("import nothing_of_this_name\n")
+        birth = watcher.topic(topics.HOST_BIRTH)
+        watcher.wait(lambda: watcher.json(birth)["drivers"][0].get("error"), "the new code's fault")
+        assert watcher.command("a", "refuse")["message"] == "no", "the old code goes on"
+        source.write_text(text.replace('ValueError("no")', 'ValueError("never")'))
+        status = watcher.wait_state("a", "disconnected")
+        assert status["reason"] == "its plugin was reloaded"
+        watcher.request("connect", "a")
+        assert watcher.command("a", "refuse")["message"] == "never"
+        (source.parent / "drv_second.py").write_text(text)
+        watcher.wait(lambda: len(watcher.json(birth)["drivers"]) == 2, "a driver dropped in")
+
+
+def test_a_scan_comes_by_itself_and_shows_what_is_gone(broker: MemoryBroker, watcher: Watcher, tmp_path: Path) -> None:
+    listing = tmp_path / "listing.json"
+    listing.write_text('["a", "b"]')
+    with RunningHost(broker, {"listing": str(listing)}):
+        watcher.wait_state("b", "discovered")
+        listing.write_text('["a"]')
+        watcher.wait_state("b", "unknown")
+        listing.write_text('["a", "b"]')
+        watcher.wait_state("b", "discovered")

@@ -80,6 +80,25 @@ def set_level(
         out.print(f"{found.key}:", line)
 
 
+def release(
+    device: options.DeviceName,
+    timeout: Timeout = 30.0,
+    broker: options.Broker = options.BROKER_DEFAULT,
+    site: options.Site = options.SITE_DEFAULT,
+) -> None:
+    """End the quarantine of a device whose driver died too often, and let it come back.
+
+    A device whose worker process dies five times within a minute is left alone until somebody has looked:
+    [bold]sat info[/] says what killed it.
+
+      sat release ecu
+    """
+    with options.rack(broker, site) as rack:
+        found = rack.device(device)
+        result = found.release(timeout=timeout).result or {}
+        out.print(f"{found.key}:", "released" if result.get("released") else "was not quarantined")
+
+
 def scan(
     host: Annotated[str | None, typer.Option(metavar="NAME", help="Only this host.")] = None,
     driver: Annotated[str | None, typer.Option(metavar="NAME", help="Only this driver.")] = None,

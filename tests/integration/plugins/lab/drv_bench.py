@@ -20,6 +20,7 @@ class BenchDriver(BaseDeviceDriver):
 
     stream_types = (StreamType.CUSTOM,)
     rescan_in_worker = False
+    scan_period = 1.0
     supported_commands = {
         "start": {
             "description": "Stream a counter",
