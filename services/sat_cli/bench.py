@@ -7,16 +7,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from sat_cli.demo import Demo, with_drivers
 from sat_cli.supervisor import Program
-from sat_toolkit.errors import ConfigError
 
 BROKER = "broker"
 ORCHESTRATOR = "orchestrator"
-ECU = "sim-ecu"
-POLICY = [{"match": "*", "level": "connected", "streams": {"can": {}}}]
-DEMO_DRIVER = "drv_socketcan"
+EVERYTHING = [{"match": "*", "level": "connected"}]
 
 
 @dataclass(frozen=True)
@@ -26,7 +23,7 @@ class Bench:
     Attributes:
         broker_kind: ``mosquitto`` or ``embedded``; None: the broker at `broker_url` runs already.
         families: one driver host each.
-        demo: with a simulated ECU behind an slcan adapter, which is a pty in `runtime`.
+        demo: the simulators and what goes with them; empty for a bench of hardware only.
         state: the folder for what is kept; `runtime`: for what is not.
     """
 
@@ -38,14 +35,9 @@ class Bench:
     site: str
     families: tuple[str, ...]
     plugins: str
-    demo: bool
+    demo: Demo
     state: Path
     runtime: Path
-
-    @property
-    def pty(self) -> Path:
-        """Where the simulated ECU's adapter is."""
-        return self.runtime / "ecu"
 
 
 def programs(bench: Bench, environ: Mapping[str, str]) -> list[Program]:
@@ -57,40 +49,19 @@ def programs(bench: Bench, environ: Mapping[str, str]) -> list[Program]:
     found: list[Program] = []
     if bench.broker_kind is not None:
         found.append(Program(BROKER, _broker(bench), last=True))
-    if bench.demo:
-        found.append(Program(ECU, (sys.executable, "-m", "plugins.devices.can.sim_ecu", "--pty", str(bench.pty))))
+    for simulator in bench.demo.simulators:
+        argv = (sys.executable, "-m", simulator.module, *simulator.args)
+        found.append(Program(f"sim-{simulator.device}", argv))
     bus = ("--broker", bench.broker_url, "--site", bench.site)
     env = {
-        "SAT_POLICY": environ.get("SAT_POLICY") or json.dumps(POLICY),
+        "SAT_POLICY": environ.get("SAT_POLICY") or json.dumps(bench.demo.policy or EVERYTHING),
         "SAT_DATABASE_URL": environ.get("SAT_DATABASE_URL") or f"sqlite:///{bench.state / 'orchestrator.db'}",
     }
     found.append(Program(ORCHESTRATOR, _sat("orchestrator", *bus), env))
-    drivers = environ.get("SAT_DRIVERS", "")
-    for family in bench.families:
-        text = json.dumps(demo_drivers(drivers, bench.pty)) if bench.demo and family == "can" else drivers
-        env = {"SAT_PLUGINS": bench.plugins} | ({"SAT_DRIVERS": text} if text else {})
-        found.append(Program(f"host-{family}", _sat("host", "--family", family, *bus), env))
-    return found
-
-
-def demo_drivers(configured: str, pty: Path) -> dict[str, Any]:
-    """The drivers' configuration with the simulated ECU's bus added to what the user has.
-
-    Raises:
-        ConfigError: `configured` is not what SAT_DRIVERS takes.
-    """
-    takes = 'SAT_DRIVERS takes a JSON object, driver -> its configuration: {"drv_socketcan": {"buses": [...]}}'
-    try:
-        drivers = json.loads(configured or "{}")
-    except ValueError as error:
-        raise ConfigError(f"{takes}; {error}") from None
-    info = drivers.get(DEMO_DRIVER, {}) if isinstance(drivers, dict) else None
-    buses = info.get("buses", []) if isinstance(info, dict) else None
-    if info is None or not isinstance(buses, list) or not all(isinstance(bus, dict) for bus in buses):
-        raise ConfigError(takes)
-    others = [bus for bus in buses if bus.get("name") != "ecu"]
-    ecu = {"name": "ecu", "interface": "slcan", "channel": str(pty)}
-    return {**drivers, DEMO_DRIVER: {**info, "buses": [*others, ecu]}}
+    drivers = with_drivers(environ.get("SAT_DRIVERS", ""), bench.demo)
+    env = {"SAT_PLUGINS": bench.plugins} | ({"SAT_DRIVERS": json.dumps(drivers)} if drivers else {})
+    hosts = (Program(f"host-{family}", _sat("host", "--family", family, *bus), env) for family in bench.families)
+    return [*found, *hosts]
 
 
 def hints(bench: Bench) -> Sequence[str]:
@@ -98,7 +69,8 @@ def hints(bench: Bench) -> Sequence[str]:
     sub = f"mosquitto_sub -h {bench.bind} -p {bench.port} -v -t 'sat/1/#'"
     usual = bench.port == 1883 and bench.bind == "127.0.0.1" and bench.broker_kind is not None
     broker = "" if usual else f" --broker {bench.broker_url}"
-    return (f"sat ls{broker}", f"sat watch ecu{broker}" if bench.demo else f"sat watch{broker}", sub)
+    first = next((f" {simulator.device}" for simulator in bench.demo.simulators), "")
+    return (f"sat ls{broker}", f"sat watch{first}{broker}", sub)
 
 
 def _broker(bench: Bench) -> tuple[str, ...]:

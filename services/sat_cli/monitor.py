@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -49,9 +49,17 @@ class Monitor:
     Args:
         rack: open.
         started: when the bench was started, on `clock`.
+        expected: ids of the devices that have to connect and to send frames.
     """
 
-    def __init__(self, rack: Rack, started: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        rack: Rack,
+        started: float,
+        expected: Sequence[str] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._expected = expected
         self.rack = rack
         self.flows: dict[Key, Flow] = {}
         self.connected_after: dict[Key, float] = {}
@@ -88,10 +96,14 @@ class Monitor:
     def problems(self) -> list[str]:
         """Why the bench did not do what it is for; empty when it did."""
         found = []
-        if not self.connected_after:
+        connected = {key.device for key in self.connected_after}
+        streamed = {key.device for key, flow in self.flows.items() if flow.frames}
+        if not connected:
             found.append("no device connected")
-        if not any(flow.frames for flow in self.flows.values()):
+        if not streamed:
             found.append("no frames arrived")
+        found += [f"{device} did not connect" for device in self._expected if connected and device not in connected]
+        found += [f"{device} sent no frames" for device in self._expected if streamed and device not in streamed]
         if self.lost:
             found.append(f"{self.lost} frames were lost")
         return found

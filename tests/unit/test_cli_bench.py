@@ -6,16 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import pytest
+from sat_cli.bench import EVERYTHING, Bench, hints, programs
+from sat_cli.demo import Demo, Simulator
 
-from sat_cli.bench import Bench, demo_drivers, hints, programs
-from sat_toolkit.errors import ConfigError
+DEMO = Demo(
+    (Simulator(device="ecu", module="sim", args=["--pty", "/run/x/ecu"]),),
+    {"drv_socketcan": {"buses": [{"name": "ecu"}]}},
+    ({"match": "*/ecu", "level": "connected"},),
+)
 
 
 def bench(**changes: Any) -> Bench:
     fields: dict[str, Any] = {
         "broker_url": "mqtt://127.0.0.1:1884", "broker_kind": "mosquitto", "bind": "127.0.0.1", "port": 1884,
-        "ws_port": None, "site": "lab", "families": ("can", "serial"), "plugins": "/p", "demo": True,
+        "ws_port": None, "site": "lab", "families": ("can", "serial"), "plugins": "/p", "demo": DEMO,
         "state": Path("/state"), "runtime": Path("/run/x"),
     }  # fmt: skip
     return Bench(**(fields | changes))
@@ -37,26 +41,17 @@ def test_a_broker_from_outside_is_not_started() -> None:
 
 
 def test_without_the_demo_there_is_no_ecu_and_drivers_are_left_alone() -> None:
-    found = {p.name: p for p in programs(bench(demo=False), {"SAT_DRIVERS": "{}"})}
+    found = {p.name: p for p in programs(bench(demo=Demo()), {"SAT_DRIVERS": '{"drv_x": {"y": 1}}'})}
     assert "sim-ecu" not in found
-    assert found["host-can"].env["SAT_DRIVERS"] == "{}"
+    assert json.loads(found["host-can"].env["SAT_DRIVERS"]) == {"drv_x": {"y": 1}}
+    assert json.loads(found["orchestrator"].env["SAT_POLICY"]) == EVERYTHING
 
 
-def test_the_demo_bus_joins_what_the_user_has_configured() -> None:
-    mine = {"drv_socketcan": {"buses": [{"name": "mine"}], "x": 1}, "drv_other": {"y": 2}}
-    found = demo_drivers(json.dumps(mine), Path("/run/ecu"))
-    assert found["drv_other"] == {"y": 2}
-    assert found["drv_socketcan"]["x"] == 1
-    assert found["drv_socketcan"]["buses"] == [
-        {"name": "mine"},
-        {"name": "ecu", "interface": "slcan", "channel": "/run/ecu"},
-    ]
-
-
-@pytest.mark.parametrize("text", ["[]", "{", '{"drv_socketcan": 1}', '{"drv_socketcan": {"buses": [1]}}'])
-def test_drivers_that_are_no_object_are_refused(text: str) -> None:
-    with pytest.raises(ConfigError, match="SAT_DRIVERS"):
-        demo_drivers(text, Path("/run/ecu"))
+def test_the_demo_brings_its_simulator_configuration_and_policy() -> None:
+    found = {p.name: p for p in programs(bench(), {})}
+    assert found["sim-ecu"].argv[1:] == ("-m", "sim", "--pty", "/run/x/ecu")
+    assert json.loads(found["host-serial"].env["SAT_DRIVERS"]) == DEMO.drivers
+    assert json.loads(found["orchestrator"].env["SAT_POLICY"]) == list(DEMO.policy)
 
 
 def test_the_users_policy_and_database_win() -> None:

@@ -18,6 +18,7 @@ from sat_bus.ports import check_free
 from sat_cli import bench as benches
 from sat_cli import options
 from sat_cli.commands.broker import Kind, resolve
+from sat_cli.demo import Demo, load_demo
 from sat_cli.live import Lines, Table, View
 from sat_cli.monitor import Monitor
 from sat_cli.output import err, print_json
@@ -46,7 +47,7 @@ def up(
         float | None, typer.Option(min=1.0, metavar="N", help="End after N seconds, with a verdict as exit status.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one summary object on stdout at the end.")] = False,
-    demo: Annotated[bool, typer.Option("--demo/--no-demo", help="With a simulated ECU on a CAN bus.")] = True,
+    demo: Annotated[bool, typer.Option("--demo/--no-demo", help="With each family's simulated device.")] = True,
     state: Annotated[
         Path | None,
         typer.Option("--state-dir", metavar="FOLDER", help="Logs and database. [~/.local/state/sat/port-N]"),
@@ -54,13 +55,13 @@ def up(
     site: options.Site = options.SITE_DEFAULT,
     plugins: options.Plugins = "",
 ) -> None:
-    """Run a whole bench on this machine, with a simulated ECU.
+    """Run a whole bench on this machine, with a simulated ECU and a simulated console.
 
     That is a broker, the orchestrator and a driver host for each family. Devices
     are found, connected and streamed without anyone asking. Ctrl-C ends it all.
 
-    With --seconds the exit status is 0 only when a device connected and its
-    frames arrived with none lost.
+    With --seconds the exit status is 0 only when each simulated device (without
+    the demo: any device) connected and sent frames, with none lost.
 
       sat up
       sat up --port 1884 --seconds 20 --json
@@ -106,7 +107,9 @@ def _plan(
     for wanted in (port, ws_port) if broker is None else ():
         if wanted is not None:
             check_free(bind, wanted)
-    families = tuple(sorted({plugin.family for plugin in find_plugins(plugin_folders(plugins))}))
+    found = find_plugins(plugin_folders(plugins))
+    families = tuple(sorted({plugin.family for plugin in found}))
+    runtime = make_runtime_dir(port)
     reach = _WILDCARDS.get(bind, bind)
     host = f"[{reach}]" if ":" in reach else reach
     return benches.Bench(
@@ -118,9 +121,9 @@ def _plan(
         site=site,
         families=families,
         plugins=os.pathsep.join(str(Path(p).absolute()) for p in plugins.split(os.pathsep) if p),
-        demo=demo and "can" in families,
+        demo=load_demo({plugin.path.parent for plugin in found}, runtime) if demo else Demo(),
         state=_writable(state or state_dir(port)),
-        runtime=make_runtime_dir(port),
+        runtime=runtime,
     )
 
 
@@ -166,7 +169,7 @@ def _run(bench: benches.Bench, seconds: float | None, stop: _Stop, view: View) -
             if stop.asked:
                 return {}, ["stopped before it ran"]
             with Rack(bench.broker_url, site=bench.site) as rack:
-                monitor = Monitor(rack, began)
+                monitor = Monitor(rack, began, [simulator.device for simulator in bench.demo.simulators])
                 supervisor.start()
                 while not stop.asked and (seconds is None or time.monotonic() - began < seconds):
                     monitor.turn(_TURN)
