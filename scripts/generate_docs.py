@@ -306,13 +306,23 @@ def cli_page() -> str:
     group = typer.main.get_command(sat_cli.main.app)
     assert isinstance(group, typer.core.TyperGroup)
     lines = [_NOTE.format(source="sat_cli.main"), "# The `sat` command", "", _help(group), ""]
-    rows = ((f"[`sat {name}`](#sat-{name})", _first_line(command)) for name, command in group.commands.items())
+    commands = list(_commands(group))
+    rows = ((f"[`sat {name}`](#sat-{name.replace(' ', '-')})", _first_line(command)) for name, command in commands)
     lines += _table(("Command", "What it does"), rows)
     context = group.context_class(group, info_name="sat")
-    for name, command in group.commands.items():
+    for name, command in commands:
         lines += ["", f"## `sat {name}`", "", _help(command), ""]
         lines += _table(("Argument or option", "Meaning"), _parameters(command, context))
     return "\n".join([*lines, ""])
+
+
+def _commands(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every command with its full name; those of a group in the group's place."""
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from _commands(command, f"{prefix}{name} ")
+        else:
+            yield prefix + name, command
 
 
 def _first_line(command: Any) -> str:

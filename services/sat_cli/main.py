@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sat_cli.commands import broker, devices, doctor, services, show, up, watch
+from sat_cli.commands import broker, devices, doctor, plugin, services, show, up, watch
 from sat_cli.output import print_error
 from sat_toolkit import __version__
 from sat_toolkit.errors import ConfigError, SatError
@@ -25,7 +25,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
 
-_RUN, _LOOK, _ACT = "Run", "Look", "Act"
+_RUN, _LOOK, _ACT, _WRITE = "Run", "Look", "Act", "Write drivers"
 
 app.command(rich_help_panel=_RUN)(up.up)
 app.command(rich_help_panel=_RUN)(services.host)
@@ -39,6 +39,7 @@ app.command("do", rich_help_panel=_ACT)(devices.do)
 app.command("set", rich_help_panel=_ACT)(devices.set_level)
 app.command(rich_help_panel=_ACT)(devices.release)
 app.command(rich_help_panel=_ACT)(devices.scan)
+app.add_typer(plugin.app, name="plugin", rich_help_panel=_WRITE)
 
 
 def _version(wanted: bool) -> None:

@@ -40,7 +40,7 @@ OPTIONAL_HOOKS = {
     "wait_for_change": "def wait_for_change(self, timeout: float) -> bool:",
 }
 # How many arguments each hook is called with, beside self.
-_ARGUMENTS = {
+ARGUMENTS = {
     "_scan_impl": 0, "_initialize_impl": 1, "_connect_impl": 1, "_reset_impl": 1, "_close_impl": 1,
     "_setup_acquisition": 1, "_acquisition_loop": 0, "_cleanup_acquisition": 1, "_client_data_impl": 2,
     "wait_for_change": 1,
@@ -196,7 +196,7 @@ def _validate(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> None:
     if missing:
         lines = "\n".join(f"    {REQUIRED_HOOKS[hook]}" for hook in missing)
         raise PluginError(f"{plugin.path}: class {cls.__name__} lacks {', '.join(missing)}; add:\n{lines}")
-    for hook in _ARGUMENTS | {"_command_impl": 3}:
+    for hook in ARGUMENTS | {"_command_impl": 3}:
         _validate_hook(plugin, cls, hook)
     if inspect.isabstract(cls):
         names = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
@@ -226,7 +226,7 @@ def _validate_hook(plugin: PluginFile, cls: type[BaseDeviceDriver], hook: str) -
     try:
         signature = inspect.signature(function)
         if hook != "_command_impl":
-            signature.bind(*[None] * (bound + _ARGUMENTS[hook]))
+            signature.bind(*[None] * (bound + ARGUMENTS[hook]))
             return
         # Drivers of the guide's era take the args third, by name, spread, or not at all.
         if not _binds(signature, bound + 3):
