@@ -41,6 +41,16 @@ def print_json(value: Any) -> None:
     sys.stdout.flush()
 
 
+def print_result(result: Any) -> None:
+    """What a command returned, for a person to read."""
+    if result is None:
+        out.print("done")
+    elif isinstance(result, str):
+        out.print(result, soft_wrap=True)
+    else:
+        out.print_json(data=result)
+
+
 def print_error(error: SatError) -> None:
     """One red line on stderr, and what to do next."""
     text = str(error)

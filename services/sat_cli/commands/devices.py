@@ -8,7 +8,7 @@ import typer
 
 from sat_bus import messages as m
 from sat_cli import options
-from sat_cli.output import out, print_json, styled, table
+from sat_cli.output import out, print_json, print_result, styled, table
 from sat_cli.values import parse_args
 from sat_client import Device
 from sat_client.requests import check
@@ -48,7 +48,7 @@ def do(
         if json:
             print_json(reply.model_dump(mode="json"))
             raise typer.Exit(0 if reply.status == "ok" else 1)
-        _print_result(check(reply).result)
+        print_result(check(reply).result)
 
 
 def set_level(
@@ -137,12 +137,3 @@ def _schema(device: Device, command: str) -> dict[str, Any] | None:
     meta = device.meta
     declared = meta.commands.get(command) if meta else None
     return declared.parameters if declared else None
-
-
-def _print_result(result: Any) -> None:
-    if result is None:
-        out.print("done")
-    elif isinstance(result, str):
-        out.print(result, soft_wrap=True)
-    else:
-        out.print_json(data=result)

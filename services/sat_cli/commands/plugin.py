@@ -18,7 +18,7 @@ from sat_cli.kit.findings import Finding, failed
 from sat_cli.kit.new import new_plugin
 from sat_cli.kit.run import Session, read_commands, run_commands
 from sat_cli.output import out, print_json
-from sat_toolkit.core.plugin_loader import PluginFile, find_plugins, plugin_at, plugin_folders
+from sat_toolkit.core.plugin_loader import PluginFile, find_plugins, inner_folder, plugin_at
 from sat_toolkit.errors import ConfigError, PluginError
 
 app = typer.Typer(no_args_is_help=True, help="Write a driver: start one, check it, run it without a broker.")
@@ -149,7 +149,7 @@ def _plugins(paths: Iterable[Path]) -> list[PluginFile]:
     found: list[PluginFile] = []
     for path in paths:
         if path.is_dir():
-            inside = find_plugins(plugin_folders(str(path.resolve()))[1:])
+            inside = find_plugins([inner_folder(path.resolve())])
             if not inside:
                 raise ConfigError(f"{path} has no drv_*.py; sat plugin new NAME writes one")
             found += inside

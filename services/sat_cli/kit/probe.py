@@ -19,6 +19,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from sat_cli.kit.findings import Finding
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.plugin_loader import PluginFile, load_driver, plugin_at
 from sat_toolkit.core.runner import DriverRunner
-from sat_toolkit.testing import RULES, Bench, Subject, Violation, find_simulator
+from sat_toolkit.testing import LIFECYCLE, RULES, Bench, Rule, Subject, Violation, find_simulator
 from sat_toolkit.testing.loading import simulator_file
 
 IMPORT_LIMIT = 20.0
@@ -60,7 +61,11 @@ class Probe:
         subject = self._subject(driver)
         self._step("scan", SCAN_LIMIT, lambda: self._scan(subject))
         for rule in RULES:
-            self._step(rule.name, RULE_LIMIT, lambda rule=rule: rule.run(Bench(subject)), rule.fix)  # type: ignore[misc]
+            well = self._step(rule.name, RULE_LIMIT, partial(_hold, rule, subject), rule.fix)
+            if not well and rule is LIFECYCLE:
+                fix = "mend this first: nothing else can be said of a device that does not go up and down"
+                self._say(Finding("warn", "run", "the other rules were not run", str(self._plugin.path), 0, fix))
+                raise Stop
 
     def _load(self) -> type[BaseDeviceDriver]:
         found: list[type[BaseDeviceDriver]] = []
@@ -74,9 +79,7 @@ class Probe:
                 return Finding("warn", "import", f"takes {took:.1f} s", str(self._plugin.path), 1, fix)
             return f"class {found[0].__name__}, {took:.2f} s"
 
-        self._step("import", IMPORT_LIMIT, load, "a driver does its work in its hooks, not when it is imported")
-        if not found:
-            raise Stop
+        self._step("import", IMPORT_LIMIT, load)
         return found[0]
 
     def _construct(self, driver: type[BaseDeviceDriver]) -> str:
@@ -94,9 +97,8 @@ class Probe:
                 with simulator():
                     return str(simulator_file(self._plugin.path))
 
-            self._step("simulator", SCAN_LIMIT, find, "see Simulators in the plugin guide")
-            if simulator is None:
-                raise Stop
+            self._step("simulator", SCAN_LIMIT, find)
+            assert simulator is not None
             return Subject(driver, simulator, True, self._device)
         info = self._info
         return Subject(driver, lambda: nullcontext(info), device_id=self._device, frames_within=None)
@@ -121,26 +123,31 @@ class Probe:
 
     # --- one step ----------------------------------------------------------------------------------
 
-    def _step(self, name: str, limit: float, step: Callable[[], str | Finding | None], fix: str = "") -> None:
-        """Run a step and say what came of it; `step` gives its own words, or nothing."""
+    def _step(self, name: str, limit: float, step: Callable[[], str | Finding | None], fix: str = "") -> bool:
+        """Run a step and say what came of it, `step` giving its own words; whether it went well.
+
+        `fix` is what to do about a `Violation`; what the driver itself raised says it better.
+        """
         self._write({"begin": name, "limit": self._limit or limit})
         try:
             said = step()
         except Stop:
             raise
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
-            text = str(error) if isinstance(error, Violation) else _text(error)
-            self._say(Finding("fail", name, text, *self._place(error), fix=fix))
-            if name in ("instance", "scan", "simulator"):
+            violated = isinstance(error, Violation)
+            text = str(error) if violated else _text(error)
+            self._say(Finding("fail", name, text, *self._place(error), fix=fix if violated else ""))
+            if name in ("import", "instance", "scan", "simulator"):
                 raise Stop from None
-            return
+            return False
         if self._thread_errors:
             first = self._thread_errors.pop(0)
             self._thread_errors.clear()
             text = f"an exception ends the thread {getattr(first.thread, 'name', '?')}: {_text(first.exc_value)}"
             self._say(Finding("fail", name, text, *self._place(first.exc_value), fix="catch it, or pass it on"))
-        else:
-            self._say(said if isinstance(said, Finding) else Finding("ok", name, said or ""))
+            return False
+        self._say(said if isinstance(said, Finding) else Finding("ok", name, said or ""))
+        return True
 
     def _say(self, finding: Finding) -> None:
         self._write({"finding": asdict(finding)})
@@ -158,6 +165,10 @@ class Probe:
                     best = (frame.filename, frame.lineno or 0)
             error = error.__cause__ or error.__context__
         return best
+
+
+def _hold(rule: Rule, subject: Subject) -> None:
+    rule.run(Bench(subject))
 
 
 def _text(error: BaseException | None) -> str:

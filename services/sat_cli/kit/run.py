@@ -14,14 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from types import TracebackType
 from typing import Any, Self
 
 from rich.text import Text
 
 from sat_cli import frames
-from sat_cli.output import err, out, print_error, styled
+from sat_cli.output import err, label, out, print_result, styled
 from sat_cli.values import describe_schema, parse_args
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.jsonable import jsonable
@@ -35,6 +35,7 @@ from sat_toolkit.testing.loading import find_simulator, simulator_file
 
 MAX_WAITING = 10_000
 _TURN = 0.1
+_REMARK = "-- "  # begins what is no frame
 
 
 class Printer:
@@ -47,10 +48,10 @@ class Printer:
         self._thread.start()
 
     def opened(self, channel: str) -> None:
-        self._put(f"-- {channel}: the stream is open")
+        self._put(f"{_REMARK}{channel}: the stream is open")
 
     def closed(self, channel: str) -> None:
-        self._put(f"-- {channel}: the stream is closed")
+        self._put(f"{_REMARK}{channel}: the stream is closed")
 
     def data(self, stream_data: StreamData) -> None:
         self._put(line_of(stream_data))
@@ -70,9 +71,11 @@ class Printer:
 
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
-            sys.stdout.write(line + "\n")
-            if self._lines.empty():
-                sys.stdout.flush()
+            where = sys.stderr if line.startswith(_REMARK) else sys.stdout
+            with suppress(BrokenPipeError):  # who read us has seen enough
+                where.write(line + "\n")
+                if self._lines.empty():
+                    where.flush()
 
 
 def line_of(stream_data: StreamData) -> str:
@@ -150,22 +153,24 @@ class Session:
         """Scan, pick and connect.
 
         Raises:
-            UnknownDevice: there is no such device, or none.
-            ConfigError: there are several, and none is named.
+            UnknownDevice: the scan finds none.
+            ConfigError: the named one is not there, or there are several and none is named.
             SatError: it cannot be connected.
         """
         found = {device.device_id: device for device in self.backend.scan(self._plugin.name)}
         ids = ", ".join(found)
         if not found:
             simulator = simulator_file(self._plugin.path)
-            hint = f"; --sim takes {simulator.name}" if simulator and not self._simulate else "; --config names it?"
-            raise UnknownDevice(f"the scan of {self._plugin.name} finds no device{hint}")
+            hint = "say where it is with --config JSON"
+            if simulator is not None and not self._simulate:
+                hint += f", or take the simulator: sat plugin run {self._plugin.path.parent.name} --sim"
+            raise UnknownDevice(f"the scan of {self._plugin.name} finds no device; {hint}")
         if device_id is None:
             if len(found) > 1:
                 raise ConfigError(f"there are several devices, name one with --device: {ids}")
             device_id = next(iter(found))
         if device_id not in found:
-            raise UnknownDevice(f"the scan of {self._plugin.name} does not find {device_id!r}; it finds: {ids}")
+            raise ConfigError(f"--device: the scan of {self._plugin.name} does not find {device_id!r}; it finds: {ids}")
         self._device = found[device_id]
         self.operate(Operation.CONNECT)
 
@@ -245,12 +250,10 @@ def _turn(session: Session, line: str) -> bool:
         if line.startswith("/"):
             _own(session, line)
         else:
-            result = session.do(line)
-            out.print_json(data=result) if isinstance(result, dict | list) else out.print(
-                "done" if result is None else str(result), soft_wrap=True
-            )
+            print_result(session.do(line))
     except SatError as error:
-        print_error(error)
+        said = Text(f"error ({label(error)}): ", "bold red")
+        err.print(said.append(str(error), "not bold red"))
         if session.state is DeviceState.ERROR:
             err.print("  the device is in error; /reset, then /connect", style="dim")
         return False

@@ -72,9 +72,14 @@ def plugin_folders(extra: str | None = None) -> list[Path]:
         if not folder.is_dir():
             raise ConfigError(f"SAT_PLUGINS names {entry!r}, which is no folder; it takes folders "
                               f"separated by {os.pathsep!r}")  # fmt: skip
-        inner = (folder / "plugins" / "devices", folder / "devices", folder)
-        folders.append(next(candidate for candidate in inner if candidate.is_dir()))
+        folders.append(inner_folder(folder))
     return list(dict.fromkeys(folders))
+
+
+def inner_folder(folder: Path) -> Path:
+    """The folder that holds the families: a ``plugins/devices`` or ``devices`` inside `folder`, or itself."""
+    inner = (folder / "plugins" / "devices", folder / "devices", folder)
+    return next(candidate for candidate in inner if candidate.is_dir())
 
 
 def find_plugins(folders: Iterable[Path], family: str | None = None) -> list[PluginFile]:

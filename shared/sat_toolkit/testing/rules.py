@@ -320,3 +320,7 @@ def independence(bench: Bench) -> None:
     rig.close()
     changed = [name for name, value in class_state(bench.subject.driver).items() if value != shared.get(name)]
     require(not changed, f"all instances share {', '.join(changed)}, which is changed in use")
+
+
+# Without it, no other rule can be held.
+LIFECYCLE = next(rule for rule in RULES if rule.check is lifecycle)
