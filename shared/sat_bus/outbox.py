@@ -1,6 +1,7 @@
 """What waits to go out, in three classes: control, state, frames. Shared by all adapters of the bus.
 
 It decides what is kept, replaced, refused and dropped, and counts it; it sends nothing and starts no thread.
+Frames are fair by topic: each is served in turn, and a flood on one drops its own messages.
 An adapter takes messages out in order of their class, has a bounded number of each class outstanding (so that
 a command overtakes any queue of frames) and says when they are done.
 """
@@ -9,9 +10,11 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import Counter, deque
-from collections.abc import Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import heapify, heappop, heappush, heapreplace
+from itertools import count
 
 from sat_bus.topics import Traffic
 
@@ -56,21 +59,112 @@ class Lengths:
     outstanding: int
 
 
+class _Lane:
+    """What waits of one topic; `listed` is what its entry in the heap says, 0 when it has none."""
+
+    __slots__ = ("born", "bytes", "listed", "waiting")
+
+    def __init__(self, born: int) -> None:
+        self.born = born
+        self.bytes = self.listed = 0
+        self.waiting: deque[Outgoing] = deque()
+
+    def entry(self) -> tuple[int, int, _Lane]:
+        self.listed = self.bytes
+        return -self.bytes, self.born, self
+
+
+class FairQueue:
+    """A queue for each topic. `take` serves them in turn, `drop` takes from the one that has most bytes.
+
+    So a topic that floods loses its own messages, and delays those of another by one message a round. No
+    operation takes longer than the logarithm of the number of topics, amortised. Not safe from threads.
+
+    Attributes:
+        bytes: sum of the sizes of what waits.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._messages = 0
+        self._births = count()
+        self._lanes: OrderedDict[str, _Lane] = OrderedDict()  # the one whose turn it is first, none empty
+        # The heaviest first. A lane has an entry of the bytes that it has or more, `listed`: it is corrected when
+        # it comes to the top, as most never do. Entries of other bytes are void.
+        self._heap: list[tuple[int, int, _Lane]] = []
+
+    def __len__(self) -> int:
+        return self._messages
+
+    def __iter__(self) -> Iterator[Outgoing]:
+        for lane in self._lanes.values():
+            yield from lane.waiting
+
+    def put(self, message: Outgoing) -> None:
+        """Add it behind what waits of its topic; a topic of which nothing waits comes last in the round."""
+        lane = self._lanes.get(message.topic)
+        if lane is None:
+            lane = self._lanes[message.topic] = _Lane(next(self._births))
+        size = message.size
+        lane.waiting.append(message)
+        lane.bytes += size
+        self.bytes += size
+        self._messages += 1
+        if lane.bytes > lane.listed:
+            heappush(self._heap, lane.entry())
+            if len(self._heap) > 2 * len(self._lanes) + 32:
+                self._heap = [lane.entry() for lane in self._lanes.values()]
+                heapify(self._heap)
+
+    def take(self) -> Outgoing:
+        """The oldest message of the topic whose turn it is; there must be one."""
+        topic, lane = next(iter(self._lanes.items()))
+        self._lanes.move_to_end(topic)
+        return self._remove(lane)
+
+    def drop(self) -> Outgoing:
+        """The oldest message of the topic with most bytes, of equal topics the one that waits longest; there must be
+        one. The topic keeps its turn."""
+        while True:
+            negative, _, lane = self._heap[0]
+            if -negative != lane.listed:
+                heappop(self._heap)
+            elif lane.bytes < lane.listed:
+                heapreplace(self._heap, lane.entry())
+            else:
+                return self._remove(lane)
+
+    def clear(self) -> None:
+        self._lanes.clear()
+        self._heap.clear()
+        self.bytes = self._messages = 0
+
+    def _remove(self, lane: _Lane) -> Outgoing:
+        message = lane.waiting.popleft()
+        size = message.size
+        lane.bytes -= size
+        self.bytes -= size
+        self._messages -= 1
+        if not lane.waiting:
+            lane.listed = 0
+            del self._lanes[message.topic]
+        return message
+
+
 class Outbox:
     """The queues. All methods are safe from any thread and none blocks but `flush`; it begins offline.
 
     Args:
         control: most control messages that wait.
         state: most topics whose state waits.
-        frame_bytes: most bytes of frames that wait, each with 256 bytes for itself.
+        frame_bytes: most bytes of frames that wait, of all topics, each with 256 bytes for itself.
     """
 
     def __init__(self, *, control: int = 1_000, state: int = 10_000, frame_bytes: int = 8 << 20) -> None:
         self._limits = (control, state, frame_bytes)
         self._control: deque[Outgoing] = deque()
         self._state: dict[str, Outgoing] = {}
-        self._frames: deque[Outgoing] = deque()
-        self._frame_bytes = 0
+        self._frames = FairQueue()
         self._outstanding: dict[Outgoing, None] = {}
         self._per_class: Counter[Traffic] = Counter()
         self._room = sum(WINDOW.values())
@@ -124,7 +218,6 @@ class Outbox:
             lost = [(message, f"{message.traffic}_offline") for message in (*self._control, *self._frames)]
             self._control.clear()
             self._frames.clear()
-            self._frame_bytes = 0
             again: dict[str, Outgoing] = {}
             for message in self._outstanding:
                 if message.traffic is Traffic.STATE:
@@ -146,7 +239,7 @@ class Outbox:
     def lengths(self) -> Lengths:
         with self._changed:
             return Lengths(
-                len(self._control), len(self._state), len(self._frames), self._frame_bytes, len(self._outstanding)
+                len(self._control), len(self._state), len(self._frames), self._frames.bytes, len(self._outstanding)
             )  # fmt: skip
 
     def dropped(self) -> dict[str, int]:
@@ -176,12 +269,9 @@ class Outbox:
             else:
                 lost.append((message, "control_full"))
         else:
-            while self._frames and self._frame_bytes + message.size > frame_bytes:
-                oldest = self._frames.popleft()
-                self._frame_bytes -= oldest.size
-                lost.append((oldest, "frames_full"))
-            self._frames.append(message)
-            self._frame_bytes += message.size
+            while self._frames.bytes + message.size > frame_bytes and self._frames:
+                lost.append((self._frames.drop(), "frames_full"))
+            self._frames.put(message)
         self._dropped.update(cause for _, cause in lost)
         return lost
 
@@ -191,9 +281,7 @@ class Outbox:
         if self._state and self._free(Traffic.STATE):
             return self._state.pop(next(iter(self._state)))
         if self._frames and self._free(Traffic.FRAMES):
-            message = self._frames.popleft()
-            self._frame_bytes -= message.size
-            return message
+            return self._frames.take()
         return None
 
     def _free(self, traffic: Traffic) -> bool:

@@ -43,8 +43,9 @@ class BusStats:
         frame_bytes: bytes of frames waiting.
         inbox: messages waiting for their handler.
         dropped: messages lost, by cause: ``control_full control_offline state_full frames_full frames_offline
-            oversize refused inbox_full handler_error``; ``control_unacked frames_unacked``: sent before the
-            connection was lost, so that it is unknown whether they arrived.
+            oversize refused inbox_full handler_error``; ``malformed``: it arrived with a topic that is not UTF-8;
+            ``control_unacked frames_unacked``: sent before the connection was lost, so that it is unknown whether
+            they arrived.
         reconnects: connections made after the first.
     """
 
@@ -87,7 +88,8 @@ class Bus(Protocol):
         """Queue a message; never blocks. False: it was refused and counted, and will not go out later.
 
         CONTROL is refused while offline and when its queue is full. STATE replaces what waits on the same
-        topic and is kept while offline. FRAMES drop the oldest beyond the byte bound and all while offline;
+        topic and is kept while offline. FRAMES go out by turns, one of each topic, and are dropped while offline;
+        beyond the byte bound the oldest of the topic with the most bytes are dropped.
         `on_drop` is called with the cause when the message is lost, now or later, from any thread.
 
         Raises:

@@ -25,7 +25,7 @@ _OPTIONAL = "[/{client}]"
 
 class Traffic(StrEnum):
     """How a message is queued on its way out: control is never dropped silently, state is conflated to the
-    newest of its topic, frames drop the oldest and count."""
+    newest of its topic, frames drop the oldest of the topic with most bytes and count."""
 
     CONTROL = "control"
     STATE = "state"

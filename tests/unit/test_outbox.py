@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from sat_bus.outbox import MAX_PAYLOAD, WINDOW, Outbox, Outgoing
+from sat_bus.outbox import MAX_PAYLOAD, WINDOW, FairQueue, Outbox, Outgoing
 from sat_bus.topics import Traffic
 
 CONTROL, STATE, FRAMES = Traffic.CONTROL, Traffic.STATE, Traffic.FRAMES
@@ -171,6 +174,97 @@ class TestFrames:
         assert not outbox.put(message("late", FRAMES, drops=drops))
         assert sorted(drops) == ["frames_offline"] * 5 + ["frames_unacked"] * 2
         assert outbox.lengths().frame_bytes == 0
+
+
+class TestFairness:
+    """One topic floods; the streams beside it do not notice."""
+
+    def test_a_flood_pushes_out_nothing_of_a_light_stream(self) -> None:
+        lost: dict[str, list[str]] = {"flood": [], "light": []}
+        outbox = online(frame_bytes=20 * 1_256)
+        for number in range(1_000):
+            outbox.put(message("flood", FRAMES, bytes(1_000), lost["flood"]))
+            if number % 100 == 0:
+                outbox.put(message("light", FRAMES, b"%d" % number, lost["light"]))
+        assert len(lost["flood"]) > 900
+        assert lost["light"] == []
+        assert outbox.dropped() == {"frames_full": len(lost["flood"])}
+        assert outbox.lengths().frame_bytes <= 20 * 1_256
+        assert drain(outbox).count("light") == 10
+
+    @pytest.mark.parametrize("floods", [1, 7])
+    def test_a_light_stream_waits_for_one_round_at_most(self, floods: int) -> None:
+        outbox = online()
+        for number in range(100 * floods):
+            outbox.put(message(f"flood{number % floods}", FRAMES))
+        while (taken := outbox.take()) is not None:  # until the window is full, in the midst of a round
+            last = taken
+        outbox.put(message("light", FRAMES))
+        outbox.done(last)
+        assert "light" in drain(outbox)[: floods + 1]
+
+    def test_topics_take_turns_and_keep_their_order(self) -> None:
+        outbox = online()
+        for topic, payload in (("a", b"1"), ("a", b"2"), ("a", b"3"), ("b", b"4"), ("c", b"5"), ("b", b"6")):
+            outbox.put(message(topic, FRAMES, payload))
+        out = []
+        while (taken := outbox.take()) is not None:
+            out.append(taken.payload)
+            outbox.done(taken)
+        assert out == [b"1", b"4", b"5", b"2", b"6", b"3"]
+
+    def test_a_few_large_messages_weigh_more_than_many_small_ones(self) -> None:
+        outbox = online(frame_bytes=12_000)
+        for _ in range(10):
+            outbox.put(message("small", FRAMES, b""))
+        for _ in range(2):
+            outbox.put(message("large", FRAMES, bytes(4_000)))
+        outbox.put(message("new", FRAMES, bytes(1_000)))
+        assert sorted(drain(outbox)) == ["large", "new", *["small"] * 10]
+
+    def test_a_message_larger_than_the_bound_goes_out_alone(self) -> None:
+        outbox = online(frame_bytes=1_000)
+        for topic in ("a", "b"):
+            assert outbox.put(message(topic, FRAMES, bytes(2_000)))
+        assert drain(outbox) == ["b"]
+
+    @given(
+        st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["put", "put", "take", "drop"]), st.integers(0, 3)))
+    )
+    def test_it_does_what_a_plain_search_would(self, steps: list[tuple[str, str, int]]) -> None:
+        """Against the obvious way to do it: look at all topics each time."""
+        queue, plain = FairQueue(), dict[str, deque[Outgoing]]()
+        for topic, step, size in steps:
+            if step == "put":
+                new = message(topic, FRAMES, bytes(1_000 * size))
+                queue.put(new)
+                plain.setdefault(topic, deque()).append(new)
+            elif plain:
+                weights = {name: sum(one.size for one in lane) for name, lane in plain.items()}
+                if step == "take":
+                    out = queue.take()
+                    chosen = next(iter(plain))
+                    plain[chosen] = plain.pop(chosen)
+                else:
+                    out = queue.drop()
+                    chosen = out.topic
+                    assert weights[chosen] == max(weights.values())
+                assert out is plain[chosen].popleft()
+                if not plain[chosen]:
+                    del plain[chosen]
+            assert list(queue) == [one for lane in plain.values() for one in lane]
+            assert queue.bytes == sum(one.size for one in queue)
+            assert len(queue) == len(list(queue))
+
+    def test_its_memory_is_that_of_what_waits(self) -> None:
+        queue = FairQueue()
+        for number in range(10_000):
+            queue.put(message(f"gone{number}", FRAMES))
+            queue.put(message("stays", FRAMES))
+            queue.take()
+            queue.take()
+        assert len(queue) == 0
+        assert len(queue._heap) < 100
 
 
 class TestBounds:
