@@ -18,11 +18,12 @@ from typing import Literal
 
 from sat_bus.mosquitto import find_mosquitto
 from sat_bus.mqtt import MqttBus
+from sat_cli import options
 from sat_client import Offline, Rack
 from sat_client.requests import Requester
 from sat_toolkit import __version__
 from sat_toolkit.core.plugin_loader import PluginFile, find_plugins, plugin_folders
-from sat_toolkit.errors import SatError
+from sat_toolkit.errors import ConfigError, SatError
 
 Level = Literal["ok", "warn", "fail"]
 
@@ -144,15 +145,12 @@ def check_serial(ports: list[str]) -> Iterator[Check]:
 def check_site(broker: str, site: str) -> Iterator[Check]:
     """The broker, and the services and devices that it shows."""
     try:
-        rack = Rack(broker, site=site)
-    except SatError as error:
-        yield Check("broker", "fail", str(error), "correct --broker or SAT_BROKER_URL")
-        return
-    try:
-        with rack:
+        with options.rack(broker, site) as rack:
             yield _check_broker(rack)
             yield from _check_services(rack)
             yield from _check_devices(rack)
+    except ConfigError as error:
+        yield Check("broker", "fail", str(error), "correct --broker, SAT_BROKER_URL or SAT_TLS_CA")
     except Offline as error:
         near = "sat up (everything), or sat broker" if find_mosquitto() is None else "sat up (everything), or mosquitto"
         yield Check(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import closing
 from typing import Annotated
 
 import typer
@@ -35,8 +36,14 @@ DeviceName = Annotated[
 
 BROKER_DEFAULT = DEFAULT_URL
 SITE_DEFAULT = DEFAULT_SITE
+_REFUSED_TIMEOUT = 1.0  # for a broker that is just starting; whoever has started none hears it at once
 
 
-def rack(broker: str, site: str) -> Rack:
-    """The rack to use in a ``with`` statement."""
-    return Rack(broker, site=site)
+def rack(broker: str, site: str) -> closing[Rack]:
+    """The rack, open, to use in a ``with`` statement.
+
+    Raises:
+        ConfigError: a wrong URL.
+        Offline: no broker answers.
+    """
+    return closing(Rack(broker, site=site).open(refused_timeout=_REFUSED_TIMEOUT))

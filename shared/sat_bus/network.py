@@ -155,6 +155,7 @@ class NetworkBus:
         self._version: Version | None = None
         self._connections = 0
         self._complaint = ""
+        self._refused = False
         self._said = ""
         self._thread = threading.Thread(target=self._run, name=f"bus/net/{client_id}", daemon=True)
 
@@ -177,6 +178,11 @@ class NetworkBus:
     def problem(self) -> str:
         """Why there is no connection, in words for a person; empty while there is one or before the first attempt."""
         return self._complaint
+
+    @property
+    def refused(self) -> bool:
+        """Whether nothing listened on the broker's port in the last attempt; not so while there is a connection."""
+        return self._refused
 
     def start(self, timeout: float | None = None) -> bool:
         if not self._started:
@@ -251,9 +257,11 @@ class NetworkBus:
         version = self._reconnect.version
         connection = self._connect(self._link, version)
         began = time.monotonic()
+        refused = False
         try:
             connection.run()
         except (OSError, ValueError) as error:
+            refused = isinstance(error, ConnectionRefusedError)
             connection.reason = connection.reason or f"{error or type(error).__name__}"
         except Exception as error:
             log.exception("the connection of %s to %s ended by a fault of ours", self.client_id, self._endpoint)
@@ -263,6 +271,7 @@ class NetworkBus:
             was_up = self._down()
         if self._closing.is_set():
             return 0.0
+        self._refused = refused
         delay = self._delay(connection.outcome, time.monotonic() - began)
         if delay > 0:  # else the other version is tried at once
             self._complain(connection.reason, was_up)
@@ -282,6 +291,7 @@ class NetworkBus:
         self._reconnect.connected()
         self._connections += 1
         self._complaint = ""
+        self._refused = False
         if not self._reconnect.flapping:
             self._said = ""
         log.info("%s is connected to %s by MQTT %s", self.client_id, self._endpoint, self._version)

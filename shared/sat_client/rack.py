@@ -88,11 +88,16 @@ class Rack:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, timeout: float = CONNECT_TIMEOUT) -> Self:
+    def open(self, timeout: float = CONNECT_TIMEOUT, *, refused_timeout: float | None = None) -> Self:
         """Connect, and wait until everything that the broker has kept of the site is here.
 
+        Args:
+            timeout: seconds to wait for the broker.
+            refused_timeout: seconds to wait when its machine answers that nothing listens there, as it does while
+                a broker is starting; default `timeout`.
+
         Raises:
-            Offline: the broker does not answer within `timeout` seconds.
+            Offline: the broker does not answer in that time.
         """
         bus = self._bus = self._bus or MqttBus(self.url, self._bus_id, tls_ca=self._tls_ca)
         self._requests = Requester(bus, self.site, self.client)
@@ -102,14 +107,23 @@ class Rack:
                 self.attach(subscription, self._on_retained)
         bus.on_connection(self._on_connection)
         try:
-            if not bus.start(timeout):
-                why = f" ({bus.problem})" if isinstance(bus, MqttBus) and bus.problem else ""
-                raise Offline(f"no broker answers at {self.endpoint} within {timeout:g} s{why}; see: sat doctor")
+            self._await_broker(bus, timeout, timeout if refused_timeout is None else min(timeout, refused_timeout))
             self._await_sync()
         except BaseException:
             self.close()
             raise
         return self
+
+    def _await_broker(self, bus: Bus, timeout: float, refused_timeout: float) -> None:
+        network = bus if isinstance(bus, MqttBus) else None
+        waited = refused_timeout
+        up = bus.start(waited)
+        if not up and waited < timeout and not (network and network.refused):
+            waited = timeout
+            up = bus.start(timeout - refused_timeout)
+        if not up:
+            why = f" ({network.problem})" if network and network.problem else ""
+            raise Offline(f"no broker answers at {self.endpoint} within {waited:g} s{why}; see: sat doctor")
 
     def close(self) -> None:
         """Disconnect and end all watches; harmless when done twice."""

@@ -218,8 +218,19 @@ class TestReconnect:
     ) -> None:  # fmt: skip
         with MqttBus(f"mqtt://127.0.0.1:{find_free_port()}", "bus") as bus:
             assert not bus.start(1.0)
+            assert bus.refused
         (complaint,) = complaints(caplog)
         assert "Connection refused" in complaint
+
+    def test_a_broker_that_comes_back_is_not_refused_any_more(self) -> None:
+        with embedded_broker() as broker, MqttBus(broker.url, "bus") as bus:
+            assert bus.start(5)
+            assert not bus.refused
+            broker.kill()
+            assert eventually(lambda: bus.refused)
+            broker.start()
+            assert bus.start(5)
+            assert not bus.refused
 
     def test_a_host_that_does_not_exist_is_said(self, caplog: pytest.LogCaptureFixture) -> None:
         with MqttBus("mqtt://no-such-host.invalid", "bus") as bus:
@@ -242,6 +253,7 @@ class TestReconnect:
             assert eventually(lambda: fake.connections == 2)
             fake.connack = 0
             assert "no answer within 3 s" in bus.problem
+            assert not bus.refused
             fake.hang_up()
             assert bus.start(5)
 

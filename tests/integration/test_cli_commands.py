@@ -181,12 +181,14 @@ class TestWithoutABroker:
         done = nowhere("ls")
         assert done.status == 1
         assert done.err.startswith("error (no_broker): no broker answers at mqtt://127.0.0.1:")
+        assert " within 1 s ([Errno 111] Connection refused)" in done.err  # nobody has to wait to hear that
         assert "sat doctor" in done.err
         assert done.err.count("\n") == 1
 
     def test_doctor_fails_and_says_what_to_start(self, nowhere: Sat) -> None:
         done = nowhere("doctor")
         assert done.status == 1
+        assert " within 1 s " in done.out
         assert "do: start one: sat up" in done.out
 
     def test_a_wrong_url_is_a_wrong_call(self, nowhere: Sat) -> None:

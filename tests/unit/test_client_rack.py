@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,9 +13,11 @@ import pytest
 from sat_bus import messages as m
 from sat_bus import topics
 from sat_bus.memory import MemoryBroker, MemoryBus
+from sat_bus.ports import find_free_port
 from sat_client import Offline, Rack
 from sat_toolkit import errors
 from sat_toolkit.core.device_spec import DeviceState
+from tests.brokers import embedded_broker
 from tests.unit.client_site import SITE, FakeSite
 
 
@@ -278,6 +281,32 @@ def test_without_a_broker_open_says_so() -> None:
     broker.stop()
     with pytest.raises(Offline, match="sat doctor"):
         Rack("mqtt://me:secret@nowhere:1883", bus=MemoryBus(broker, "t")).open(0.1)
+
+
+def test_where_nothing_listens_open_says_so_soon() -> None:
+    rack = Rack(f"mqtt://127.0.0.1:{find_free_port()}")
+    with pytest.raises(Offline, match=r"within 0\.5 s .*Connection refused"):
+        rack.open(60, refused_timeout=0.5)
+
+
+def test_a_broker_that_is_silent_is_given_the_whole_time() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        rack = Rack(f"mqtt://127.0.0.1:{listener.getsockname()[1]}")
+        with pytest.raises(Offline, match=r"within 0\.7 s"):
+            rack.open(0.7, refused_timeout=0.2)
+
+
+def test_a_broker_that_comes_up_in_that_time_is_reached(caplog: pytest.LogCaptureFixture) -> None:
+    with embedded_broker() as broker:
+        broker.kill()
+        rack = Rack(broker.url)
+        thread, caught = in_thread(lambda: rack.open(10, refused_timeout=10))
+        until(lambda: "Connection refused" in caplog.text)
+        broker.start()
+        thread.join(10)
+        assert caught == []
+        assert rack.connected
+        rack.close()
 
 
 def test_a_password_never_reaches_a_message() -> None:
