@@ -38,6 +38,7 @@ class Console:
     def __init__(self, now: float, log_period: float = 0.5) -> None:
         self._log_period = log_period
         self._input = ""
+        self._held = ""  # typed while it boots
         self._column = 0
         self._last = ""
         self._agenda: list[tuple[float, Callable[[float], str]]] = []
@@ -53,11 +54,14 @@ class Console:
         text = ""
         while self._agenda[0][0] <= now:
             text += self._agenda.pop(0)[1](now)
+        if self._held and not self._booting:
+            held, self._held = self._held, ""
+            text += self._typed(held, now)
         return self._printed(text)
 
     def receive(self, data: bytes, now: float) -> bytes:
         """The echo of what is typed, and the answers to the lines that it completes."""
-        return self._printed("".join(self._key(key, now) for key in data.decode("latin-1")))
+        return self._printed(self._typed(data.decode("latin-1"), now))
 
     # --- its own doing -------------------------------------------------------------------------------
 
@@ -85,10 +89,19 @@ class Console:
 
     # --- the shell -----------------------------------------------------------------------------------
 
+    def _typed(self, keys: str, now: float) -> str:
+        output = ""
+        for index, key in enumerate(keys):
+            if self._booting:
+                self._held = (self._held + keys[index:])[:MAX_INPUT]
+                break
+            output += self._key(key, now)
+        return output
+
     def _key(self, key: str, now: float) -> str:
         last, self._last = self._last, key
-        if self._booting or (key == "\n" and last == "\r"):
-            return ""  # deaf until it is up; and a return with a line feed is one end of line
+        if key == "\n" and last == "\r":
+            return ""  # a carriage return with a line feed is one end of line
         if key in "\r\n":
             line, self._input = self._input.strip(), ""
             return NEWLINE + self._answer(line, now)

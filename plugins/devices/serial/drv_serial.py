@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -235,7 +236,9 @@ class SerialDriver(BaseDeviceDriver):
 
     def _cleanup_acquisition(self, device: Device) -> None:  # noqa: ARG002 - the hook's signature
         if self._reader is not None:
-            self._reader.detach()
+            # A loop that died by itself cleans up on its own thread and is told by the base; of one that was being
+            # stopped while the port went nobody would tell.
+            self._reader.detach(told=threading.current_thread() is self.acquisition_thread)
 
     def _acquisition_loop(self) -> None:
         (_, reader), device = self._open_port(), self.device

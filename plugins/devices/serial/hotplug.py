@@ -34,11 +34,7 @@ class PortWatch:
         group = GROUP_UDEV if (udev / "control").exists() else GROUP_KERNEL
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_KOBJECT_UEVENT)
-        try:
-            self._socket.bind((0, group))
-        except OSError:
-            self._socket.close()
-            raise
+        self._socket.bind((0, group))
 
     def wait(self, timeout: float) -> bool:
         """Whether a tty came, went or changed within `timeout` seconds. True as soon as one does.
@@ -64,6 +60,11 @@ class PortWatch:
     def close(self) -> None:
         """End the subscription."""
         self._socket.close()
+
+    def __del__(self) -> None:
+        """An instance that scans is let go without a word; the subscription goes with it."""
+        if hasattr(self, "_socket"):
+            self.close()
 
 
 def concerns_ttys(data: bytes) -> bool:

@@ -60,7 +60,6 @@ class Reader:
         self._stream_size = 0
         self._gap = 0
         self._lost: str | None = None
-        self._told = False
 
     def start(self) -> None:
         self._thread.start()
@@ -96,16 +95,14 @@ class Reader:
                 gap, self._gap = self._gap, 0
                 return Chunk(chunk.timestamp, chunk.data, gap) if gap else chunk
             if self._lost is not None:
-                self._told = True
                 raise DriverError(self._lost)
             return None
 
-    def detach(self) -> None:
-        """The stream is over."""
+    def detach(self, *, told: bool) -> None:
+        """The stream is over; `told` is whether what `take` raised is told by whoever called it."""
         with self._changed:
             was_streaming, self._stream = self._stream is not None, None
-            reason = self._lost if was_streaming and not self._told else None
-            self._told = self._told or reason is not None
+            reason = self._lost if was_streaming and not told else None
         if reason is not None and not self._stopping.is_set():
             self._on_lost(reason)
 
@@ -172,8 +169,7 @@ class Reader:
         with self._changed:
             self._lost = reason
             # A running stream tells it once it has handed over what came before.
-            mine = self._stream is None and not self._told
-            self._told = self._told or mine
+            mine = self._stream is None
             self._changed.notify_all()
         if mine and not self._stopping.is_set():
             self._on_lost(reason)

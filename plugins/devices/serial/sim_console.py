@@ -3,8 +3,9 @@
     python -m plugins.devices.serial.sim_console --pty /tmp/console
 
 It is a small board behind a serial port at the path that is named: it prints a boot banner and then its temperature
-twice a second, and answers ``help``, ``version``, ``uptime``, ``temp``, ``echo`` and ``reboot`` at a prompt. Clients may come and go; what none of them reads is lost, as on any serial line. It prints one line on its standard
-output when it is ready, and ends on SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
+twice a second, and answers ``help``, ``version``, ``uptime``, ``temp``, ``echo`` and ``reboot`` at a prompt. Clients
+may come and go; what none of them reads is lost, as on any serial line. It prints one line on its standard output when
+it is ready, and ends on SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
 """
 
 from __future__ import annotations
@@ -15,15 +16,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 
 from plugins.devices.pty_link import PtyLink, die_with_parent
 from plugins.devices.serial.console_model import Console
 
 _MAX_WAIT_S: Final = 0.1
 _MAX_PENDING: Final = 4096
+_READY_S: Final = 5.0
 
 
 class ConsolePort:
@@ -67,6 +71,23 @@ def run(link: Path, log_period: float, stop: threading.Event, ready: Callable[[s
             port.step()
     finally:
         line.close()
+
+
+@contextmanager
+def simulator() -> Iterator[dict[str, Any]]:
+    """A console on a thread, for tests: the driver's configuration under which a scan finds it and nothing else."""
+    stop, ready = threading.Event(), threading.Event()
+    with TemporaryDirectory(prefix="sim_console-") as folder:
+        link = Path(folder) / "console"
+        thread = threading.Thread(target=run, args=(link, 0.1, stop, lambda _: ready.set()), name="sim/console")
+        thread.start()
+        try:
+            if not ready.wait(_READY_S):
+                raise TimeoutError(f"the console was not ready within {_READY_S:g} s")
+            yield {"ports": [{"name": "console", "port": str(link)}], "discover": False}
+        finally:
+            stop.set()
+            thread.join()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
