@@ -201,13 +201,16 @@ def _compare_commands(
         text = f"{name} is handled and not declared, so it is refused before it gets here"
         yield _at("warn", check, text, method.module, handled[name], "declare it in supported_commands")
     dispatches = any(_passes_on(item) for item in ast.walk(method.node))
+    refuses = any(
+        isinstance(item, ast.Raise) and any(map(_is_command, ast.walk(item))) for item in ast.walk(method.node)
+    )
     within = {id(item) for item in ast.walk(node)}
     mentioned = {
         item.value
         for _, item in driver.walk()
         if isinstance(item, ast.Constant) and isinstance(item.value, str) and id(item) not in within
     }
-    for name in sorted(names.keys() - mentioned) if handled and not dispatches else ():
+    for name in sorted(names.keys() - mentioned) if handled and refuses and not dispatches else ():
         text = f"{name} is declared, and nothing handles it"
         yield _at("warn", check, text, module, names[name], "give it a branch in _command_impl")
     if "_acquisition_loop" in driver.names:
@@ -222,7 +225,8 @@ def _passes_on(node: ast.AST) -> bool:
     if isinstance(node, ast.Subscript):
         return _is_command(node.slice)
     if isinstance(node, ast.Call):
-        return any(_is_command(argument) for argument in node.args) or _is_name(node.func, "getattr")
+        known = isinstance(node.func, ast.Attribute) and is_self(node.func)
+        return (known and any(map(_is_command, node.args))) or _is_name(node.func, "getattr")
     return False
 
 

@@ -18,12 +18,13 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sat_cli.kit.findings import Finding
+from sat_host import limits
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.plugin_loader import PluginFile, load_driver, plugin_at
 from sat_toolkit.core.runner import DriverRunner
@@ -52,6 +53,7 @@ class Probe:
         self._device: str | None = request["device"]
         self._limit: float | None = request["limit"]
         self._write = write
+        self._said: set[tuple[str, str, int]] = set()
         self._thread_errors: list[threading.ExceptHookArgs] = []
         threading.excepthook = self._thread_errors.append
 
@@ -136,7 +138,8 @@ class Probe:
         except BaseException as error:  # noqa: BLE001 - a plugin may raise anything, SystemExit too
             violated = isinstance(error, Violation)
             text = str(error) if violated else _text(error)
-            self._say(Finding("fail", name, text, *self._place(error), fix=fix if violated else ""))
+            own = violated and error.__cause__ is None
+            self._say(Finding("fail", name, text, *self._place(error), fix=fix if own else ""))
             if name in ("import", "instance", "scan", "simulator"):
                 raise Stop from None
             return False
@@ -150,6 +153,12 @@ class Probe:
         return True
 
     def _say(self, finding: Finding) -> None:
+        """Tell a finding; what has been told in full is not told so again."""
+        if finding.level == "fail":
+            said = (finding.text, finding.file, finding.line)
+            if said in self._said:
+                finding = replace(finding, text="as above", fix="")
+            self._said.add(said)
         self._write({"finding": asdict(finding)})
 
     def _place(self, error: BaseException | None) -> tuple[str, int]:
@@ -184,6 +193,7 @@ def main(argv: list[str]) -> int:
     """The program; its exit status."""
     number = int(argv[0])
     os.set_inheritable(number, False)
+    limits.apply(limits.WorkerLimits())
     # What a flood of output may cost; the kernel's signal ends the process and names the cause.
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_OUTPUT, MAX_OUTPUT))
     faulthandler.enable(sys.stderr)

@@ -59,6 +59,7 @@ class Acquisition:
         self._loop = loop
         self._ended = ended
         self._claimed = threading.Lock()
+        self.error: BaseException | None = None  # what the loop died of
 
     def start(self) -> None:
         self.event.set()
@@ -82,6 +83,7 @@ class Acquisition:
             self._loop()
             reason = "the acquisition loop returned while streaming"
         except BaseException as error:  # noqa: BLE001 - SystemExit of a plugin is a dead loop as well
+            self.error = error
             reason = f"the acquisition loop died: {type(error).__name__}: {error}"
         if self.claim():
             was_running = self.event.is_set()

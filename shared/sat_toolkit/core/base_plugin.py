@@ -73,6 +73,8 @@ class BaseDeviceDriver(BasePlugin):
         self.acquisition_thread: threading.Thread | None = None
         # Called with the reason, on the acquisition thread, when a loop ended that nobody stopped.
         self.on_acquisition_failed: Callable[[str], None] | None = None
+        # What the last dead loop died of.
+        self.acquisition_error: BaseException | None = None
         self._acquiring_event: threading.Event = threading.Event()
         self._acquisition: Acquisition | None = None
         self._start_lock = threading.Lock()
@@ -248,7 +250,8 @@ class BaseDeviceDriver(BasePlugin):
             failed = f"the clean-up of the acquisition failed: {type(error).__name__}: {error}"
             reason = f"{reason}; {failed}" if reason else failed
         if reason is not None:
-            log.error("%s: %s", acquisition.thread.name, reason)
+            self.acquisition_error = acquisition.error
+            log.error("%s: %s", acquisition.thread.name, reason, exc_info=acquisition.error)
             if self.on_acquisition_failed is not None:
                 self.on_acquisition_failed(reason)
 

@@ -29,23 +29,32 @@ def use(rig: Rig) -> None:
         rig.command("status")
 
 
+def check_alive(rig: Rig) -> None:
+    """The stream has not died by itself."""
+    if rig.recorder.failures:
+        raise Violation(rig.recorder.failures[0]) from rig.runner.driver.acquisition_error
+
+
 def stop(rig: Rig) -> None:
+    """Stop a stream that has not died."""
+    check_alive(rig)
     rig.stop()
     require(not rig.recorder.open, f"the channel {', '.join(rig.recorder.open)} is still open after stop")
     require(not rig.runner.acquiring, "is_acquiring is still set after stop")
-    require(not rig.recorder.failures, f"the stop looks like a failure: {rig.recorder.failures}")
+    check_alive(rig)
 
 
 def frames_of(bench: Bench, rig: Rig, count: int = 1, after: int = 0) -> list[StreamData]:
     """Frames of a running stream; none where the device may be silent."""
     limit = bench.subject.frames_within
+    check_alive(rig)
     if limit is None:
         return rig.recorder.frames[after:]
     try:
         return rig.recorder.wait_frames(count, after=after, timeout=limit)
     except TimeoutError as error:
-        reasons = f": {rig.recorder.failures[0]}" if rig.recorder.failures else ""
-        raise Violation(f"the stream runs, and {error}{reasons}") from None
+        check_alive(rig)
+        raise Violation(f"the stream runs, and {error}") from None
 
 
 def check_frame(bench: Bench, rig: Rig, frame: StreamData) -> None:

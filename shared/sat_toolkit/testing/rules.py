@@ -18,6 +18,7 @@ from sat_toolkit.errors import BadArgs, CommandFailed, DriverError, UnknownComma
 from sat_toolkit.models.Device_Model import Device
 from sat_toolkit.testing.bench import Bench, Rig, Violation, eventually
 from sat_toolkit.testing.evidence import (
+    check_alive,
     check_frame,
     class_state,
     frames_of,
@@ -216,6 +217,7 @@ def stream(bench: Bench) -> None:
     for _ in range(2):
         seen = len(rig.recorder.frames)
         rig.start()
+        check_alive(rig)
         require(rig.device.device_id in rig.recorder.open, f"the channel {rig.device.device_id} is not open")
         frames_of(bench, rig, after=seen)
         stop(rig)
@@ -244,6 +246,7 @@ def stream_twice(bench: Bench) -> None:
         return
     rig = bench.rig().up()
     rig.start()
+    check_alive(rig)
     threads = bench.new_threads()
     rig.start()
     require(
@@ -266,7 +269,7 @@ def close_while_streaming(bench: Bench) -> None:
         require(took < CLOSE_LIMIT, f"it takes {took:.1f} s, and a host waits {CLOSE_LIMIT:g} s")
         require(not rig.recorder.open, f"the channel {', '.join(rig.recorder.open)} is still open")
         require(not rig.runner.acquiring, "is_acquiring is still set")
-        require(not rig.recorder.failures, f"the stop looks like a failure: {rig.recorder.failures}")
+        check_alive(rig)
         rig.up()
         rig.start()
         frames_of(bench, rig, after=len(rig.recorder.frames))
@@ -315,6 +318,7 @@ def independence(bench: Bench) -> None:
     bench.scan()
     use(rig)
     if bench.subject.streams:
+        check_alive(rig)
         require(rig.runner.acquiring, "the stream ended when another instance was closed, or scanned")
         frames_of(bench, rig, count=2, after=len(rig.recorder.frames))
     rig.close()
