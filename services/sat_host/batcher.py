@@ -70,7 +70,6 @@ class Batcher:
         self._changed = threading.Condition()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"stream/{device_id}", daemon=True)
-        self._thread.start()
 
     def opened(self, channel: str) -> None:
         """StreamSink: acquisition starts."""
@@ -106,9 +105,12 @@ class Batcher:
         with self._changed:
             self._stopping = True
             self._changed.notify()
-        self._thread.join(1.0)
+        if self._thread.ident is not None:
+            self._thread.join(1.0)
 
     def _open(self, kind: str, channel: str) -> _Stream:
+        if self._thread.ident is None:
+            self._thread.start()
         stream = _Stream(kind, channel)
         stream.sent_at = time.monotonic()
         self._streams[kind] = stream

@@ -10,11 +10,11 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sat_bus.messages import CommandInfo, Meta, Status, StreamStatus
-from sat_host.process import CallResult, WorkerProcess
+from sat_host.handle import CallResult, Worker
+from sat_host.jobs import Deadlines, Job, Outcome
 from sat_toolkit.core import lifecycle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
@@ -27,42 +27,6 @@ QUARANTINE_WITHIN = 60.0
 ACTIVE_SHOWN_AFTER = 0.05
 HOST = "host"
 _FIRST = (Operation.RESET, Operation.CLOSE)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of a job. `error` None: it succeeded."""
-
-    result: Any = None
-    error: SatError | None = None
-
-
-@dataclass
-class Job:
-    """An operation asked of a device.
-
-    Attributes:
-        by: who asked, as the status names it.
-        deadline: on the host's monotonic clock; a job not begun by then is `expired`.
-        done: told the outcome, once.
-        reason: why the host itself wants it; stands in the status.
-        started: whether the driver has been asked; until then the job can be dropped without effect.
-    """
-
-    operation: Operation
-    by: str
-    deadline: float
-    done: Callable[[Outcome], None]
-    command: str = ""
-    args: dict[str, Any] = field(default_factory=dict)
-    reason: str = ""
-    started: bool = False
-    steps: deque[Step] = field(default_factory=deque)
-
-    @property
-    def word(self) -> str:
-        """The operation as the status shows it: a command by its name."""
-        return self.command or self.operation.value
 
 
 class DeviceContext(Protocol):
@@ -82,7 +46,7 @@ class DeviceContext(Protocol):
 
     def event(self, device: HostedDevice, event: str, **fields: Any) -> None: ...
 
-    def spawn(self, device: HostedDevice) -> WorkerProcess:
+    def spawn(self, device: HostedDevice) -> Worker:
         """A worker for the device.
 
         Raises:
@@ -92,17 +56,6 @@ class DeviceContext(Protocol):
     def scan(self, driver: str, done: Callable[[], None]) -> None: ...
 
     def frames(self, device: HostedDevice, header: dict[str, Any], frames: bytes) -> None: ...
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """Seconds a driver's hook may take before its worker is killed."""
-
-    initialize: float = 30.0
-    connect: float = 30.0
-    reset: float = 10.0
-    close: float = 10.0
-    command: float = 30.0
 
 
 class HostedDevice:
@@ -141,7 +94,7 @@ class HostedDevice:
         self._urgent: deque[Job] = deque()
         self._queue: deque[Job] = deque()
         self._job: Job | None = None
-        self._worker: WorkerProcess | None = None
+        self._worker: Worker | None = None
         self._deaths: deque[float] = deque(maxlen=QUARANTINE_DEATHS)
         self._quarantined = False
         self._shown: tuple[Any, ...] = ()
@@ -181,7 +134,7 @@ class HostedDevice:
         return len(self._queue) + len(self._urgent)
 
     @property
-    def worker(self) -> WorkerProcess | None:
+    def worker(self) -> Worker | None:
         return self._worker
 
     @property

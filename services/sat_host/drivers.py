@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sat_bus.loop import Timer
-from sat_host.process import CallResult, WorkerProcess
+from sat_host.handle import CallResult, Worker
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.plugin_loader import PluginFile
 from sat_toolkit.errors import SatError
@@ -42,7 +42,7 @@ class Driver:
     def __init__(
         self,
         plugin: PluginFile,
-        spawn: Callable[[Driver], WorkerProcess],
+        spawn: Callable[[Driver], Worker],
         on_described: Callable[[Driver], None],
         on_hardware_changed: Callable[[Driver], None],
     ) -> None:
@@ -60,12 +60,12 @@ class Driver:
         self._spawn = spawn
         self._on_described = on_described
         self._on_hardware_changed = on_hardware_changed
-        self._worker: WorkerProcess | None = None
+        self._worker: Worker | None = None
         self._waiting: list[ScanDone] = []
         self._scanning = False
 
     @property
-    def worker(self) -> WorkerProcess | None:
+    def worker(self) -> Worker | None:
         return self._worker
 
     @property

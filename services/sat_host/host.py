@@ -21,11 +21,11 @@ from sat_bus.messages import DriverInfo, Manifest
 from sat_bus.port import Bus, Inbound
 from sat_bus.service import health
 from sat_bus.topics import Topic, Traffic
-from sat_host.census import end_orphans, take_census
-from sat_host.device import Deadlines, HostedDevice, Job
+from sat_host.device import HostedDevice
 from sat_host.drivers import Driver, ScanResult
-from sat_host.multiplexer import Multiplexer
-from sat_host.process import WorkerOwner, WorkerProcess
+from sat_host.handle import Worker
+from sat_host.jobs import Deadlines, Job
+from sat_host.pool import Pool
 from sat_host.requests import HostRequests
 from sat_host.settings import HostSettings
 from sat_host.sources import Sources
@@ -40,7 +40,7 @@ from sat_toolkit.errors import BadRequest, Busy, HostLost, SatError
 _log = structlog.get_logger(__name__)
 
 HEARTBEAT = 1.0
-CENSUS_PERIOD = 1.0
+READY_AFTER = 3.0
 SOURCES_PERIOD = 0.5
 SETTLE_AFTER = 0.25
 RESCAN_AFTER = 0.2
@@ -56,7 +56,6 @@ class Host:
     def __init__(
         self, settings: HostSettings, loop: WorkLoop, bus: Bus, boot: str, *, ends_orphans: bool = False
     ) -> None:
-        self._ends_orphans = ends_orphans
         self.site, self.name, self.boot = settings.site, settings.host, boot
         self.epoch_seen = 0
         self.foreign = False
@@ -65,11 +64,10 @@ class Host:
         self._settings = settings
         self._loop = loop
         self._bus = bus
-        self._multiplexer = Multiplexer(f"host/{self.name}")
+        self._pool = Pool(settings, loop, ends_orphans=ends_orphans)
         self._streams = StreamPublisher(bus, self.site, self.name, boot)
         self._truth = Truth(self._retain)
         self._requests = HostRequests(self, bus, loop)
-        self._workers: list[WorkerProcess] = []
         self._rescans: set[str] = set()
         self._drops: Counter[str] = Counter()
         self._rev = 0
@@ -88,7 +86,7 @@ class Host:
         """
         plugins = self._find_plugins()
         self._sources = Sources({folder / self._settings.family for folder in self._folders()} | set(self._folders()))
-        self._multiplexer.start()
+        self._pool.start()
         for plugin in plugins:
             self._add_driver(plugin)
         if not plugins:
@@ -97,7 +95,7 @@ class Host:
         self._bus.on_connection(lambda up: self._post(self.resync) if up else None)
         self._loop.on_gap(lambda gap: self._after_gap())
         self._loop.every(SOURCES_PERIOD, self._look_at_sources)
-        self._loop.every(CENSUS_PERIOD, self._take_census)
+        self._loop.later(READY_AFTER, self._become_ready)
         self._loop.every(HEARTBEAT, self._beat, first=0.0)
         self._ready_when_described()
         self._bus.start()
@@ -115,15 +113,13 @@ class Host:
         self._loop.run_until(lambda: all(d.idle for d in self.devices.values()), STOP_DEADLINE)
         for device in self.devices.values():
             device.abandon(HostLost(f"host {self.name} is stopping"))
-        for worker in self._workers:
-            worker.kill()
-            worker.wait(1.0)
+        self._pool.end()
         if not self.foreign:
             self._state = "offline"
             self._publish_state()
             self._bus.flush(1.0)
         self._bus.close()
-        self._multiplexer.stop()
+        self._pool.stop()
 
     # -- DeviceContext -----------------------------------------------------------------------------
 
@@ -148,9 +144,9 @@ class Host:
         message = messages.Event(event=event, at=self.now(), boot=self.boot, rev=self._rev, **fields)
         self._bus.publish(self._topic(topics.DEVICE_EVENT, device), message.encode())
 
-    def spawn(self, device: HostedDevice) -> WorkerProcess:
+    def spawn(self, device: HostedDevice) -> Worker:
         driver = self.drivers[device.driver]
-        return self._spawn(f"{device.driver}/{device.id}", driver, device.info, device)
+        return self._pool.spawn(f"{device.driver}/{device.id}", driver, device.info, device)
 
     def scan(self, driver: str, done: Callable[[], None]) -> None:
         self.scan_driver(driver, lambda result: done())
@@ -214,23 +210,8 @@ class Host:
             driver.next_scan.cancel()
         driver.next_scan = self._loop.later(driver.scan_wait, lambda: self._rescan(driver.name))
 
-    def _spawn_scanner(self, driver: Driver) -> WorkerProcess:
-        return self._spawn(f"{driver.name}/scan", driver, None, driver)
-
-    def _spawn(
-        self, name: str, driver: Driver, device: dict[str, Any] | None, owner: WorkerOwner
-    ) -> WorkerProcess:  # fmt: skip
-        config = {
-            "driver": driver.name,
-            "family": driver.plugin.family,
-            "path": str(driver.plugin.path),
-            "info": self._settings.drivers.get(driver.name, {}),
-            "limits": self._settings.limits,
-            "device": device,
-        }
-        worker = WorkerProcess(name, config, self._loop, self._multiplexer, owner)
-        self._workers = [*(w for w in self._workers if w.alive), worker]
-        return worker
+    def _spawn_scanner(self, driver: Driver) -> Worker:
+        return self._pool.spawn(f"{driver.name}/scan", driver, None, driver)
 
     def _described(self, driver: Driver) -> None:
         if driver.error is not None:
@@ -247,7 +228,12 @@ class Host:
         self._ready_when_described()
 
     def _ready_when_described(self) -> None:
-        if self._state == "init" and all(d.described for d in self.drivers.values()):
+        if all(d.described for d in self.drivers.values()):
+            self._become_ready()
+
+    def _become_ready(self) -> None:
+        """A driver that takes long to load, or never does, holds up the others only so long."""
+        if self._state == "init":
             self._state = "ready"
             self._publish_state()
             self._publish_birth()
@@ -352,19 +338,8 @@ class Host:
 
     def _after_gap(self) -> None:
         """The host stood still: nobody's silence counts, and the bus may show what others made of it."""
-        for worker in self._workers:
-            worker.forgive()
+        self._pool.forgive()
         self._post(self.resync)
-
-    def _take_census(self) -> None:
-        census = take_census()
-        for worker in self._workers:
-            if worker.alive:
-                worker.check(census)
-        if self._ends_orphans:
-            ended = end_orphans(census, {worker.pid for worker in self._workers if worker.alive})
-            if ended:
-                self._drops["orphans_ended"] += ended
 
     def resync(self) -> None:
         """Publish everything again: after a reconnect, after a gap in the loop, and when asked."""
@@ -416,7 +391,12 @@ class Host:
             self._bus,
             self.boot,
             queues={"jobs": sum(d.queued for d in self.devices.values())},
-            drops={**self._drops, **self._streams.totals(), **self._requests.counts},
-            workers={"running": sum(w.alive for w in self._workers)},
+            drops={
+                **self._drops,
+                **self._streams.totals(),
+                **self._requests.counts,
+                "orphans_ended": self._pool.orphans_ended,
+            },
+            workers={"running": len(self._pool)},
         )
         self._bus.publish(topics.HOST_HEALTH.build(self.site, host=self.name), report.encode(), qos=0)

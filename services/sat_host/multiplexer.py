@@ -130,6 +130,10 @@ class Multiplexer:
         self._call(lambda: self._register(channel))
         return channel
 
+    def remove(self, channel: Channel) -> None:
+        """Serve `channel` no more; its `on_closed` is not called."""
+        self._call(lambda: self._drop(channel))
+
     def wake(self) -> None:
         """Look again at which channels wait to write."""
         with contextlib.suppress(BlockingIOError, OSError):
@@ -158,6 +162,11 @@ class Multiplexer:
     def _register(self, channel: Channel) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.waiting else 0)
         self._selector.register(channel.fd, events, channel)
+
+    def _drop(self, channel: Channel) -> None:
+        if not channel.closed and self._paused.pop(channel, None) is None:
+            self._selector.unregister(channel.fd)
+        channel.shut()
 
     def _run(self) -> None:
         while not self._stopping:

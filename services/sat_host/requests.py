@@ -13,9 +13,10 @@ from sat_bus.messages import ScanArgs, StartArgs
 from sat_bus.port import Bus, Inbound
 from sat_bus.requests import Accepted, RequestDesk
 from sat_bus.topics import Match
-from sat_host.device import HostedDevice, Job, Outcome
+from sat_host.device import HostedDevice
 from sat_host.drivers import ScanResult
 from sat_host.inputs import parse_input
+from sat_host.jobs import Job, Outcome
 from sat_toolkit.core import commands
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -20,12 +20,15 @@ class HostSettings(ServiceSettings):
         family: the folder below ``plugins/devices`` whose drivers are served.
         host: its name on the bus; by default ``<machine>-<family>``.
         drivers: driver name -> its configuration, handed to the driver as its ``info``.
+        isolation: a process for each device; or threads of the host, for thousands of light simulated devices whose
+            drivers are trusted.
         worker_memory_mb, worker_processes, worker_files, worker_silence_s: see `WorkerLimits`.
     """
 
     family: str = Field(pattern=r"^[A-Za-z0-9_]{1,64}$", description="a folder below plugins/devices, such as can")
     host: Name = Field("", description="1 to 64 of A-Z a-z 0-9 _ . : -")
     drivers: dict[str, dict[str, Any]] = Field({}, description='a JSON object such as {"drv_socketcan": {...}}')
+    isolation: Literal["process", "thread"] = Field("process", description="process, or thread for trusted drivers")
     worker_memory_mb: int = Field(1024, ge=64, description="MiB a device's worker may use, 64 or more")
     worker_processes: int = Field(64, ge=1, description="processes a worker may be, itself included")
     worker_files: int = Field(1024, ge=32, description="open files of a worker, 32 or more")

@@ -40,30 +40,56 @@ INPUT_LENGTH = 1024
 WATCH_PERIOD = 1.0
 
 
+class LinkClosedError(Exception):
+    """The host has closed its end: there is nothing more to do."""
+
+
 class Link:
     """The worker's end of the socketpair. Sending blocks while the host does not read."""
 
-    def __init__(self, fd: int) -> None:
-        self._socket = socket.socket(fileno=fd)
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
         self._lock = threading.Lock()
         self._decoder = wire.Decoder()
 
     def send_bytes(self, data: bytes) -> None:
+        """Send what `wire` has packed.
+
+        Raises:
+            LinkClosedError: the host is gone.
+        """
         with self._lock:
             try:
                 self._socket.sendall(data)
-            except OSError:  # the host is gone, and so is all purpose
-                os._exit(0)
+            except OSError as error:
+                raise LinkClosedError from error
 
     def send(self, message: dict[str, Any]) -> None:
+        """Send one object. Raises LinkClosedError."""
         self.send_bytes(wire.pack(message))
 
     def receive(self) -> list[dict[str, Any]]:
-        """The next messages; the process ends when the host has closed."""
-        data = self._socket.recv(65_536)
-        if not data:
-            os._exit(0)
-        return [wire.unpack(body) for _, body in self._decoder.feed(data)]
+        """The next messages, at least one.
+
+        Raises:
+            LinkClosedError: the host is gone.
+        """
+        messages: list[dict[str, Any]] = []
+        while not messages:
+            try:
+                data = self._socket.recv(65_536)
+            except OSError as error:
+                raise LinkClosedError from error
+            if not data:
+                raise LinkClosedError
+            messages = [wire.unpack(body) for _, body in self._decoder.feed(data)]
+        return messages
+
+    def close(self) -> None:
+        """Close both ends' way, so that whoever waits here goes on."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
 
 class Worker:
@@ -72,11 +98,12 @@ class Worker:
     def __init__(self, link: Link, config: dict[str, Any]) -> None:
         self._link = link
         self._calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._inputs: queue.Queue[StreamData] = queue.Queue(INPUT_LENGTH)
+        self._inputs: queue.Queue[StreamData | None] = queue.Queue(INPUT_LENGTH)
         self._config = config
         self._batcher: Batcher | None = None
         self._runner: DriverRunner | None = None
         self._load_error: SatError | None = None
+        self._feeder: threading.Thread | None = None
 
     def load(self) -> None:
         """Load the driver. A plugin that cannot be loaded is told to whoever calls."""
@@ -94,19 +121,21 @@ class Worker:
             self._batcher = Batcher(
                 device.device_id, tuple(driver_class.stream_types), self._link.send_bytes, self._announce
             )
-            threading.Thread(target=self._feed_input, name=f"input/{device.device_id}", daemon=True).start()
         except SatError as error:
             self._load_error = error
 
     def serve(self) -> None:
-        """Run calls, for ever."""
+        """Run calls until the host says that it is enough, or is gone."""
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         self.load()
-        while True:
-            message = self._calls.get()
-            if message.get("exit"):
-                os._exit(0)
+        while not (message := self._calls.get()).get("exit"):
             self._call(message)
+        self._halt()
+        if self._batcher is not None:
+            self._batcher.stop()
+        if self._feeder is not None:
+            with contextlib.suppress(queue.Full):
+                self._inputs.put_nowait(None)
 
     def take(self, message: dict[str, Any]) -> None:
         """Sort a message of the host: client data goes past the calls that wait."""
@@ -118,9 +147,12 @@ class Worker:
             self._calls.put(message)
 
     def _receive(self) -> None:
-        while True:
-            for message in self._link.receive():
-                self.take(message)
+        try:
+            while True:
+                for message in self._link.receive():
+                    self.take(message)
+        except LinkClosedError:
+            self._calls.put({"exit": True})
 
     # -- calls -----------------------------------------------------------------------------------
 
@@ -225,6 +257,10 @@ class Worker:
         runner = self._runner
         if runner is None or runner.device is None:
             return
+        if self._feeder is None:
+            name = f"input/{runner.device.device_id}"
+            self._feeder = threading.Thread(target=self._feed_input, name=name, daemon=True)
+            self._feeder.start()
         dropped = 0
         for item in message["input"]:
             data = _client_data(message["stream"], runner.device.device_id, item)
@@ -237,8 +273,7 @@ class Worker:
             self._link.send({"event": "input_failed", "code": Code.BUSY, "reason": text, "n": dropped})
 
     def _feed_input(self) -> None:
-        while True:
-            data = self._inputs.get()
+        while (data := self._inputs.get()) is not None:
             runner = self._runner
             if runner is None:
                 continue
@@ -280,22 +315,40 @@ def _die_with(host_pid: int) -> None:
         os._exit(0)
 
 
+def serve(link: Link, *, own_process: bool) -> None:
+    """Serve the host at the other end of `link`; its first message says as what, and within which limits.
+
+    Raises:
+        LinkClosedError: the host is gone.
+    """
+    first, *rest = link.receive()
+    if own_process:
+        limits.apply(WorkerLimits(**first["config"]["limits"]))
+    worker = Worker(link, first["config"])
+    for message in rest:
+        worker.take(message)
+    worker.serve()
+
+
 def main() -> None:
     """The program."""
     fd, host_pid = int(sys.argv[1]), int(sys.argv[2])
     _die_with(host_pid)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    link = Link(fd)
-    messages: list[dict[str, Any]] = []
-    while not messages:
-        messages = link.receive()
-    first, *rest = messages
-    limits.apply(WorkerLimits(**first["config"]["limits"]))
-    worker = Worker(link, first["config"])
-    for message in rest:
-        worker.take(message)
-    worker.serve()
+    os.set_inheritable(fd, False)
+    link = Link(socket.socket(fileno=fd))
+    threading.excepthook = _end_with_the_link
+    with contextlib.suppress(LinkClosedError):
+        serve(link, own_process=True)
+    os._exit(0)  # whatever threads the driver still has
+
+
+def _end_with_the_link(args: threading.ExceptHookArgs) -> None:
+    """A thread that finds the host gone ends the process; any other's exception is printed as usual."""
+    if isinstance(args.exc_value, LinkClosedError):
+        os._exit(0)
+    threading.__excepthook__(args)
 
 
 if __name__ == "__main__":

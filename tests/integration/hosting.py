@@ -89,13 +89,16 @@ class Watcher:
 class RunningHost:
     """A host on its own thread."""
 
-    def __init__(self, broker: MemoryBroker, info: dict[str, Any] | None = None, *, plugins: Path = PLUGINS) -> None:
-        settings = HostSettings(family="lab", host=HOST, site=SITE, plugins=str(plugins), drivers={DRIVER: info or {}})
+    def __init__(
+        self, broker: MemoryBroker, info: dict[str, Any] | None = None, *, plugins: Path = PLUGINS, **settings: Any
+    ) -> None:
+        drivers = {DRIVER: info or {}}
+        made = HostSettings(family="lab", host=HOST, site=SITE, plugins=str(plugins), drivers=drivers, **settings)
         self.boot = identity.new_boot(int(time.time() * 1000), os.urandom(4))
         self.loop = WorkLoop(HOST)
         offline = HostState(state="offline", boot=self.boot).encode()
         self.bus = MemoryBus(broker, HOST, will=Will(topics.HOST_STATE.build(SITE, host=HOST), offline))
-        self.host = Host(settings, self.loop, self.bus, self.boot)
+        self.host = Host(made, self.loop, self.bus, self.boot)
         self.loop.on_finish(self.host.stop)
         self._thread = threading.Thread(target=self.loop.run, name="host-under-test")
 

@@ -336,3 +336,27 @@ def test_a_scan_comes_by_itself_and_shows_what_is_gone(broker: MemoryBroker, wat
         watcher.wait_state("b", "unknown")
         listing.write_text('["a", "b"]')
         watcher.wait_state("b", "discovered")
+
+
+def test_devices_may_run_on_threads_of_the_host(broker: MemoryBroker, watcher: Watcher) -> None:
+    with RunningHost(broker, isolation="thread"):
+        watcher.wait_state("b", "discovered")
+        for device in "ab":
+            assert watcher.request("connect", device)["status"] == "ok"
+            assert watcher.command(device, "start")["status"] == "ok"
+            assert watcher.command(device, "echo", {"text": "x"})["result"]["pid"] == os.getpid()
+        watcher.wait(lambda: watcher.batches("a") and watcher.batches("b"), "both streams")
+        assert watcher.request("close", "b")["status"] == "ok"
+        seen = len(watcher.batches("a"))
+        watcher.wait(lambda: len(watcher.batches("a")) > seen + 3, "a streams on")
+
+
+def test_a_thread_that_hangs_is_abandoned_and_the_device_comes_back(broker: MemoryBroker, watcher: Watcher) -> None:
+    with RunningHost(broker, isolation="thread"):
+        watcher.wait_state("a", "discovered")
+        watcher.request("connect", "a")
+        reply = watcher.command("a", "sleep", {"seconds": 1.5})
+        assert (reply["code"], watcher.wait_state("a", "error")["state"]) == ("timeout", "error")
+        assert watcher.request("reset", "a")["status"] == "ok"
+        assert watcher.request("connect", "a")["status"] == "ok"
+        assert watcher.command("a", "echo", {"text": "back"})["status"] == "ok"

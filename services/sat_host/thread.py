@@ -1,0 +1,54 @@
+"""A worker on threads of the host itself: for thousands of light simulated devices, whose drivers are trusted.
+
+A thread cannot be killed. One that hangs is abandoned: its device is in ERROR and the thread stays until the host
+ends. Limits of memory, processes and files do not apply, and a driver that ends the process ends the host.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import Any
+
+from sat_bus.loop import WorkLoop
+from sat_host.handle import Worker, WorkerOwner
+from sat_host.multiplexer import Multiplexer
+from sat_host.worker import Link, LinkClosedError, serve
+
+
+class WorkerThread(Worker):
+    """A worker thread."""
+
+    def __init__(
+        self, name: str, config: dict[str, Any], loop: WorkLoop, multiplexer: Multiplexer, owner: WorkerOwner
+    ) -> None:
+        ours, theirs = socket.socketpair()
+        self._reason = ""
+        self._link = Link(theirs)
+        self._thread = threading.Thread(target=self._run, name=f"worker/{name}", daemon=True)
+        super().__init__(name, config, loop, multiplexer, owner, ours)
+        self._thread.start()
+
+    def kill(self, reason: str = "") -> None:
+        """Abandon the thread: what it still sends reaches nobody."""
+        if not self._exited:
+            self._reason = self._reason or reason
+            self._link.close()
+            self._over(self._reason or "worker thread abandoned")
+
+    def wait(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def _has_ended(self) -> bool:
+        return not self._thread.is_alive()
+
+    def _on_eof(self) -> None:
+        self._over(self._reason or "worker thread ended")
+
+    def _run(self) -> None:
+        try:
+            serve(self._link, own_process=False)
+        except LinkClosedError:
+            pass
+        finally:
+            self._link.close()
