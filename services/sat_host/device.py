@@ -26,6 +26,7 @@ QUARANTINE_DEATHS = 5
 QUARANTINE_WITHIN = 60.0
 ACTIVE_SHOWN_AFTER = 0.05
 HOST = "host"
+NOT_FOUND = "not found by the last scan"
 _FIRST = (Operation.RESET, Operation.CLOSE)
 
 
@@ -176,6 +177,9 @@ class HostedDevice:
         """A scan found it. Never lowers a state. Returns whether its description changed."""
         changed = info != self.info
         self.info = info
+        if self._reason == NOT_FOUND:
+            self._reason = ""
+            self._show()
         if self.state is DeviceState.UNKNOWN:
             self._by, self._operation = HOST, Operation.SCAN.value
             self._move(DeviceState.DISCOVERED)
@@ -183,11 +187,15 @@ class HostedDevice:
         return changed
 
     def missing(self) -> None:
-        """A scan did not find it. What is initialised or more keeps its state: only its driver can tell."""
+        """A scan did not find it. What is initialised or more keeps its state, as some ports are not listed while
+        they are in use: only its driver can tell. The reason says so meanwhile."""
         if self.state in (DeviceState.DISCOVERED, DeviceState.DISCONNECTED, DeviceState.ERROR) and self._job is None:
             self._drop_worker()
             self._by, self._operation = HOST, Operation.SCAN.value
             self._move(DeviceState.UNKNOWN, "unplugged")
+            self._show()
+        elif self.state in (DeviceState.INITIALIZED, DeviceState.CONNECTED) and not self._reason:
+            self._reason = NOT_FOUND
             self._show()
 
     # -- jobs ------------------------------------------------------------------------------------

@@ -336,6 +336,12 @@ def test_a_scan_comes_by_itself_and_shows_what_is_gone(broker: MemoryBroker, wat
         watcher.wait_state("b", "unknown")
         listing.write_text('["a", "b"]')
         watcher.wait_state("b", "discovered")
+        watcher.request("connect", "b")
+        listing.write_text('["a"]')
+        watcher.wait(lambda: watcher.status("b")["reason"] == "not found by the last scan", "a doubt")
+        assert watcher.status("b")["state"] == "connected"
+        listing.write_text('["a", "b"]')
+        watcher.wait(lambda: watcher.status("b")["reason"] == "", "no doubt")
 
 
 def test_devices_may_run_on_threads_of_the_host(broker: MemoryBroker, watcher: Watcher) -> None:
