@@ -90,7 +90,7 @@ class Line:
         try:
             if self._fd is None:
                 return bytes(self._port.read(max(1, min(limit, self._port.in_waiting))))
-            if not select.select([self._fd], [], [], READ_WAIT_S)[0]:
+            if not _ready(self._fd, select.POLLIN, READ_WAIT_S):
                 return b""
             data = os.read(self._fd, limit)
         except BlockingIOError:
@@ -126,7 +126,7 @@ class Line:
             if remaining <= 0:
                 held = "" if self.config.is_url else ", or flow control holds the line"
                 raise CommandFailed(f"{done} of {len(data)} bytes were written: nobody reads them{held}")
-            if select.select([], [fd], [], min(remaining, _SLICE_S))[1]:
+            if _ready(fd, select.POLLOUT, min(remaining, _SLICE_S)):
                 try:
                     count = os.write(fd, data[done:])
                 except BlockingIOError:
@@ -236,6 +236,13 @@ class Line:
 
     def _gone(self, reason: object) -> DriverError:
         return DriverError(f"the port {self.config.port} is gone: {reason}")
+
+
+def _ready(fd: int, event: int, seconds: float) -> bool:
+    """Wait until reading or writing does not wait, also because it would fail. Unlike select, of any descriptor."""
+    poll = select.poll()
+    poll.register(fd, event)
+    return bool(poll.poll(seconds * 1000))
 
 
 def _make(config: PortConfig) -> Any:
