@@ -28,7 +28,7 @@ from sat_host import limits
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.plugin_loader import PluginFile, load_driver, plugin_at
 from sat_toolkit.core.runner import DriverRunner
-from sat_toolkit.testing import LIFECYCLE, RULES, Bench, Rule, Subject, Violation, find_simulator
+from sat_toolkit.testing import RULES, Bench, Rule, Subject, Violation, find_simulator
 from sat_toolkit.testing.loading import simulator_file
 
 IMPORT_LIMIT = 20.0
@@ -62,12 +62,20 @@ class Probe:
         self._step("instance", CONSTRUCT_LIMIT, lambda: self._construct(driver))
         subject = self._subject(driver)
         self._step("scan", SCAN_LIMIT, lambda: self._scan(subject))
+        self._hold_rules(subject)
+
+    def _hold_rules(self, subject: Subject) -> None:
+        missing: set[Any] = set()  # the checks that failed, or were left out
+        left_out: list[str] = []
         for rule in RULES:
-            well = self._step(rule.name, RULE_LIMIT, partial(_hold, rule, subject), rule.fix)
-            if not well and rule is LIFECYCLE:
-                fix = "mend this first: nothing else can be said of a device that does not go up and down"
-                self._say(Finding("warn", "run", "the other rules were not run", str(self._plugin.path), 0, fix))
-                raise Stop
+            if rule.needs in missing:
+                missing.add(rule.check)
+                left_out.append(rule.name)
+            elif not self._step(rule.name, RULE_LIMIT, partial(_hold, rule, subject), rule.fix):
+                missing.add(rule.check)
+        if left_out:
+            text = f"not run, since they need what fails above: {'; '.join(left_out)}"
+            self._say(Finding("warn", "rules", text, str(self._plugin.path), 0, "mend the others first"))
 
     def _load(self) -> type[BaseDeviceDriver]:
         found: list[type[BaseDeviceDriver]] = []
@@ -108,7 +116,7 @@ class Probe:
     def _scan(self, subject: Subject) -> str | Finding:
         with Bench(subject) as bench:
             began = time.perf_counter()
-            found = [device.device_id for device in bench.scan()]
+            found = [device.device_id for device in bench.scanner().scan()]
             took = time.perf_counter() - began
         path = str(self._plugin.path)
         if not found:

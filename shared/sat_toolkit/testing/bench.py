@@ -6,6 +6,7 @@ instance's, the device another's, and only plain data gets from the one to the o
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -178,7 +179,7 @@ class Bench:
 
     def scan(self) -> list[Device]:
         """What is there, as another process would hear of it."""
-        return [Device.from_json(device.to_json()) for device in self.scanner().scan()]
+        return [travelled(device) for device in self.scanner().scan()]
 
     def device(self) -> Device:
         """The device to use.
@@ -205,6 +206,18 @@ class Bench:
     def _check_threads(self) -> None:
         if not eventually(lambda: not self.new_threads(), GRACE):
             raise Violation(f"threads are left running: {', '.join(self.new_threads())}")
+
+
+def travelled(device: Device) -> Device:
+    """A device as another process gets it.
+
+    Raises:
+        Violation: its attributes are no JSON.
+    """
+    try:
+        return Device.from_dict(json.loads(json.dumps(device.to_dict(), allow_nan=False)))
+    except (TypeError, ValueError) as error:
+        raise Violation(f"{device.device_id}: its attributes are no JSON: {error}") from None
 
 
 def eventually(condition: Callable[[], bool], timeout: float) -> bool:

@@ -35,6 +35,15 @@ def check_alive(rig: Rig) -> None:
         raise Violation(rig.recorder.failures[0]) from rig.runner.driver.acquisition_error
 
 
+def check_open(rig: Rig) -> None:
+    """The stream runs, its channel is open."""
+    check_alive(rig)
+    if rig.device.device_id not in rig.recorder.open:
+        eventually(lambda: bool(rig.recorder.failures), 0.5)  # a channel is closed before its end is told
+        check_alive(rig)
+        raise Violation(f"the channel {rig.device.device_id} is not open")
+
+
 def stop(rig: Rig) -> None:
     """Stop a stream that has not died."""
     check_alive(rig)
@@ -54,7 +63,9 @@ def frames_of(bench: Bench, rig: Rig, count: int = 1, after: int = 0) -> list[St
         return rig.recorder.wait_frames(count, after=after, timeout=limit)
     except TimeoutError as error:
         check_alive(rig)
-        raise Violation(f"the stream runs, and {error}") from None
+        dropped = rig.runner.driver.stream_manager.unregistered_dropped
+        wrong = f"; {dropped} were sent on another channel than the device's id" if dropped else ""
+        raise Violation(f"the stream runs, and {error}{wrong}") from None
 
 
 def check_frame(bench: Bench, rig: Rig, frame: StreamData) -> None:

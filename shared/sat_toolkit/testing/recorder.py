@@ -53,15 +53,17 @@ class Recorder:
         """The first `count` frames for which `matches` holds, of those after the first `after`.
 
         Raises:
-            TimeoutError: fewer came; the message says how many.
+            TimeoutError: fewer came in time, or before the loop died; the message says how many.
         """
 
         def found() -> list[StreamData]:
             return [frame for frame in self.frames[after:] if matches is None or matches(frame)]
 
         with self._changed:
-            if not self._changed.wait_for(lambda: len(found()) >= count, timeout):
-                came = f"{len(found())} of {count} frames came within {timeout:g} s"
+            self._changed.wait_for(lambda: len(found()) >= count or self.failures, timeout)
+            if len(found()) < count:
+                limit = f"before it failed: {self.failures[0]}" if self.failures else f"within {timeout:g} s"
+                came = f"{len(found())} of {count} frames came {limit}"
                 others = len(self.frames) - after - len(found())
                 raise TimeoutError(f"{came}, and {others} that do not match" if others else came)
             return found()[:count]

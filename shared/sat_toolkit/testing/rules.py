@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.errors import BadArgs, CommandFailed, DriverError, UnknownCommand
 from sat_toolkit.models.Device_Model import Device
-from sat_toolkit.testing.bench import Bench, Rig, Violation, eventually
+from sat_toolkit.testing.bench import Bench, Rig, Violation, eventually, travelled
 from sat_toolkit.testing.evidence import (
     check_alive,
     check_frame,
+    check_open,
     class_state,
     frames_of,
     may_call,
@@ -33,19 +34,26 @@ from sat_toolkit.testing.evidence import (
 )
 
 CLOSE_LIMIT = 10.0  # seconds; a host kills the worker then
-UNPLUG_LIMIT = 10.0
+UNPLUG_LIMIT = 5.0
 CYCLES = 4
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+>")
 _NOT_KNOWN = re.compile(r"\b(unknown|unsupported|not supported|not implemented|invalid) command\b", re.I)
 
 
+Check = Callable[[Bench], None]
+
+
 @dataclass(frozen=True)
 class Rule:
-    """One rule: `name` is what is held, in words; `check` runs it on an entered bench."""
+    """One rule: `name` is what is held, in words; `check` runs it on an entered bench.
+
+    `needs` is the check of a rule without which this one says nothing new.
+    """
 
     name: str
-    check: Callable[[Bench], None]
+    check: Check
     fix: str
+    needs: Check | None = None
 
     def __str__(self) -> str:
         return self.name
@@ -64,9 +72,9 @@ class Rule:
 RULES: list[Rule] = []
 
 
-def _rule(name: str, fix: str) -> Callable[[Callable[[Bench], None]], Callable[[Bench], None]]:
-    def register(check: Callable[[Bench], None]) -> Callable[[Bench], None]:
-        RULES.append(Rule(name, check, fix))
+def _rule(name: str, fix: str, needs: Check | None = None) -> Callable[[Check], Check]:
+    def register(check: Check) -> Check:
+        RULES.append(Rule(name, check, fix, needs))
         return check
 
     return register
@@ -83,11 +91,7 @@ def scan(bench: Bench) -> None:
     for device in found:
         require(isinstance(device, Device), f"the scan gives a {type(device).__name__}: {device!r:.100}")
         require(device.device_id and isinstance(device.device_id, str), f"{device!r} has no text as its device_id")
-        try:
-            text = json.dumps(device.to_dict(), allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise Violation(f"{device.device_id}: its attributes are no JSON: {error}") from None
-        attributes = Device.from_json(text).attributes
+        attributes = travelled(device).attributes
         lost = [name for name, value in device.attributes.items() if attributes.get(name) != value]
         require(not lost, f"{device.device_id}: these attributes change when they travel as JSON: {lost}")
     ids = [device.device_id for device in found]
@@ -126,7 +130,11 @@ def lifecycle(bench: Bench) -> None:
     rig.close()
 
 
-@_rule("close and reset may be called twice, and early", "close only what is open: set it to None once it is closed")
+@_rule(
+    "close and reset may be called twice, and early",
+    "close only what is open: set it to None once it is closed",
+    needs=lifecycle,
+)
 def idempotence(bench: Bench) -> None:
     rig = bench.rig()
     rig.runner.initialize()
@@ -141,7 +149,9 @@ def idempotence(bench: Bench) -> None:
 
 
 @_rule(
-    "reset brings the device back", "release in _reset_impl all that _connect_impl opened, so that it can open again"
+    "reset brings the device back",
+    "release in _reset_impl all that _connect_impl opened, so that it can open again",
+    needs=lifecycle,
 )
 def recovery(bench: Bench) -> None:
     rig = bench.rig().up()
@@ -150,7 +160,9 @@ def recovery(bench: Bench) -> None:
     use(rig)
 
 
-@_rule("nothing is left open", "close in _close_impl and in _reset_impl all that the other hooks opened")
+@_rule(
+    "nothing is left open", "close in _close_impl and in _reset_impl all that the other hooks opened", needs=lifecycle
+)
 def leaks(bench: Bench) -> None:
     def cycle(ending: Callable[[Rig], None]) -> None:
         rig = bench.rig(device).up()
@@ -176,13 +188,15 @@ def declarations(bench: Bench) -> None:
         require(command.description.strip(), f"the command {command.name} has no description")
 
 
-@_rule("what is not declared is refused", "leave command() and get_supported_commands() to the base class")
+@_rule(
+    "what is not declared is refused", "leave command() and get_supported_commands() to the base class", needs=lifecycle
+)
 def unknown_command(bench: Bench) -> None:
     rig = bench.rig().up()
     require_refusal(rig, "no_such_command", {}, UnknownCommand)
 
 
-@_rule("args that do not fit are refused", "leave command() to the base class, which checks the args")
+@_rule("args that do not fit are refused", "leave command() to the base class, which checks the args", needs=lifecycle)
 def bad_args(bench: Bench) -> None:
     rig = bench.rig().up()
     for command in rig.commands.values():
@@ -190,7 +204,11 @@ def bad_args(bench: Bench) -> None:
             require_refusal(rig, command.name, args, BadArgs)
 
 
-@_rule("each command answers, in JSON", "handle in _command_impl each command that is declared, and return plain data")
+@_rule(
+    "each command answers, in JSON",
+    "handle in _command_impl each command that is declared, and return plain data",
+    needs=lifecycle,
+)
 def results(bench: Bench) -> None:
     rig = bench.rig().up()
     for command in rig.commands.values():
@@ -208,7 +226,7 @@ def results(bench: Bench) -> None:
 # --- streams -----------------------------------------------------------------------------------------
 
 
-@_rule("the stream starts and stops", "let _acquisition_loop end when self.is_acquiring is cleared")
+@_rule("the stream starts and stops", "let _acquisition_loop end when self.is_acquiring is cleared", needs=lifecycle)
 def stream(bench: Bench) -> None:
     if not bench.subject.streams:
         return
@@ -217,8 +235,7 @@ def stream(bench: Bench) -> None:
     for _ in range(2):
         seen = len(rig.recorder.frames)
         rig.start()
-        check_alive(rig)
-        require(rig.device.device_id in rig.recorder.open, f"the channel {rig.device.device_id} is not open")
+        check_open(rig)
         frames_of(bench, rig, after=seen)
         stop(rig)
         ended = eventually(lambda: len(bench.new_threads()) <= before, 3.0)
@@ -226,7 +243,9 @@ def stream(bench: Bench) -> None:
 
 
 @_rule(
-    "frames say what they are", "see Streams in the guide: channel is the device's id, timestamp the time of capture"
+    "frames say what they are",
+    "see Streams in the guide: channel is the device's id, timestamp the time of capture",
+    needs=stream,
 )
 def frames(bench: Bench) -> None:
     if not bench.subject.streams:
@@ -240,7 +259,7 @@ def frames(bench: Bench) -> None:
     require(not dropped, f"{dropped} frames were sent on a channel that was not open")
 
 
-@_rule("start and stop may be called twice", "leave start_streaming and stop_streaming to the base class")
+@_rule("start and stop may be called twice", "leave start_streaming and stop_streaming to the base class", needs=stream)
 def stream_twice(bench: Bench) -> None:
     if not bench.subject.streams:
         return
@@ -256,7 +275,11 @@ def stream_twice(bench: Bench) -> None:
     stop(rig)
 
 
-@_rule("close while streaming ends the stream", "do not override close() or reset(); use _close_impl and _reset_impl")
+@_rule(
+    "close while streaming ends the stream",
+    "do not override close() or reset(); use _close_impl and _reset_impl",
+    needs=stream,
+)
 def close_while_streaming(bench: Bench) -> None:
     if not bench.subject.streams:
         return
@@ -276,7 +299,9 @@ def close_while_streaming(bench: Bench) -> None:
         rig.close()
 
 
-@_rule("a device that is gone is said to be gone", "let the error of a dead port out of _acquisition_loop")
+@_rule(
+    "a device that is gone is said to be gone", "let the error of a dead port out of _acquisition_loop", needs=stream
+)
 def unplugged(bench: Bench) -> None:
     if not bench.subject.streams or not bench.subject.simulated:
         return
@@ -300,7 +325,11 @@ def unplugged(bench: Bench) -> None:
 # --- instances ---------------------------------------------------------------------------------------
 
 
-@_rule("instances are independent", "keep everything in self, and make it in __init__; share nothing on the class")
+@_rule(
+    "instances are independent",
+    "keep everything in self, and make it in __init__; share nothing on the class",
+    needs=stream,
+)
 def independence(bench: Bench) -> None:
     shared = class_state(bench.subject.driver)
     devices = sorted(bench.scan(), key=lambda device: device.device_id != bench.device().device_id)
@@ -324,7 +353,3 @@ def independence(bench: Bench) -> None:
     rig.close()
     changed = [name for name, value in class_state(bench.subject.driver).items() if value != shared.get(name)]
     require(not changed, f"all instances share {', '.join(changed)}, which is changed in use")
-
-
-# Without it, no other rule can be held.
-LIFECYCLE = next(rule for rule in RULES if rule.check is lifecycle)
