@@ -21,7 +21,7 @@ STOPBITS: Final = (1, 1.5, 2)
 MAX_BAUD_RATE: Final = 20_000_000
 MAX_READ_CHUNK: Final = 16_384
 
-_KEYS: Final = ("name", "port", "baud_rate", "bytesize", "parity", "stopbits", "rtscts", "xonxoff", "dtr", "rts",
+PORT_KEYS: Final = ("name", "port", "baud_rate", "bytesize", "parity", "stopbits", "rtscts", "xonxoff", "dtr", "rts",
                 "read_chunk")  # fmt: skip
 
 
@@ -110,8 +110,8 @@ def _parse_port(where: str, entry: object) -> PortConfig:
     if not isinstance(name, str) or not name or not name.isprintable():
         raise ConfigError(f"{where}: name must be a text that is not empty, not {name!r}")
     where = f'{where} ("{name}")'
-    if unknown := sorted(str(key) for key in entry if key not in _KEYS):
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; a port takes: {', '.join(_KEYS)}")
+    if unknown := sorted(str(key) for key in entry if key not in PORT_KEYS):
+        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; a port takes: {', '.join(PORT_KEYS)}")
     _check_port(where, entry.get("port"))
     read_chunk = entry.get("read_chunk", PortConfig.read_chunk)
     if not _is_int(read_chunk) or not 1 <= read_chunk <= MAX_READ_CHUNK:

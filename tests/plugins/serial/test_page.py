@@ -12,7 +12,7 @@ import pytest
 from plugins.devices.serial.commands import COMMANDS
 from plugins.devices.serial.drv_serial import SerialDriver
 from plugins.devices.serial.framing import frame_bytes
-from plugins.devices.serial.ports import _KEYS, parse_discover, parse_ports
+from plugins.devices.serial.ports import PORT_KEYS, parse_discover, parse_ports
 from sat_toolkit.core.commands import check_args, declared
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "families" / "serial.md").read_text()
@@ -29,7 +29,7 @@ def test_the_configuration_of_the_page_is_accepted() -> None:
     assert parse_discover(info) is True
 
 
-@pytest.mark.parametrize("word", [*COMMANDS, *_KEYS, "discover"])
+@pytest.mark.parametrize("word", [*COMMANDS, *PORT_KEYS, "discover"])
 def test_every_command_and_key_is_on_the_page(word: str) -> None:
     assert f"`{word}`" in PAGE or f"{word} = " in PAGE
 
