@@ -14,7 +14,9 @@ from sat_toolkit.core.plugin_loader import (
     REQUIRED_HOOKS,
     PluginFile,
     find_plugins,
+    load_beside,
     load_driver,
+    plugin_at,
     plugin_folders,
 )
 from sat_toolkit.errors import ConfigError, PluginError
@@ -182,3 +184,99 @@ def test_whatever_an_import_does_is_a_plugin_error_with_the_file(tmp_path: Path,
         with pytest.raises(PluginError) as caught:
             load_driver(found)
         assert f"{found.path}: cannot be imported: {said}" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("hook", "said", "line"),
+    [
+        (
+            "def _connect_impl(self): return True",
+            "_connect_impl cannot be called as it will be",
+            "(self, device: Device)",
+        ),
+        ("def _scan_impl(self, where): return []", "_scan_impl cannot be called as it will be", "_scan_impl(self)"),
+        ("def _command_impl(self, device): return 1", "_command_impl cannot be called as it will be", "command: str"),
+        ("async def _close_impl(self, device): return True", "_close_impl is async", "def _close_impl"),
+        ("_reset_impl = True", "_reset_impl is no method but bool", "def _reset_impl"),
+        ("def _acquisition_loop(self, device): pass", "_acquisition_loop cannot be called", "_acquisition_loop(self)"),
+        ("def wait_for_change(self): return True", "wait_for_change cannot be called", "timeout: float"),
+    ],
+)
+def test_a_wrong_hook_is_named_with_the_line_to_use(tmp_path: Path, hook: str, said: str, line: str) -> None:
+    with pytest.raises(PluginError) as caught:
+        load_driver(plugin(tmp_path / "fam" / "drv_wrong.py", f"{GOOD}    {hook}\n"))
+    message = str(caught.value)
+    assert "drv_wrong.py: class Good: " in message
+    assert said in message
+    assert line in message
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        "def _command_impl(self, device, command): return 1",
+        "def _command_impl(self, device, command, **args): return 1",
+        "def _command_impl(self, device, command, *, args=None): return 1",
+        "def _command_impl(self, device, command, args=None, extra=3): return 1",
+        "def _connect_impl(self, device, retries=3, *, speed=None, **more): return True",
+        "_reset_impl = staticmethod(lambda device: True)",
+        "@classmethod\n    def _close_impl(cls, device): return True",
+    ],
+)
+def test_hooks_may_have_the_forms_of_the_guides_era(tmp_path: Path, hook: str) -> None:
+    assert load_driver(plugin(tmp_path / "fam" / "drv_forms.py", f"{GOOD}    {hook}\n"))
+
+
+@pytest.mark.parametrize(
+    ("attribute", "said"),
+    [
+        ("stream_types = ['can']", "stream_types must be a tuple of StreamType.UART"),
+        ("stream_types = None", "stream_types must be a tuple"),
+        ("scan_period = '5'", "scan_period must be a number of seconds above 0, not '5'"),
+        ("scan_period = 0", "scan_period must be"),
+        ("acquisition_join_timeout = True", "acquisition_join_timeout must be"),
+        ("rescan_in_worker = 1", "rescan_in_worker must be True or False, not 1"),
+    ],
+)
+def test_a_wrong_attribute_is_named_with_what_it_takes(tmp_path: Path, attribute: str, said: str) -> None:
+    with pytest.raises(PluginError, match=r"drv_attr\.py: class Good: ") as caught:
+        load_driver(plugin(tmp_path / "fam" / "drv_attr.py", f"{GOOD}    {attribute}\n"))
+    assert said in str(caught.value)
+
+
+def test_an_abstract_class_says_what_it_lacks(tmp_path: Path) -> None:
+    text = f"import abc\n{GOOD}    @abc.abstractmethod\n    def port(self): ...\n".replace(
+        "(BaseDeviceDriver)", "(BaseDeviceDriver, abc.ABC)"
+    )
+    with pytest.raises(PluginError, match="is abstract; implement port"):
+        load_driver(plugin(tmp_path / "fam" / "drv_abstract.py", text))
+
+
+def test_a_plugin_by_its_path(tmp_path: Path) -> None:
+    path = write(tmp_path / "fam" / "drv_there.py", GOOD)
+    assert plugin_at(path) == PluginFile("drv_there", "fam", path)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("drv_gone.py", "there is no such file"),
+        ("there.py", "named drv_<name>.py"),
+        ("drv_notes.txt", "named drv_<name>.py"),
+        ("drv_a.b.py", "may have a dot"),
+    ],
+)
+def test_what_cannot_be_a_plugin_says_why(tmp_path: Path, name: str, said: str) -> None:
+    if "gone" not in name:
+        write(tmp_path / name, GOOD)
+    with pytest.raises(PluginError, match=said):
+        plugin_at(tmp_path / name)
+
+
+def test_a_module_beside_a_driver_is_loaded_under_the_familys_name(tmp_path: Path) -> None:
+    found = plugin(tmp_path / "beside" / "drv_x.py", GOOD)
+    write(tmp_path / "beside" / "sim_x.py", "ANSWER = 42\n")
+    assert load_beside(found, "sim_x").ANSWER == 42
+    assert load_beside(found, "sim_x").__name__ == f"{PACKAGE}.beside.sim_x"
+    with pytest.raises(PluginError, match=r"sim_y\.py: cannot be imported"):
+        load_beside(found, "sim_y")

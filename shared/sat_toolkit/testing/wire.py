@@ -59,9 +59,9 @@ class FakeDevice:
         self._sayings: deque[bytes] = deque(maxlen=KEPT_LINES)
         self._timers: list[tuple[float, Callable[[], str | None]]] = []
         self._changed = threading.Condition()
-        self._selector = selectors.DefaultSelector()
-        self._waker, self._wake_up = socket.socketpair()
-        self._wake_up.setblocking(False)
+        self._selector: selectors.BaseSelector
+        self._waker: socket.socket
+        self._wake_up: socket.socket
         self._stopping = False
         self._thread = threading.Thread(target=self._serve, name=f"sim/{name}", daemon=True)
 
@@ -93,8 +93,20 @@ class FakeDevice:
                 raise TimeoutError(f"{line!r} did not come within {timeout:g} s, only {list(self.received)[-5:]}")
 
     def start(self) -> Self:
+        """Plug it in. Once only: make another one to plug it in again.
+
+        Raises:
+            OSError: its port cannot be had.
+        """
+        self._selector = selectors.DefaultSelector()
+        self._waker, self._wake_up = socket.socketpair()
+        self._wake_up.setblocking(False)
         self._selector.register(self._waker, selectors.EVENT_READ, self._woken)
-        self._open()
+        try:
+            self._open()
+        except BaseException:
+            self.stop()
+            raise
         self._thread.start()
         return self
 
@@ -292,8 +304,8 @@ class PtyLine(FakeDevice):
         self._join(master, lambda: os.close(master))
 
     def _close(self) -> None:
-        if self._link is not None:
-            self._link.unlink(missing_ok=True)
         if self._slave >= 0:
+            if self._link is not None:
+                self._link.unlink(missing_ok=True)
             os.close(self._slave)
             self._slave = -1
