@@ -201,6 +201,8 @@ class Multiplexer:
                 self._selector.modify(key.fd, selectors.EVENT_READ | selectors.EVENT_WRITE, key.data)
 
     def _serve(self, channel: Channel, events: int) -> None:
+        if channel.closed or channel in self._paused:  # since this turn's look at the descriptors
+            return
         if events & selectors.EVENT_WRITE and not channel.flush():
             self._selector.modify(channel.fd, selectors.EVENT_READ, channel)
         if not events & selectors.EVENT_READ:
