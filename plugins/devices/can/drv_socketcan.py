@@ -23,10 +23,11 @@ from plugins.devices.can import frames
 from plugins.devices.can.buses import BusConfig, close_bus, is_gone, open_bus, parse_buses, reason
 from plugins.devices.can.commands import COMMANDS
 from plugins.devices.can.cyclic import Cyclic, cyclic_sender
-from plugins.devices.can.hotplug import LinkWatch
+from plugins.devices.can.hotplug import watch_links
 from plugins.devices.can.links import CanLink, find_link, kernel_links
 from plugins.devices.can.receiving import drain_bus, enlarge_receive_buffer, socket_drops
 from plugins.devices.can.slcan import SlcanBus
+from plugins.devices.netlink_watch import NetlinkWatch
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
 from sat_toolkit.errors import BadArgs, CommandFailed, DriverError
@@ -57,7 +58,7 @@ class SocketCANDriver(BaseDeviceDriver):
         self._filters: list[CanFilter] = []
         self._send_lock = threading.Lock()
         self._clock_offset: float | None = None
-        self._watch: LinkWatch | None = None
+        self._watch: NetlinkWatch | None = None
         self._received = self._sent = self._error_frames = self._controller_overruns = 0
 
     # --- scan ----------------------------------------------------------------------------------------
@@ -87,7 +88,7 @@ class SocketCANDriver(BaseDeviceDriver):
     def wait_for_change(self, timeout: float) -> bool:
         """Hot-plug: a CAN link of the kernel came, went, or changed."""
         if self._watch is None:
-            self._watch = LinkWatch()
+            self._watch = watch_links()
         return self._watch.wait(timeout)
 
     # --- lifecycle -----------------------------------------------------------------------------------

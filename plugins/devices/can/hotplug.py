@@ -6,66 +6,27 @@ buffers keep messages that a poll of the descriptor does not show.
 
 from __future__ import annotations
 
-import errno
 import socket
 import struct
-import time
 from typing import Final
 
 from plugins.devices.can.links import ARPHRD_CAN
+from plugins.devices.netlink_watch import NetlinkWatch
 
 RTMGRP_LINK: Final = 1
 RTM_NEWLINK: Final = 16
 RTM_DELLINK: Final = 17
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
 _LINK: Final = struct.Struct("=BxHiII")  # ifinfomsg: family, hardware type, index, flags, change
-_RECEIVE_BYTES: Final = 65_536
 
 
-class LinkWatch:
-    """A subscription to the kernel's link messages.
+def watch_links() -> NetlinkWatch:
+    """A subscription to the kernel's messages of CAN links.
 
     Raises:
         OSError: netlink is not to be had here.
     """
-
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
-        try:
-            self._socket.bind((0, RTMGRP_LINK))
-        except OSError:
-            self._socket.close()
-            raise
-
-    def wait(self, timeout: float) -> bool:
-        """Whether a CAN link changed within `timeout` seconds. True as soon as one does.
-
-        Raises:
-            OSError: the subscription is broken.
-        """
-        deadline = time.monotonic() + timeout
-        while (remaining := deadline - time.monotonic()) > 0:
-            self._socket.settimeout(remaining)
-            try:
-                data = self._socket.recv(_RECEIVE_BYTES)
-            except TimeoutError:
-                return False
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:  # the kernel dropped messages for us: anything may have changed
-                    return True
-                raise
-            if concerns_can(data):
-                return True
-        return False
-
-    def close(self) -> None:
-        """End the subscription."""
-        self._socket.close()
-
-    def __del__(self) -> None:
-        """An instance that scans is let go without a word; the subscription goes with it."""
-        if hasattr(self, "_socket"):
-            self.close()
+    return NetlinkWatch(socket.NETLINK_ROUTE, RTMGRP_LINK, concerns_can)
 
 
 def concerns_can(data: bytes) -> bool:

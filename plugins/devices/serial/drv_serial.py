@@ -22,12 +22,13 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
+from plugins.devices.netlink_watch import NetlinkWatch
 from plugins.devices.serial.access import access_problem
 from plugins.devices.serial.commands import BREAK_DEFAULT_MS, COMMANDS, EXPECT_DEFAULT_MS, MAX_WRITE
 from plugins.devices.serial.discovery import machine_ports
 from plugins.devices.serial.expecting import compile_search, describe, no_match
 from plugins.devices.serial.framing import Framing, Piece, client_bytes, message_bytes
-from plugins.devices.serial.hotplug import PortWatch
+from plugins.devices.serial.hotplug import watch_ports
 from plugins.devices.serial.line import Line
 from plugins.devices.serial.ports import PortConfig, parse_discover, parse_ports
 from plugins.devices.serial.receiving import Reader
@@ -59,7 +60,7 @@ class SerialDriver(BaseDeviceDriver):
         self._framing = Framing()
         self._frames = 0
         self._gap = 0  # bytes dropped since the last frame
-        self._watch: PortWatch | None = None
+        self._watch: NetlinkWatch | None = None
 
     # --- scan ----------------------------------------------------------------------------------------
 
@@ -78,7 +79,7 @@ class SerialDriver(BaseDeviceDriver):
         """Hot-plug: a serial port of the machine came or went."""
         if self._watch is None:
             try:
-                self._watch = PortWatch()
+                self._watch = watch_ports()
             except OSError as error:
                 raise NotImplementedError(f"no events of the kernel here: {error}") from error
         return self._watch.wait(timeout)

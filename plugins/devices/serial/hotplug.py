@@ -6,12 +6,11 @@ only then the links that name a port are there.
 
 from __future__ import annotations
 
-import errno
-import socket
 import struct
-import time
 from pathlib import Path
 from typing import Final
+
+from plugins.devices.netlink_watch import NetlinkWatch
 
 NETLINK_KOBJECT_UEVENT: Final = 15
 GROUP_KERNEL: Final = 1
@@ -20,51 +19,16 @@ _UDEV_PREFIX: Final = b"libudev\0"
 _UDEV_HEADER: Final = struct.Struct(
     "=8s8xII"
 )  # prefix, magic and size of the header, where the properties are, their length
-_RECEIVE_BYTES: Final = 65_536
 
 
-class PortWatch:
-    """A subscription to the events of the kernel's devices.
+def watch_ports(udev: Path = Path("/run/udev")) -> NetlinkWatch:
+    """A subscription to the events of the kernel's devices, those of ttys.
 
     Raises:
         OSError: netlink is not to be had here.
     """
-
-    def __init__(self, udev: Path = Path("/run/udev")) -> None:
-        group = GROUP_UDEV if (udev / "control").exists() else GROUP_KERNEL
-        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
-        self._socket = socket.socket(socket.AF_NETLINK, kind, NETLINK_KOBJECT_UEVENT)
-        self._socket.bind((0, group))
-
-    def wait(self, timeout: float) -> bool:
-        """Whether a tty came, went or changed within `timeout` seconds. True as soon as one does.
-
-        Raises:
-            OSError: the subscription is broken.
-        """
-        deadline = time.monotonic() + timeout
-        while (remaining := deadline - time.monotonic()) > 0:
-            self._socket.settimeout(remaining)
-            try:
-                data = self._socket.recv(_RECEIVE_BYTES)
-            except TimeoutError:
-                return False
-            except OSError as error:
-                if error.errno == errno.ENOBUFS:  # the kernel dropped messages for us: anything may have changed
-                    return True
-                raise
-            if concerns_ttys(data):
-                return True
-        return False
-
-    def close(self) -> None:
-        """End the subscription."""
-        self._socket.close()
-
-    def __del__(self) -> None:
-        """An instance that scans is let go without a word; the subscription goes with it."""
-        if hasattr(self, "_socket"):
-            self.close()
+    group = GROUP_UDEV if (udev / "control").exists() else GROUP_KERNEL
+    return NetlinkWatch(NETLINK_KOBJECT_UEVENT, group, concerns_ttys)
 
 
 def concerns_ttys(data: bytes) -> bool:

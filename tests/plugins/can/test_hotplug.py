@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from plugins.devices.can.hotplug import RTM_DELLINK, RTM_NEWLINK, LinkWatch, concerns_can
+from plugins.devices.can.hotplug import RTM_DELLINK, RTM_NEWLINK, concerns_can, watch_links
 
 ETHERNET, CAN = 1, 280
 
@@ -31,7 +31,7 @@ def test_other_messages_and_noise_are_not(data: bytes) -> None:
 
 
 def test_nothing_happens_within_the_time_given() -> None:
-    watch = LinkWatch()
+    watch = watch_links()
     try:
         assert watch.wait(0.05) is False
     finally:

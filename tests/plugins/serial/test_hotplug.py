@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from plugins.devices.serial.drv_serial import SerialDriver
-from plugins.devices.serial.hotplug import PortWatch, concerns_ttys
+from plugins.devices.serial.hotplug import concerns_ttys, watch_ports
 
 
 def kernel_message(subsystem: str) -> bytes:
@@ -40,7 +40,7 @@ def test_noise_is_no_notice(data: bytes) -> None:
 
 
 def test_nothing_happens_within_the_time_given() -> None:
-    watch = PortWatch()
+    watch = watch_ports()
     try:
         assert watch.wait(0.05) is False
     finally:
