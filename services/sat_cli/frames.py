@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Protocol
 
 _STANDARD_MAX = 0x7FF
@@ -15,10 +16,11 @@ class Decoder(Protocol):
 
 
 def line(channel: str, frame: dict[str, Any], decoder: Decoder | None = None) -> str:
-    """One line for `frame`: a CAN frame as candump has it, anything else with its data as it is."""
+    """One line for `frame`: a CAN frame as candump has it, anything else with its data as text or JSON."""
     head = f"({frame.get('t', 0.0):.6f})  {channel}"
     if "id" not in frame:
-        return f"{head}  {frame.get('data', '')}"
+        data = frame.get("data", "")
+        return f"{head}  {data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)}"
     text = f"{head}  {arbitration_id(frame)}  {_payload(frame)}"
     flags = [name.upper() for name in ("brs", "esi", "err", "tx") if frame.get(name)]
     text += f"  {' '.join(flags)}" if flags else ""

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from sat_toolkit.testing import RULES
+
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "plugins" / "guide.md"
 _BLOCK = re.compile(r"^```(?P<kind>\w+)(?: (?P<key>[\w-]+)=(?P<name>\S+))?\n(?P<text>.*?)^```$", re.M | re.S)
 
@@ -66,4 +68,6 @@ def test_a_program_prints_what_the_guide_says(folder: Path, program: str) -> Non
 def test_the_example_test_passes(folder: Path) -> None:
     result = run(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_drv_kettle.py")
     assert result.returncode == 0, result.stdout + result.stderr
-    assert "3 passed" in result.stdout
+    passed = re.search(r"^(\d+) passed in", result.stdout, re.M)
+    assert passed, result.stdout
+    assert int(passed[1]) == 3 + len(RULES)

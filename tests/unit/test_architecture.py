@@ -71,6 +71,12 @@ def test_the_tree_as_it_is_keeps_every_contract(tree: Path) -> None:
             "Plugins import the SDK",
             "plugins.devices.can -> sat_bus",
         ),
+        (
+            "services/sat_host/__init__.py",
+            "import sat_toolkit.testing",
+            "conformance kit is for tests",
+            "sat_host -> sat_toolkit.testing",
+        ),
         ("shared/sat_toolkit/__init__.py", "import can", "The SDK knows no plugin", "sat_toolkit -> can"),
     ],
 )
@@ -93,3 +99,11 @@ def test_what_calls_itself_pure_is_kept_pure() -> None:
             if "PURE" in (ast.get_docstring(ast.parse(path.read_text())) or ""):
                 claimed.add(".".join(path.relative_to(ROOT / source).with_suffix("").parts))
     assert claimed - kept == set()
+
+
+def test_no_service_has_the_conformance_kit_in_memory() -> None:
+    program = (
+        "import sys, sat_cli.main; print([name for name in sys.modules if name.startswith('sat_toolkit.testing')])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=30)
+    assert result.stdout == "[]\n", result.stdout + result.stderr

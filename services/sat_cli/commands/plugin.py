@@ -16,7 +16,6 @@ from sat_cli.kit.check import check_plugin
 from sat_cli.kit.child import Options
 from sat_cli.kit.findings import Finding, failed
 from sat_cli.kit.new import new_plugin
-from sat_cli.kit.run import Session, read_commands, run_commands
 from sat_cli.output import out, print_json
 from sat_toolkit.core.plugin_loader import PluginFile, find_plugins, inner_folder, plugin_at
 from sat_toolkit.errors import ConfigError, PluginError
@@ -125,6 +124,8 @@ def run(
       sat plugin run drv_psu.py --config '{"port": "/dev/ttyUSB0"}'
       sat plugin run demo --sim --device demo1 --command "set value=30" --command start --seconds 3
     """
+    from sat_cli.kit.run import Session, read_commands, run_commands  # with the kit's fakes, and only wanted here
+
     (plugin, *others) = _plugins([path])
     if others:
         names = ", ".join(str(_shown(found.path)) for found in (plugin, *others))

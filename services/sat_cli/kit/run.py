@@ -6,7 +6,6 @@ their own, so that a slow terminal never holds the driver up; what it cannot pri
 
 from __future__ import annotations
 
-import json
 import logging
 import queue
 import shlex
@@ -81,10 +80,8 @@ class Printer:
 def line_of(stream_data: StreamData) -> str:
     """A frame as text: a CAN frame as candump has it, anything else as JSON."""
     data = jsonable(stream_data.data)
-    if isinstance(data, dict) and "id" in data:
-        return frames.line(stream_data.channel, {"t": stream_data.timestamp, **data})
-    shown = data if isinstance(data, str) else json.dumps(data, ensure_ascii=False)
-    return frames.line(stream_data.channel, {"t": stream_data.timestamp, "data": shown})
+    frame = data if isinstance(data, dict) and "id" in data else {"data": data}
+    return frames.line(stream_data.channel, {"t": stream_data.timestamp, **frame})
 
 
 class Session:

@@ -111,7 +111,7 @@ class Rig:
         self.runner.connect()
         return self
 
-    def command(self, name: str, **args: Any) -> Any:
+    def command(self, name: str, /, **args: Any) -> Any:
         """Run a command; without `args` with those that the subject has for it."""
         return self.runner.command(name, args or self._subject.arguments.get(name, {}))
 

@@ -2,8 +2,8 @@
 
     python sim_demo.py --port 5025
 
-To make it yours, change what `Demo.answer` understands into what your instrument understands. For a device on a
-serial port take `sat_toolkit.testing.PtyLine`, which is used in the same way.
+To make it yours, teach `Demo.answer` the language of your instrument. For a device on a serial port
+take `sat_toolkit.testing.PtyLine`, which is used in the same way.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from sat_toolkit.testing.conformance import DriverConformance
 
 
 class TestDemo(DriverConformance):
-    """The rules of sat_toolkit.testing. The simulator is sim_demo.py, because it lies beside the driver.
+    """The rules of sat_toolkit.testing, on the simulator that lies beside the driver.
 
     `rig` in the tests below is a connected device on that simulator.
     """
