@@ -7,6 +7,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from tests.e2e.rack import Rack
+from tests.e2e.ward import Evidence
 
 KINDS = ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)]
 
@@ -40,6 +41,6 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     report = yield
     if report.failed and isinstance(item, pytest.Function):
         for used in item.funcargs.values():
-            if isinstance(used, Rack):
+            if isinstance(used, Rack | Evidence):
                 report.sections.append(("programs", used.logs()))
     return report

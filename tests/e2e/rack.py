@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -83,13 +83,14 @@ class Program:
 
 
 class Observer:
-    """``mosquitto_sub`` on everything, by MQTT 3.1.1: what it printed last for each topic, and when."""
+    """``mosquitto_sub``, by MQTT 3.1.1 and by default on everything: what it printed last for each topic, and when."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, filters: Sequence[str] = ("sat/1/#",)) -> None:
         self.latest: dict[str, str] = {}
         self.history: list[tuple[float, str, str]] = []
         self._changed = threading.Condition()
-        argv = ["mosquitto_sub", "-V", "mqttv311", "-p", str(port), "-t", "sat/1/#", "-F", f"%t{_SEPARATOR}%p"]
+        argv = ["mosquitto_sub", "-V", "mqttv311", "-p", str(port), "-F", f"%t{_SEPARATOR}%p"]
+        argv += [word for topic in filters for word in ("-t", topic)]
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._thread = threading.Thread(target=self._read, name="observer")
         self._thread.start()
@@ -110,6 +111,11 @@ class Observer:
                 shown = {topic: text[:200] for topic, text in self.latest.items() if "/stream/" not in topic}
                 raise AssertionError(f"in vain for {timeout} s: {what}; {json.dumps(shown, indent=1)}")
             return condition()
+
+    def messages(self) -> list[tuple[float, str, str]]:
+        """All that came so far: monotonic seconds, topic, payload."""
+        with self._changed:
+            return self.history.copy()
 
     def json(self, topic: str) -> dict[str, Any]:
         value = json.loads(self.latest.get(topic) or "{}")
@@ -150,9 +156,20 @@ class Observer:
 
 
 class Rack:
-    """Broker, orchestrator, driver host and ECU. `kind`: ``embedded`` or ``mosquitto``."""
+    """Broker, orchestrator, driver host and ECU. `kind`: ``embedded`` or ``mosquitto``.
 
-    def __init__(self, folder: Path, kind: str, policy: list[dict[str, Any]] | None = None) -> None:
+    `can` False leaves host and ECU out; `filters` are what its observer subscribes to.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        kind: str,
+        policy: list[dict[str, Any]] | None = None,
+        *,
+        can: bool = True,
+        filters: Sequence[str] = ("sat/1/#",),
+    ) -> None:
         self.folder = folder
         self.port = free_port()
         self.url = f"mqtt://127.0.0.1:{self.port}"
@@ -174,16 +191,18 @@ class Rack:
         simulator = [sys.executable, "-m", "plugins.devices.can.sim_ecu", "--pty", str(ecu)]
         self.ecu = Program("ecu", simulator, self.env, folder)
         self.extra: list[Program] = []
+        self._first = (self.ecu, self.orchestrator, self.host) if can else (self.orchestrator,)
+        self._filters = filters
         self._observer: Observer | None = None
         self._ids = 0
 
-    def _sat(self, name: str, *args: str) -> Program:
-        return Program(name, [sys.executable, "-m", "sat_cli", *args], self.env, self.folder)
+    def _sat(self, name: str, *args: str, env: dict[str, str] | None = None) -> Program:
+        return Program(name, [sys.executable, "-m", "sat_cli", *args], self.env | (env or {}), self.folder)
 
-    def add_host(self, family: str, plugins: Path) -> str:
-        """Start one more driver host; its name."""
+    def add_host(self, family: str, plugins: Path, env: dict[str, str] | None = None) -> str:
+        """Start one more driver host, with `env` beside the rack's own; its name."""
         name = f"bench1-{family}"
-        program = self._sat(name, "host", "--family", family, "--name", name, "--plugins", str(plugins))
+        program = self._sat(name, "host", "--family", family, "--name", name, "--plugins", str(plugins), env=env)
         program.start()
         self.extra.append(program)
         return name
@@ -219,8 +238,8 @@ class Rack:
     def __enter__(self) -> Self:
         try:
             self.start_broker()
-            self._observer = Observer(self.port)
-            for program in (self.ecu, self.orchestrator, self.host):
+            self._observer = Observer(self.port, self._filters)
+            for program in self._first:
                 program.start()
         except BaseException:
             self.__exit__()
