@@ -295,11 +295,15 @@ class Ward:
         """Ask those that are to stay connected for a sign of life, and look at what they stream."""
         observer = self._rack.observer
         devs = [dev for sick in self._evidence.sick if not sick.reason for dev in sick.devs]
-        for dev in devs:
+        listen = ["mosquitto_sub", "-p", str(self._rack.port), "-C", "10", "-W", "2", "-t"]
+        ears = {
+            dev: subprocess.Popen([*listen, f"{dev}/stream/+/json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            for dev in devs
+        }
+        for dev, ear in ears.items():
             self._rack.publish(f"{dev}/cmd/pid", "{}")
-            argv = ["mosquitto_sub", "-p", str(self._rack.port), "-t", f"{dev}/stream/+/json", "-C", "10", "-W", "1"]
-            out = subprocess.run(argv, stdout=subprocess.PIPE, timeout=DEADLINE, check=False).stdout
-            self._evidence.batches[dev] = [json.loads(line) for line in out.splitlines()]
+            heard, _ = ear.communicate(timeout=DEADLINE)
+            self._evidence.batches[dev] = [json.loads(line) for line in heard.splitlines()]
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline and not all(f"{dev}/res/pid" in observer.latest for dev in devs):
             threading.Event().wait(0.05)
