@@ -88,7 +88,7 @@ def _check_plugin(plugin: PluginFile) -> Check:
         return Check(name, "ok", f"loads; family {plugin.family}; commands: {done.stdout.strip() or 'none'}")
     said = (done.stdout.strip() or done.stderr.strip()).splitlines()
     text = said[-1] if said else f"loading it ended with status {done.returncode}"
-    return Check(name, "fail", text, f"mend {plugin.path}")
+    return Check(name, "fail", text, f"sat plugin check {plugin.path}")
 
 
 def check_can() -> Iterator[Check]:

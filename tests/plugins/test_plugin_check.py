@@ -13,6 +13,7 @@ from sat_cli.kit.findings import Finding, failed
 from sat_cli.kit.new import new_plugin
 from sat_toolkit.testing import RULES
 from sat_toolkit.testing import TcpInstrument as Instrument
+from tests.waiting import eventually
 
 LIMIT = 30.0
 SHORT = 3.0
@@ -202,7 +203,7 @@ def test_nothing_that_it_started_is_left(driver: Path) -> None:
         f"        __import__('subprocess').Popen(['sleep', '{mark}'])\n        found = []",
     )
     run(driver)
-    assert not [line for line in command_lines() if mark in line]
+    assert eventually(lambda: not any(mark in line for line in command_lines()))
 
 
 def command_lines() -> list[str]:

@@ -284,6 +284,12 @@ def test_a_name_that_is_no_drivers_is_refused(tmp_path: Path) -> None:
     assert "drv_<name>.py" in fault.text
 
 
+def test_a_driver_that_starts_its_acquisition_itself_calls_its_own_loop(driver: Path) -> None:
+    edit(driver, "    def _acquisition_loop(self)", "    def start_acquisition(self, device: Device) -> bool:\n"
+         "        return True\n\n    def _acquisition_loop(self, speed: int)")  # fmt: skip
+    assert faults(driver) == []
+
+
 # --- base classes ------------------------------------------------------------------------------------
 
 

@@ -227,6 +227,11 @@ def test_hooks_may_have_the_forms_of_the_guides_era(tmp_path: Path, hook: str) -
     assert load_driver(plugin(tmp_path / "fam" / "drv_forms.py", f"{GOOD}    {hook}\n"))
 
 
+def test_a_driver_that_starts_its_acquisition_itself_calls_its_own_loop(tmp_path: Path) -> None:
+    own = "    def start_acquisition(self, device): ...\n    def _acquisition_loop(self, device, speed): ...\n"
+    assert load_driver(plugin(tmp_path / "fam" / "drv_own.py", f"{GOOD}{own}"))
+
+
 @pytest.mark.parametrize(
     ("attribute", "said"),
     [

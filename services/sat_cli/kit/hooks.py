@@ -10,7 +10,7 @@ from sat_cli.kit.findings import Finding, Level
 from sat_cli.kit.source import Driver, Method, Module, is_self, own_nodes
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.commands import declared
-from sat_toolkit.core.plugin_loader import ARGUMENTS, OPTIONAL_HOOKS, REQUIRED_HOOKS
+from sat_toolkit.core.plugin_loader import ARGUMENTS, OPTIONAL_HOOKS, OWN_WAY, REQUIRED_HOOKS
 from sat_toolkit.errors import PluginError
 
 _LINES = REQUIRED_HOOKS | OPTIONAL_HOOKS
@@ -39,9 +39,10 @@ def check_hooks(driver: Driver) -> Iterator[Finding]:
     for hook in missing if driver.known else ():
         text = f"class {driver.node.name} has no {hook}"
         yield _at("fail", check, text, driver.module, driver.node, f"add to the class:\n{line_to_add(hook)}")
+    own_way = set(OWN_WAY) & driver.names
     for hook in (*REQUIRED_HOOKS, *OPTIONAL_HOOKS):
         method = driver.methods.get(hook)
-        if method is not None:
+        if method is not None and not (own_way and "acquisition" in hook):
             yield from _check_hook(check, hook, method)
 
 
@@ -126,7 +127,7 @@ def check_streams(driver: Driver) -> Iterator[Finding]:
     types = driver.attribute("stream_types")
     drawn = {node.attr: (module, node) for module, node in _sent(driver)}
     offered = _members(types[1]) if types else set()
-    own_way = {"start_acquisition", "start_streaming"} & driver.names
+    own_way = set(OWN_WAY) & driver.names
     starts = any(is_self(node, "start_streaming") or is_self(node, "start_acquisition") for _, node in driver.walk())
     if (offered or starts) and "_acquisition_loop" not in driver.names and not own_way and driver.known:
         fix = f"add to the class:\n{line_to_add('_acquisition_loop')}"

@@ -39,6 +39,8 @@ OPTIONAL_HOOKS = {
     "_client_data_impl": "def _client_data_impl(self, device: Device, stream_data: StreamData) -> None:",
     "wait_for_change": "def wait_for_change(self, timeout: float) -> bool:",
 }
+# A driver that overrides one of these runs its acquisition in its own way.
+OWN_WAY = ("start_acquisition", "start_streaming")
 # How many arguments each hook is called with, beside self.
 ARGUMENTS = {
     "_scan_impl": 0, "_initialize_impl": 1, "_connect_impl": 1, "_reset_impl": 1, "_close_impl": 1,
@@ -201,7 +203,7 @@ def _validate(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> None:
     if missing:
         lines = "\n".join(f"    {REQUIRED_HOOKS[hook]}" for hook in missing)
         raise PluginError(f"{plugin.path}: class {cls.__name__} lacks {', '.join(missing)}; add:\n{lines}")
-    for hook in ARGUMENTS | {"_command_impl": 3}:
+    for hook in _called_by_us(cls):
         _validate_hook(plugin, cls, hook)
     if inspect.isabstract(cls):
         names = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
@@ -213,6 +215,12 @@ def _validate(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> None:
         raise PluginError(
             f"{plugin.path}: {cls.__name__}() must take no arguments ({error}); use: def __init__(self, info=None):"
         ) from None
+
+
+def _called_by_us(cls: type[BaseDeviceDriver]) -> list[str]:
+    """The hooks that the base class calls: a driver that starts its acquisition in its own way calls those itself."""
+    own_way = any(getattr(cls, name) is not getattr(BaseDeviceDriver, name) for name in OWN_WAY)
+    return [hook for hook in REQUIRED_HOOKS | OPTIONAL_HOOKS if not (own_way and "acquisition" in hook)]
 
 
 def _validate_hook(plugin: PluginFile, cls: type[BaseDeviceDriver], hook: str) -> None:
