@@ -7,6 +7,7 @@ receiver sees exactly how many are missing.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 import uuid
@@ -190,11 +191,17 @@ class Batcher:
 
 def _encode(item: StreamData) -> tuple[bytes, str]:
     """The frame as JSON, or the cause of its loss. What a plugin broadcasts may be anything at all."""
+    if not _is_time(item.timestamp):
+        return b"", "bad_timestamp"
     try:
         text = orjson.dumps(frame_of(item))
     except Exception:  # noqa: BLE001 - a plugin's object may raise whatever it likes
         return b"", "not_json"
     return (b"", "oversize") if len(text) > MAX_FRAME_BYTES else (text, "")
+
+
+def _is_time(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def frame_of(item: StreamData) -> dict[str, Any]:

@@ -10,17 +10,18 @@ import contextlib
 import ctypes
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
-_PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
+MARK = "SAT_WORKER_MARK"
 
 
 @dataclass(frozen=True)
 class Usage:
-    """A worker and all below it: how many processes, and their resident memory."""
+    """A worker and all below it: how many processes, and the memory that they take together."""
 
     processes: int
     memory_kb: int
@@ -42,7 +43,7 @@ class Census:
     def usage(self, pid: int) -> Usage:
         """What `pid` and its descendants use."""
         pids = self.below(pid)
-        return Usage(len(pids), sum(_resident_kb(one) for one in pids))
+        return Usage(len(pids), sum(_memory_kb(one) for one in pids))
 
 
 def take_census(proc: Path = Path("/proc")) -> Census:
@@ -72,18 +73,35 @@ def kill_all(pids: Iterable[int]) -> None:
             os.kill(pid, signal.SIGKILL)
 
 
-def end_orphans(census: Census, own: set[int]) -> int:
-    """Kill and reap every child of this process that is not in `own`, with all below it; how many."""
-    strays = [pid for pid in census.children.get(os.getpid(), ()) if pid not in own]
-    for pid in strays:
-        kill_all(census.below(pid))
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, os.WNOHANG)
-    return len(strays)
+def end_orphans(census: Census, own: set[int]) -> Counter[str]:
+    """Kill and reap every child of this process that is not in `own`, with all below it; how many of each mark."""
+    ended: Counter[str] = Counter()
+    for pid in census.children.get(os.getpid(), ()):
+        if pid not in own:
+            below = census.below(pid)
+            ended[_mark(pid)] += len(below)
+            kill_all(below)
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
+    return ended
 
 
-def _resident_kb(pid: int) -> int:
+def _mark(pid: int) -> str:
+    """The mark of the worker that a process comes from, as its environment tells; empty when it does not."""
+    prefix = f"{MARK}=".encode()
     try:
-        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_KB
+        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return ""
+    return next(
+        (entry[len(prefix) :].decode(errors="replace") for entry in environment if entry.startswith(prefix)), ""
+    )
+
+
+def _memory_kb(pid: int) -> int:
+    """What a process has of the memory: its own pages, and its share of those it has together with others."""
+    try:
+        rollup = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
+        return int(rollup.split(b"\nPss:", 1)[1].split(None, 1)[0])
     except (OSError, ValueError, IndexError):
         return 0

@@ -266,8 +266,8 @@ class HostedDevice:
 
     def _start(self, job: Job) -> None:
         try:
-            job.steps.extend(lifecycle.plan(job.operation, self.state))
             self._check_quarantine(job)
+            job.steps.extend(lifecycle.plan(job.operation, self.state))
         except SatError as error:
             job.done(Outcome(error=error))
             return
@@ -284,7 +284,7 @@ class HostedDevice:
             self._step()
 
     def _check_quarantine(self, job: Job) -> None:
-        if self._quarantined and any(step.operation is not Operation.CLOSE for step in job.steps):
+        if self._quarantined and job.operation is not Operation.CLOSE:
             raise Quarantined(
                 f"{self.id} is {self._reason}; when the cause is mended, release it: sat release {self.id}"
             )

@@ -63,6 +63,7 @@ class Driver:
         self._worker: Worker | None = None
         self._waiting: list[ScanDone] = []
         self._scanning = False
+        self._describing = False
 
     @property
     def worker(self) -> Worker | None:
@@ -80,6 +81,7 @@ class Driver:
         except OSError as error:
             self._described(CallResult(error=SatError(f"no worker process could be started: {error}")))
             return
+        self._describing = True
         self._worker.call({"do": "describe"}, DESCRIBE_DEADLINE, self._described)
 
     def reload(self) -> None:
@@ -93,15 +95,17 @@ class Driver:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.dismiss()
-        self._scanning = False
+        self._scanning = self._describing = False
 
     def scan(self, done: ScanDone) -> None:
         """Scan; a scan that runs already serves all who ask meanwhile."""
         self._waiting.append(done)
-        if self._scanning:
-            return
         if self._worker is None:
             self.start()
+        if not self._scanning and not self._describing:
+            self._begin_scan()
+
+    def _begin_scan(self) -> None:
         if self._worker is None:
             self._scanned(CallResult(error=SatError(self.error or "no scan worker")))
             return
@@ -110,6 +114,7 @@ class Driver:
 
     def _described(self, result: CallResult) -> None:
         self.described = True
+        self._describing = False
         if result.error is not None:
             self.error = str(result.error)
         else:
@@ -121,6 +126,11 @@ class Driver:
             self.streams = result.result["streams"]
             self.scan_period = max(MIN_SCAN_PERIOD, float(result.result["scan_period"]))
         self._on_described(self)
+        if self._waiting and not self._scanning:
+            if result.error is not None:
+                self._scanned(result)
+            else:
+                self._begin_scan()
 
     def _scanned(self, result: CallResult) -> None:
         self._scanning = False

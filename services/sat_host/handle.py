@@ -16,7 +16,6 @@ from typing import Any, Protocol
 
 from sat_bus.loop import Timer, WorkLoop
 from sat_host import wire
-from sat_host.census import Census
 from sat_host.limits import WorkerLimits
 from sat_host.multiplexer import Channel, Multiplexer
 from sat_toolkit.errors import Busy, Indeterminate, SatError, Timeout, from_code
@@ -130,11 +129,8 @@ class Worker(abc.ABC):
         """Whether it runs no more."""
 
     @abc.abstractmethod
-    def _on_eof(self) -> None:
-        """Its socket has closed."""
-
-    def check(self, census: Census) -> None:  # noqa: B027 - not every kind of worker has processes
-        """Hold it to its limits."""
+    def _on_eof(self, problem: str = "") -> None:
+        """Its socket has closed; `problem` says why, when it was closed on this side."""
 
     def forgive(self) -> None:
         """The host itself stood still: silence up to now is not the worker's."""
@@ -157,6 +153,12 @@ class Worker(abc.ABC):
     def _on_bytes(self, data: bytes) -> None:
         """On the multiplexer's thread."""
         self._heard = time.monotonic()
+        try:
+            self._take(data)
+        except wire.WireError as error:
+            raise wire.WireError(f"worker sent what is no message: {error}") from None
+
+    def _take(self, data: bytes) -> None:
         for kind, body in self._decoder.feed(data):
             if kind is wire.Kind.FRAMES:
                 if not self._forgotten:
@@ -165,7 +167,7 @@ class Worker(abc.ABC):
             message = wire.unpack(body)
             self._unhandled += 1
             if self._unhandled > MAX_UNHANDLED:
-                raise wire.WireError(f"more than {MAX_UNHANDLED} messages wait")
+                raise BufferError(f"worker floods its host: more than {MAX_UNHANDLED} messages wait")
             self._loop.post(lambda message=message: self._on_message(message))  # type: ignore[misc]
 
     def _on_message(self, message: dict[str, Any]) -> None:
@@ -190,9 +192,9 @@ class Worker(abc.ABC):
             pending.done(CallResult(error=Timeout(text), fatal=True, gone=True))
             self.kill(text)
 
-    def _on_closed(self) -> None:
+    def _on_closed(self, problem: str) -> None:
         """On the multiplexer's thread."""
-        self._loop.post(self._on_eof)
+        self._loop.post(lambda: self._on_eof(problem))
 
     def _over(self, reason: str) -> None:
         """It has ended: answer what waits, and tell the owner."""

@@ -44,7 +44,7 @@ class Channel:
         multiplexer: Multiplexer,
         fd: int,
         on_bytes: Callable[[bytes], None],
-        on_closed: Callable[[], None],
+        on_closed: Callable[[str], None],
         bytes_per_s: float,
     ) -> None:
         os.set_blocking(fd, False)
@@ -123,9 +123,12 @@ class Multiplexer:
         self._thread.start()
 
     def add(
-        self, fd: int, on_bytes: Callable[[bytes], None], on_closed: Callable[[], None], *, bytes_per_s: float
+        self, fd: int, on_bytes: Callable[[bytes], None], on_closed: Callable[[str], None], *, bytes_per_s: float
     ) -> Channel:
-        """Serve `fd`, which the channel owns from now on. Who writes more than `bytes_per_s` has to wait."""
+        """Serve `fd`, which the channel owns from now on. Who writes more than `bytes_per_s` has to wait.
+
+        `on_closed` is told why when it was `on_bytes` that raised, and nothing at the end of the file.
+        """
         channel = Channel(self, fd, on_bytes, on_closed, bytes_per_s)
         self._call(lambda: self._register(channel))
         return channel
@@ -213,14 +216,16 @@ class Multiplexer:
             return
         except OSError:
             data = b""
+        problem = ""
         try:
             if data:
                 channel.on_bytes(data)
                 if (wait := channel.pace.spend(len(data))) > 0.0:
                     self._pause(channel, wait)
                 return
-        except Exception:  # noqa: BLE001 - whatever a worker sends, the others are served on
-            _log.exception("a worker's message could not be handled; its channel is closed")
+        except Exception as error:  # noqa: BLE001 - whatever a worker sends, the others are served on
+            problem = str(error) or type(error).__name__
+            _log.warning("a worker's channel is closed: %s", problem)
         self._selector.unregister(channel.fd)
         if channel.shut():
-            channel.on_closed()
+            channel.on_closed(problem)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 from sat_bus.loop import WorkLoop
@@ -80,9 +81,10 @@ class Pool:
 
     def _take_census(self) -> None:
         census = take_census()
-        for worker in self._workers:
-            if worker.alive:
-                worker.check(census)
+        processes = [w for w in self._workers if isinstance(w, WorkerProcess) and w.alive]
+        ended: Counter[str] = Counter()
         if self._ends_orphans:
-            own = {worker.pid for worker in self._workers if isinstance(worker, WorkerProcess) and worker.alive}
-            self.orphans_ended += end_orphans(census, own)
+            ended = end_orphans(census, {worker.pid for worker in processes})
+            self.orphans_ended += ended.total()
+        for worker in processes:
+            worker.check(census, ended[worker.mark])

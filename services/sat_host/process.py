@@ -9,12 +9,13 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from typing import Any
 
 import structlog
 
 from sat_bus.loop import WorkLoop
-from sat_host.census import Census, kill_all, take_census
+from sat_host.census import MARK, Census, kill_all, take_census
 from sat_host.handle import Worker, WorkerOwner
 from sat_host.multiplexer import Multiplexer
 
@@ -28,11 +29,12 @@ LINES_PER_SECOND = 200
 
 
 class WorkerProcess(Worker):
-    """A worker process."""
+    """A worker process. `mark` stands in the environment of the process and of all that it starts."""
 
     def __init__(
         self, name: str, config: dict[str, Any], loop: WorkLoop, multiplexer: Multiplexer, owner: WorkerOwner
     ) -> None:
+        self.mark = uuid.uuid4().hex
         self._kill_reason = ""
         self._reaping = False
         ours, theirs = socket.socketpair()
@@ -45,6 +47,7 @@ class WorkerProcess(Worker):
                 stderr=write_end,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
+                env={**os.environ, MARK: self.mark},
             )
         except OSError:
             ours.close()
@@ -53,7 +56,7 @@ class WorkerProcess(Worker):
         finally:
             theirs.close()
             os.close(write_end)
-        multiplexer.add(read_end, _OutputLog(name).feed, lambda: None, bytes_per_s=OUTPUT_BYTES_PER_S)
+        multiplexer.add(read_end, _OutputLog(name).feed, lambda problem: None, bytes_per_s=OUTPUT_BYTES_PER_S)
         super().__init__(name, config, loop, multiplexer, owner, ours)
 
     @property
@@ -68,13 +71,13 @@ class WorkerProcess(Worker):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
-    def check(self, census: Census) -> None:
-        """Kill it when it and what it started use more than their limits."""
+    def check(self, census: Census, escaped: int) -> None:
+        """Kill it when it and what it started use more than their limits. `escaped`: those that left its tree."""
         usage = census.usage(self._process.pid)
-        if usage.memory_kb > self._limits.memory_mb * 1024:
-            self.kill(f"memory limit of {self._limits.memory_mb} MiB exceeded")
-        elif usage.processes > self._limits.processes:
+        if usage.processes + escaped > self._limits.processes:
             self.kill(f"process limit of {self._limits.processes} exceeded")
+        elif usage.memory_kb > self._limits.memory_mb * 1024:
+            self.kill(f"memory limit of {self._limits.memory_mb} MiB exceeded")
 
     def wait(self, timeout: float) -> None:
         """Wait for a killed worker, at the host's own end."""
@@ -86,12 +89,15 @@ class WorkerProcess(Worker):
             return True
         return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
 
-    def _on_eof(self) -> None:
+    def _on_eof(self, problem: str = "") -> None:
         """The process has ended, or has lost its only way to be of use."""
         if self._reaping or self._exited:
             return
         self._reaping = True
-        self._loop.later(GRACE_AFTER_EOF, lambda: self.kill("worker closed its connection, or sent what is no message"))
+        if problem:
+            self.kill(problem)
+        else:
+            self._loop.later(GRACE_AFTER_EOF, lambda: self.kill("worker closed its connection"))
         self._reap()
 
     def _reap(self) -> None:

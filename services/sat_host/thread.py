@@ -42,8 +42,9 @@ class WorkerThread(Worker):
     def _has_ended(self) -> bool:
         return not self._thread.is_alive()
 
-    def _on_eof(self) -> None:
-        self._over(self._reason or "worker thread ended")
+    def _on_eof(self, problem: str = "") -> None:
+        self._link.close()
+        self._over(self._reason or problem or "worker thread ended")
 
     def _run(self) -> None:
         try:

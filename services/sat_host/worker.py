@@ -29,7 +29,7 @@ from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.plugin_loader import PluginFile
 from sat_toolkit.core.runner import DriverRunner
 from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
-from sat_toolkit.errors import Code, CommandFailed, DriverError, Internal, SatError
+from sat_toolkit.errors import Code, CommandFailed, DriverError, Internal, SatError, text_of
 from sat_toolkit.models.Device_Model import Device
 
 _log = logging.getLogger("sat_host.worker")
@@ -166,6 +166,8 @@ class Worker:
         except SatError as error:
             fatal = isinstance(error, DriverError) and not isinstance(error, CommandFailed)
             reply = {"call": number, "ok": False, "code": error.code, "message": str(error), "fatal": fatal}
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything anywhere
+            reply = {"call": number, "ok": False, "code": Code.DRIVER_ERROR, "message": text_of(error), "fatal": True}
         try:
             packed = wire.pack(reply)
             problem = f"the result of {len(packed)} bytes is too large" if len(packed) > MAX_RESULT else ""

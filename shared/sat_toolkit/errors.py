@@ -141,3 +141,13 @@ def from_code(code: str, message: str) -> SatError:
     except ValueError:
         return Internal(f"{code}: {message}")
     return cls(message)
+
+
+def text_of(error: BaseException) -> str:
+    """``Type: message`` of an exception, whatever its own ``__str__`` does; the type alone when it says nothing."""
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except BaseException:  # noqa: BLE001 - a plugin's exception may raise anything when it is asked
+        return name
+    return f"{name}: {text}" if text else name

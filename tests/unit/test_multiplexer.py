@@ -23,7 +23,11 @@ class Far:
         self.received = bytearray()
         self.closed = threading.Event()
         self._arrived = threading.Condition()
-        self.channel = multiplexer.add(near.detach(), self._on_bytes, self.closed.set, bytes_per_s=bytes_per_s)
+        self.channel = multiplexer.add(near.detach(), self._on_bytes, self._on_closed, bytes_per_s=bytes_per_s)
+
+    def _on_closed(self, problem: str) -> None:
+        assert problem == ""
+        self.closed.set()
 
     def _on_bytes(self, data: bytes) -> None:
         with self._arrived:
@@ -111,14 +115,16 @@ def test_a_callback_that_raises_costs_its_own_channel(multiplexer: Multiplexer) 
         raise RuntimeError("no")
 
     near, far_end = socket.socketpair()
+    told: list[str] = []
     closed = threading.Event()
-    multiplexer.add(near.detach(), burst, closed.set, bytes_per_s=FAST)
+    multiplexer.add(near.detach(), burst, lambda problem: (told.append(problem), closed.set()), bytes_per_s=FAST)
     far_end.sendall(b"x")
     assert closed.wait(DEADLINE)
+    assert told == ["no"]
     far_end.close()
     read_end, write_end = os.pipe()
     got = threading.Event()
-    multiplexer.add(read_end, lambda data: got.set(), lambda: None, bytes_per_s=FAST)
+    multiplexer.add(read_end, lambda data: got.set(), lambda problem: None, bytes_per_s=FAST)
     os.write(write_end, b"x")
     assert got.wait(DEADLINE)
     os.close(write_end)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
+from sat_toolkit.errors import text_of
+
 
 class AcquisitionEvent(threading.Event):
     """The `is_acquiring` of one run. Once retired it is clear for good."""
@@ -84,7 +86,7 @@ class Acquisition:
             reason = "the acquisition loop returned while streaming"
         except BaseException as error:  # noqa: BLE001 - SystemExit of a plugin is a dead loop as well
             self.error = error
-            reason = f"the acquisition loop died: {type(error).__name__}: {error}"
+            reason = f"the acquisition loop died: {text_of(error)}"
         if self.claim():
             was_running = self.event.is_set()
             self.event.retire()

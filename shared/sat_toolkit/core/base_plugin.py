@@ -17,7 +17,7 @@ from typing import Any
 from sat_toolkit.core import commands
 from sat_toolkit.core.acquisition import Acquisition, AcquisitionThread
 from sat_toolkit.core.stream_manager import StreamData, StreamManager, StreamType, StreamWrapper
-from sat_toolkit.errors import BadArgs, DriverError
+from sat_toolkit.errors import BadArgs, DriverError, text_of
 from sat_toolkit.models.Device_Model import Device
 
 log = logging.getLogger(__name__)
@@ -247,7 +247,7 @@ class BaseDeviceDriver(BasePlugin):
         try:
             self._finish(acquisition, device)
         except BaseException as error:  # noqa: BLE001 - whatever the clean-up does, the end is told
-            failed = f"the clean-up of the acquisition failed: {type(error).__name__}: {error}"
+            failed = f"the clean-up of the acquisition failed: {text_of(error)}"
             reason = f"{reason}; {failed}" if reason else failed
         if reason is not None:
             self.acquisition_error = acquisition.error

@@ -19,7 +19,7 @@ from types import ModuleType
 
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.stream_manager import StreamType
-from sat_toolkit.errors import ConfigError, PluginError
+from sat_toolkit.errors import ConfigError, PluginError, text_of
 
 PREFIX = "drv_"
 PACKAGE = "plugins.devices"
@@ -157,7 +157,7 @@ def _import(plugin: PluginFile) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:  # SystemExit of a plugin must not end its host
         sys.modules.pop(name, None)
-        raise PluginError(f"{plugin.path}: cannot be imported: {type(error).__name__}: {error}") from error
+        raise PluginError(f"{plugin.path}: cannot be imported: {text_of(error)}") from error
     setattr(family, plugin.name, module)
     return module
 

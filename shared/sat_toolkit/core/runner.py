@@ -14,14 +14,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from sat_toolkit.core import commands
 from sat_toolkit.core.base_plugin import BaseDeviceDriver, call_command
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.stream_manager import StreamData, StreamSink
-from sat_toolkit.errors import CommandFailed, DriverError, Internal, SatError
+from sat_toolkit.errors import CommandFailed, DriverError, Internal, SatError, text_of
 from sat_toolkit.models.Device_Model import Device
 
 log = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ class DriverRunner:
         devices: dict[str, Device] = {}
         for device in found:
             device_id = device.device_id if isinstance(device, Device) else None
-            if not isinstance(device_id, str) or not device_id or device_id in devices:
+            if not _is_id(device_id) or device_id in devices:
                 log.warning("%s: its scan's %r is no Device with an id of its own", self._name, device)
             else:
                 devices[device_id] = device
@@ -200,12 +200,19 @@ class DriverRunner:
             log.warning("%s: stopping the stream failed: %s: %s", self._name, type(error).__name__, error)
 
 
+def _is_id(value: Any) -> TypeGuard[str]:
+    """Whether `value` can name a device: some text that has a UTF-8 form."""
+    try:
+        return isinstance(value, str) and bool(value.encode())
+    except UnicodeEncodeError:
+        return False
+
+
 def _failed(what: str, error: BaseException) -> DriverError:
     """`error` as the device's way to ERROR."""
     if isinstance(error, SatError):
         return DriverError(f"{what}: {error}")
-    text = str(error)
-    return DriverError(f"{what}: {type(error).__name__}: {text}" if text else f"{what}: {type(error).__name__}")
+    return DriverError(f"{what}: {text_of(error)}")
 
 
 def _of_command(error: BaseException) -> SatError:
@@ -213,6 +220,5 @@ def _of_command(error: BaseException) -> SatError:
     if isinstance(error, SatError) and not isinstance(error, Internal):
         return error
     if isinstance(error, ValueError | TimeoutError):
-        return CommandFailed(str(error) or type(error).__name__)
-    text = str(error)
-    return DriverError(f"{type(error).__name__}: {text}" if text else type(error).__name__)
+        return CommandFailed(text_of(error).partition(": ")[2] or type(error).__name__)
+    return DriverError(text_of(error))
