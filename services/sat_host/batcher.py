@@ -201,7 +201,11 @@ def _encode(item: StreamData) -> tuple[bytes, str]:
 
 
 def _is_time(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether `value` can be a time in seconds."""
+    try:
+        return isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # an integer beyond all floats
+        return False
 
 
 def frame_of(item: StreamData) -> dict[str, Any]:

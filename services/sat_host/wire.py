@@ -56,7 +56,7 @@ def unpack_frames(body: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         (size,) = _LENGTH.unpack_from(body)
         header = orjson.loads(body[4 : 4 + size])
-    except (struct.error, orjson.JSONDecodeError) as error:
+    except (struct.error, orjson.JSONDecodeError, RecursionError) as error:
         raise WireError(f"bad batch: {error}") from None
     if not isinstance(header, dict) or len(body) < 4 + size:
         raise WireError("bad batch: its header is no object, or cut off")
@@ -71,7 +71,7 @@ def unpack(body: bytes) -> dict[str, Any]:
     """
     try:
         message = json.loads(body)  # exact for integers beyond 64 bits, which clients may send
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WireError(f"bad message: {error}") from None
     if not isinstance(message, dict):
         raise WireError("bad message: no object")

@@ -116,6 +116,17 @@ def test_a_frame_too_large_or_no_json_is_counted_and_leaves_a_gap(host: HostEnd,
     assert host.batches[-1]["dropped"]["oversize"] == 1
 
 
+@pytest.mark.parametrize("timestamp", [float("nan"), float("inf"), "now", None, 10**400, []])
+def test_a_time_that_is_none_is_counted_and_leaves_a_gap(host: HostEnd, sink: Batcher, timestamp: Any) -> None:
+    sink.opened("dev")
+    sink.data(StreamData(StreamType.CAN, "dev", timestamp, StreamSource.SERVER, StreamAction.DATA, {"id": 1}))
+    sink.data(frame({"id": 2}))
+    host.wait_frames(1)
+    sink.closed("dev")
+    assert assert_numbered(host.batches) == 2
+    assert host.batches[-1]["dropped"] == {"bad_timestamp": 1}
+
+
 def test_an_idle_stream_still_sends_a_batch_each_second(host: HostEnd, sink: Batcher) -> None:
     sink.opened("dev")
     with host.arrived:

@@ -31,7 +31,7 @@ def test_a_prefix_that_no_message_has_is_refused(data: bytes) -> None:
         list(Decoder().feed(data))
 
 
-@pytest.mark.parametrize("body", [b"", b"[1]", b"{"])
+@pytest.mark.parametrize("body", [b"", b"[1]", b"{", b"[" * 100_000])
 def test_a_body_that_is_no_object_is_refused(body: bytes) -> None:
     with pytest.raises(WireError):
         wire.unpack(body)
