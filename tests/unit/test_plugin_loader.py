@@ -285,3 +285,12 @@ def test_a_module_beside_a_driver_is_loaded_under_the_familys_name(tmp_path: Pat
     assert load_beside(found, "sim_x").__name__ == f"{PACKAGE}.beside.sim_x"
     with pytest.raises(PluginError, match=r"sim_y\.py: cannot be imported"):
         load_beside(found, "sim_y")
+
+
+def test_a_stray_copy_in_one_family_does_not_keep_another_from_its_work(tmp_path: Path) -> None:
+    for family, name in (("one", "drv_same"), ("two", "drv_same"), ("three", "drv_fine")):
+        (tmp_path / family).mkdir()
+        (tmp_path / family / f"{name}.py").write_text("")
+    assert [plugin.name for plugin in find_plugins([tmp_path], "three")] == ["drv_fine"]
+    with pytest.raises(PluginError, match="two drivers have the name drv_same"):
+        find_plugins([tmp_path])

@@ -85,7 +85,8 @@ def inner_folder(folder: Path) -> Path:
 
 
 def find_plugins(folders: Iterable[Path], family: str | None = None) -> list[PluginFile]:
-    """The drivers in `folders`, sorted by name; only those of `family` when one is given.
+    """The drivers in `folders`, sorted by name. With `family` only those, and nothing else is judged: a stray file
+    of one family does not keep another from its work.
 
     Raises:
         PluginError: two files have the same driver name, or a family's name cannot be imported.
@@ -94,6 +95,8 @@ def find_plugins(folders: Iterable[Path], family: str | None = None) -> list[Plu
     for folder in folders:
         for path in sorted([*folder.glob(f"{PREFIX}*.py"), *folder.glob(f"[!.]*/{PREFIX}*.py")]):
             plugin = PluginFile(path.stem, path.parent.name, path.resolve())
+            if family not in (None, plugin.family):
+                continue
             if "." in plugin.family or "." in plugin.name:
                 raise PluginError(f"{path}: neither the folder's name nor the file's may have a dot in it")
             other = found.setdefault(plugin.name, plugin)
@@ -101,7 +104,7 @@ def find_plugins(folders: Iterable[Path], family: str | None = None) -> list[Plu
                 raise PluginError(
                     f"two drivers have the name {plugin.name}: {other.path} and {plugin.path}; rename one"
                 )
-    return sorted((p for p in found.values() if family in (None, p.family)), key=lambda p: p.name)
+    return sorted(found.values(), key=lambda p: p.name)
 
 
 def plugin_at(path: Path) -> PluginFile:
