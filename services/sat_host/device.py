@@ -419,6 +419,9 @@ class HostedDevice:
         elif kind == "acquiring":
             self._acquiring = bool(event["on"])
             self._show_unless_busy()
+        elif kind == "input_failed":
+            fields = {"code": event.get("code"), "reason": event.get("reason"), "n": event.get("n")}
+            self._context.event(self, "input_failed", **fields)
         elif kind == "failed":
             self._acquisition_failed(str(event.get("reason", "")))
 

@@ -23,7 +23,7 @@ from sat_toolkit.errors import Busy, Indeterminate, SatError, Timeout, from_code
 PING_PERIOD = 1.0
 EXIT_GRACE = 2.0
 SOCKET_BYTES_PER_S = 8 * 1_048_576
-MAX_UNHANDLED = 1_000
+EVENTS_PER_SECOND = 1_000
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,8 @@ class Worker(abc.ABC):
         self._exited = False
         self._forgotten = False
         self._heard: float | None = None
-        self._unhandled = 0
+        self._event_second = 0
+        self._events = 0
         self._decoder = wire.Decoder()
         self._channel: Channel = multiplexer.add(
             end.detach(), self._on_bytes, self._on_closed, bytes_per_s=SOCKET_BYTES_PER_S
@@ -165,13 +166,19 @@ class Worker(abc.ABC):
                     self._owner.on_frames(*wire.unpack_frames(body))
                 continue
             message = wire.unpack(body)
-            self._unhandled += 1
-            if self._unhandled > MAX_UNHANDLED:
-                raise BufferError(f"worker floods its host: more than {MAX_UNHANDLED} messages wait")
+            if "event" in message:
+                self._count_event()
             self._loop.post(lambda message=message: self._on_message(message))  # type: ignore[misc]
 
+    def _count_event(self) -> None:
+        second = int(time.monotonic())
+        if second != self._event_second:
+            self._event_second, self._events = second, 0
+        self._events += 1
+        if self._events > EVENTS_PER_SECOND:
+            raise BufferError(f"worker floods its host: more than {EVENTS_PER_SECOND} events in a second")
+
     def _on_message(self, message: dict[str, Any]) -> None:
-        self._unhandled -= 1
         if "event" in message:
             if not self._forgotten:
                 self._owner.on_event(message)

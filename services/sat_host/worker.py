@@ -38,6 +38,7 @@ PR_SET_PDEATHSIG = 1
 MAX_RESULT = 200_000
 INPUT_LENGTH = 1024
 WATCH_PERIOD = 1.0
+REPORT_PERIOD = 0.1
 
 
 class LinkClosedError(Exception):
@@ -104,6 +105,7 @@ class Worker:
         self._runner: DriverRunner | None = None
         self._load_error: SatError | None = None
         self._feeder: threading.Thread | None = None
+        self._input_failures = _InputFailures()
 
     def load(self) -> None:
         """Load the driver. A plugin that cannot be loaded is told to whoever calls."""
@@ -271,18 +273,51 @@ class Worker:
             except queue.Full:
                 dropped += 1
         if dropped:
-            text = f"the device takes its data too slowly: {dropped} items dropped"
-            self._link.send({"event": "input_failed", "code": Code.BUSY, "reason": text, "n": dropped})
+            self._input_failures.add(Code.BUSY, "the device takes its data too slowly", dropped)
 
     def _feed_input(self) -> None:
-        while (data := self._inputs.get()) is not None:
-            runner = self._runner
-            if runner is None:
+        failures = self._input_failures
+        while True:
+            try:
+                data = self._inputs.get(timeout=REPORT_PERIOD)
+            except queue.Empty:
+                failures.report(self._link)
                 continue
+            runner = self._runner
+            if data is None or runner is None:
+                return
             try:
                 runner.client_data(data)
             except SatError as error:
-                self._link.send({"event": "input_failed", "code": error.code, "reason": str(error), "n": 1})
+                failures.add(error.code, str(error), 1)
+            failures.report(self._link)
+
+
+class _InputFailures:
+    """Client data that was lost, told to the host now and then and not one by one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._code = Code.BUSY
+        self._reason = ""
+        self._count = 0
+        self._told = 0.0
+
+    def add(self, code: Code, reason: str, count: int) -> None:
+        """Count `count` items lost; the latest reason stands for all."""
+        with self._lock:
+            self._code, self._reason = code, reason
+            self._count += count
+
+    def report(self, link: Link) -> None:
+        """Tell what was counted since the last time, unless that was just now."""
+        with self._lock:
+            now = time.monotonic()
+            if not self._count or now - self._told < REPORT_PERIOD:
+                return
+            event = {"event": "input_failed", "code": self._code, "reason": self._reason, "n": self._count}
+            self._count, self._told = 0, now
+        link.send(event)
 
 
 def _client_data(stream: str, channel: str, item: dict[str, Any]) -> StreamData:

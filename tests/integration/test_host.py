@@ -187,6 +187,23 @@ def test_a_failing_device_is_in_error_with_the_reason_and_recovers(
     assert connected.command("a", "echo", {"text": "back"})["status"] == "ok"
 
 
+def test_client_data_that_the_driver_refuses_is_told_together_and_harms_nobody(connected: Watcher) -> None:
+    topic = connected.topic(topics.INPUT_JSON, "a", stream="custom")
+    items = json.dumps({"frames": [{"action": "send", "data": "no"}] * 900}).encode()
+    for _ in range(3):
+        connected.bus.publish(topic, items)
+    events = connected.topic(topics.DEVICE_EVENT, "a")
+
+    def told() -> list[dict[str, Any]]:
+        found = [json.loads(m.payload) for m in connected.messages if m.topic == events]
+        return [event for event in found if event["event"] == "input_failed"]
+
+    connected.wait(lambda: sum(event["n"] for event in told()) == 2700, "all failures told")
+    assert len(told()) < 100
+    assert {event["reason"] for event in told()} <= {"not this", "the device takes its data too slowly"}
+    assert connected.command("a", "echo", {"text": "fine"})["status"] == "ok"
+
+
 def test_a_short_deadline_answers_timeout_and_leaves_the_device_alone(connected: Watcher) -> None:
     reply = connected.command("a", "sleep", {"seconds": 0.4}, timeout_ms=50)
     assert reply["code"] == "timeout"

@@ -103,6 +103,8 @@ class BenchDriver(BaseDeviceDriver):
         return "done"
 
     def _client_data_impl(self, device: Device, stream_data: StreamData) -> None:
+        if stream_data.data == "no":
+            raise ValueError("not this")
         self._sent.append(stream_data.data)
 
     def _reset_impl(self, device: Device) -> bool:
