@@ -20,14 +20,6 @@ MARK = "SAT_WORKER_MARK"
 
 
 @dataclass(frozen=True)
-class Usage:
-    """A worker and all below it: how many processes, and the memory that they take together."""
-
-    processes: int
-    memory_kb: int
-
-
-@dataclass(frozen=True)
 class Census:
     """The children of each process, at one moment."""
 
@@ -39,11 +31,6 @@ class Census:
         for one in found:
             found.extend(self.children.get(one, ()))
         return found
-
-    def usage(self, pid: int) -> Usage:
-        """What `pid` and its descendants use."""
-        pids = self.below(pid)
-        return Usage(len(pids), sum(_memory_kb(one) for one in pids))
 
 
 def take_census(proc: Path = Path("/proc")) -> Census:
@@ -96,6 +83,11 @@ def _mark(pid: int) -> str:
     return next(
         (entry[len(prefix) :].decode(errors="replace") for entry in environment if entry.startswith(prefix)), ""
     )
+
+
+def memory_kb(pids: Iterable[int]) -> int:
+    """The memory that processes take together."""
+    return sum(_memory_kb(pid) for pid in pids)
 
 
 def _memory_kb(pid: int) -> int:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from sat_bus.loop import WorkLoop
-from sat_host.census import MARK, Census, kill_all, take_census
+from sat_host.census import MARK, Census, kill_all, memory_kb, take_census
 from sat_host.handle import Worker, WorkerOwner
 from sat_host.multiplexer import Multiplexer
 
@@ -73,10 +73,10 @@ class WorkerProcess(Worker):
 
     def check(self, census: Census, escaped: int) -> None:
         """Kill it when it and what it started use more than their limits. `escaped`: those that left its tree."""
-        usage = census.usage(self._process.pid)
-        if usage.processes + escaped > self._limits.processes:
+        pids = census.below(self._process.pid)
+        if len(pids) + escaped > self._limits.processes:  # many are not measured one by one
             self.kill(f"process limit of {self._limits.processes} exceeded")
-        elif usage.memory_kb > self._limits.memory_mb * 1024:
+        elif memory_kb(pids) > self._limits.memory_mb * 1024:
             self.kill(f"memory limit of {self._limits.memory_mb} MiB exceeded")
 
     def wait(self, timeout: float) -> None:
