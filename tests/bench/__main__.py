@@ -1,0 +1,75 @@
+"""``python -m tests.bench``: run benchmarks side by side and write the page; see ``scripts/bench``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import sys
+import time
+from datetime import UTC, datetime
+
+from tests.bench import harness, report
+
+NAMES = ("rate", "steady", "overload", "soak", "roundtrip", "ingest", "mqttjs", "thingsboard")
+DISTRIBUTIONS = ("sat-toolkit", "paho-mqtt", "python-can")
+
+
+def main() -> int:
+    """Run what was asked for; 1 when a target is missed."""
+    known = [name for name in NAMES if importlib.util.find_spec(f"tests.bench.{name}")]
+    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure ours beside the peers.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all")
+    parser.add_argument("--quick", action="store_true", help="only see that all programs run; no page is written")
+    parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="default 3")
+    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES", help="memory at full rate; default: not")
+    parser.add_argument("--can", metavar="LINK", help="measure on this CAN link, such as vcan0")
+    options = parser.parse_args()
+    if unknown := sorted(set(options.names) - set(known)):
+        parser.error(f"no such benchmark: {', '.join(unknown)}; there are {', '.join(known)}")
+    repetitions = 1 if options.quick else options.repetitions
+    context = harness.Context(options.quick, repetitions, options.can, options.soak)
+    harness.CACHE.mkdir(parents=True, exist_ok=True)
+    missed = [name for name in options.names or known if not _run(name, context)]
+    if not context.quick:
+        _write_page()
+    if missed:
+        context.say(f"targets missed in: {', '.join(missed)}")
+    return 1 if missed and not context.quick else 0
+
+
+def _run(name: str, context: harness.Context) -> bool:
+    """Run one benchmark and keep its result; whether all its targets are met."""
+    module = importlib.import_module(f"tests.bench.{name}")
+    context.say(f"{name}: {module.TITLE}")
+    started = time.monotonic()
+    rows = module.run(context)
+    if not rows:
+        return True
+    result = report.Result(
+        name=f"{name}-{context.can}" if context.can else name,
+        title=module.TITLE + (f", on {context.can}" if context.can else ""),
+        about=module.__doc__ or "",
+        when=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        seconds=time.monotonic() - started,
+        machine=harness.machine(),
+        versions=harness.versions(*DISTRIBUTIONS, *getattr(module, "DISTRIBUTIONS", ())),
+        rows=rows,
+    )
+    sys.stdout.write("\n".join([f"## {result.title}", "", *report.table(rows), ""]))
+    sys.stdout.flush()
+    if not context.quick:
+        report.save(result, harness.CACHE)
+    return all(row.met is not False for row in rows)
+
+
+def _write_page() -> None:
+    """The page from the newest result of each benchmark."""
+    order = {name: place for place, name in enumerate(NAMES)}
+    results = [report.load(path) for path in harness.CACHE.glob("*.json")]
+    results.sort(key=lambda result: (order.get(result.name.partition("-")[0], 99), result.name))
+    report.write_page(results, harness.ROOT / "docs" / "benchmarks.md")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
