@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from sat_bus.messages import CommandInfo, Meta, Status, StreamStatus
 from sat_host.handle import CallResult, Worker
 from sat_host.jobs import Deadlines, Job, Outcome
-from sat_toolkit.core import lifecycle
+from sat_toolkit.core import driver_events, lifecycle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation, Step
@@ -422,6 +422,11 @@ class HostedDevice:
         elif kind == "input_failed":
             fields = {"code": event.get("code"), "reason": event.get("reason"), "n": event.get("n")}
             self._context.event(self, "input_failed", **fields)
+        elif kind == "driver":
+            data = driver_events.checked(event["name"], event["data"])
+            self._context.event(self, f"driver.{event['name']}", data=data)
+        elif kind == "events_dropped":
+            self._context.event(self, "events_dropped", n=event.get("n"))
         elif kind == "failed":
             self._acquisition_failed(str(event.get("reason", "")))
 

@@ -24,6 +24,7 @@ from typing import Any
 from sat_host import limits, wire
 from sat_host.batcher import Batcher
 from sat_host.limits import WorkerLimits
+from sat_host.reports import DriverEvents
 from sat_toolkit.core import plugin_loader
 from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.plugin_loader import PluginFile
@@ -106,6 +107,7 @@ class Worker:
         self._load_error: SatError | None = None
         self._feeder: threading.Thread | None = None
         self._input_failures = _InputFailures()
+        self._events = DriverEvents(link.send)
 
     def load(self) -> None:
         """Load the driver. A plugin that cannot be loaded is told to whoever calls."""
@@ -118,7 +120,12 @@ class Worker:
                 return
             device = Device.from_dict(config["device"])
             self._runner = DriverRunner(
-                driver_class, config["info"], device, sink=self, on_acquisition_failed=self._acquisition_failed
+                driver_class,
+                config["info"],
+                device,
+                sink=self,
+                on_acquisition_failed=self._acquisition_failed,
+                on_event=self._events.tell,
             )
             self._batcher = Batcher(
                 device.device_id, tuple(driver_class.stream_types), self._link.send_bytes, self._announce
@@ -143,6 +150,7 @@ class Worker:
         """Sort a message of the host: client data goes past the calls that wait."""
         if "ping" in message:
             self._link.send({"event": "pong"})
+            self._events.report()
         elif "input" in message:
             self._take_input(message)
         else:

@@ -204,6 +204,25 @@ def test_client_data_that_the_driver_refuses_is_told_together_and_harms_nobody(c
     assert connected.command("a", "echo", {"text": "fine"})["status"] == "ok"
 
 
+def test_events_of_a_driver_are_told_as_its_own_within_their_ration(connected: Watcher) -> None:
+    events = connected.topic(topics.DEVICE_EVENT, "a")
+
+    def told(kind: str) -> list[dict[str, Any]]:
+        found = [json.loads(m.payload) for m in connected.messages if m.topic == events]
+        return [event for event in found if event["event"] == kind]
+
+    connected.command("a", "report", {"n": 1})
+    (first,) = connected.wait(lambda: told("driver.happened"), "the event")
+    assert first["data"] == {"index": 0, "event": "state"}
+    assert first["boot"] == connected.status("a")["boot"]
+    connected.command("a", "report", {"n": 500})
+    connected.wait(lambda: told("events_dropped"), "the count of dropped events")
+    connected.wait(
+        lambda: len(told("driver.happened")) + sum(e["n"] for e in told("events_dropped")) == 501, "all accounted for"
+    )
+    assert len(told("driver.happened")) < 100
+
+
 def test_a_short_deadline_answers_timeout_and_leaves_the_device_alone(connected: Watcher) -> None:
     reply = connected.command("a", "sleep", {"seconds": 0.4}, timeout_ms=50)
     assert reply["code"] == "timeout"

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from sat_toolkit.core import commands
+from sat_toolkit.core import commands, driver_events
 from sat_toolkit.core.acquisition import Acquisition, AcquisitionThread
 from sat_toolkit.core.stream_manager import StreamData, StreamManager, StreamType, StreamWrapper
 from sat_toolkit.errors import BadArgs, DriverError, text_of
@@ -73,6 +73,8 @@ class BaseDeviceDriver(BasePlugin):
         self.acquisition_thread: threading.Thread | None = None
         # Called with the reason, on the acquisition thread, when a loop ended that nobody stopped.
         self.on_acquisition_failed: Callable[[str], None] | None = None
+        # Called with what `report_event` is told, on its caller's thread.
+        self.on_event: Callable[[str, dict[str, Any]], None] | None = None
         # What the last dead loop died of.
         self.acquisition_error: BaseException | None = None
         self._acquiring_event: threading.Event = threading.Event()
@@ -152,6 +154,21 @@ class BaseDeviceDriver(BasePlugin):
     def get_supported_commands(self) -> dict[str, Any]:
         """A copy of `supported_commands`."""
         return copy.copy(self.supported_commands)
+
+    def report_event(self, event: str, /, **fields: Any) -> None:
+        """Tell whoever watches the device that something happened. From any thread.
+
+        On the bus it is the event `driver.<event>` with the fields as its `data`. It is for what happens now and
+        then: more than a few in a second are dropped, and counted.
+
+        Raises:
+            ValueError: no name of an event, or too many fields; the message says what is accepted.
+        """
+        data = driver_events.checked(event, fields)
+        if self.on_event is None:
+            log.info("%s: %s: %s", self.driver_name, event, data)
+        else:
+            self.on_event(event, data)
 
     # --- streaming ---------------------------------------------------------------------------------
 

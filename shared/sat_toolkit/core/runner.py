@@ -37,6 +37,7 @@ class DriverRunner:
         sink: where the driver's streams go.
         on_acquisition_failed: called with the reason, on the dead loop's thread; the stream is closed
             by then and the device should go to ERROR.
+        on_event: called with a name and its fields when the driver reports an event, on the driver's thread.
 
     Raises:
         DriverError: the driver's constructor or `update_info` failed.
@@ -50,6 +51,7 @@ class DriverRunner:
         *,
         sink: StreamSink | None = None,
         on_acquisition_failed: Callable[[str], None] | None = None,
+        on_event: Callable[[str, dict[str, Any]], None] | None = None,
     ) -> None:
         self.device = device
         self._rescan_due = driver_class.rescan_in_worker
@@ -58,6 +60,7 @@ class DriverRunner:
             self.driver.update_info(dict(info or {}))
             self.driver.stream_manager.sink = sink
             self.driver.on_acquisition_failed = on_acquisition_failed
+            self.driver.on_event = on_event
         except BaseException as error:  # a plugin may raise anything, SystemExit too
             raise _failed(f"{driver_class.__name__} cannot be made", error) from error
 

@@ -38,6 +38,7 @@ class BenchDriver(BaseDeviceDriver):
         "sleep": {"description": "Take a while", "parameters": {"type": "object"}, "timeout_ms": 700},
         "exit": "End the process",
         "crash": "Raise a real SIGSEGV",
+        "report": {"description": "Report `n` events", "parameters": {"type": "object"}},
         "dead_loop": "Stream, then let the acquisition loop raise",
     }
 
@@ -85,6 +86,10 @@ class BenchDriver(BaseDeviceDriver):
             return {"text": args["text"], "pid": os.getpid()}
         if command == "sent":
             return self._sent
+        if command == "report":
+            for index in range(args["n"]):
+                self.report_event("happened", index=index, event="state")
+            return None
         return self._misbehave(command, args)
 
     def _misbehave(self, command: str, args: dict[str, Any]) -> Any:
