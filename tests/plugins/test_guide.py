@@ -14,14 +14,14 @@ from sat_toolkit.core.device_manager import DeviceDriverManager
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.local_backend import LocalBackend
 from sat_toolkit.core.plugin_loader import find_plugins, load_driver
-from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
+from sat_toolkit.core.stream_manager import FrameByFrame, StreamAction, StreamData, StreamSource, StreamType
 
 HERE = Path(__file__).parent
 FIXTURES = HERE / "fixtures"
 DEADLINE = 5.0
 
 
-class Received:
+class Received(FrameByFrame):
     """A sink that can be waited for."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
-from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
+from sat_toolkit.core.stream_manager import FrameByFrame, StreamAction, StreamData, StreamSource, StreamType
 from sat_toolkit.models.Device_Model import Device
 
 DEADLINE = 5.0
@@ -21,7 +21,7 @@ def datum(channel: str = "dev0", data: Any = "x") -> StreamData:
     return StreamData(StreamType.CUSTOM, channel, 1.5, StreamSource.SERVER, StreamAction.DATA, data)
 
 
-class RecordingSink:
+class RecordingSink(FrameByFrame):
     """Keeps what a driver's streams did; `wait_for` waits for an event with a deadline."""
 
     def __init__(self) -> None:

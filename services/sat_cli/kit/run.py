@@ -27,7 +27,7 @@ from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.lifecycle import Operation
 from sat_toolkit.core.local_backend import LocalBackend
 from sat_toolkit.core.plugin_loader import PluginFile
-from sat_toolkit.core.stream_manager import StreamData
+from sat_toolkit.core.stream_manager import FrameByFrame, StreamData
 from sat_toolkit.errors import BadRequest, ConfigError, SatError, UnknownDevice
 from sat_toolkit.models.Device_Model import Device
 from sat_toolkit.testing.loading import find_simulator, simulator_file
@@ -37,7 +37,7 @@ _TURN = 0.1
 _REMARK = "-- "  # begins what is no frame
 
 
-class Printer:
+class Printer(FrameByFrame):
     """A sink that prints frames, on its own thread."""
 
     def __init__(self) -> None:

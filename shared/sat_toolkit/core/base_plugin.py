@@ -16,8 +16,17 @@ from typing import Any
 
 from sat_toolkit.core import commands, driver_events
 from sat_toolkit.core.acquisition import Acquisition, AcquisitionThread
-from sat_toolkit.core.stream_manager import StreamData, StreamManager, StreamType, StreamWrapper
-from sat_toolkit.errors import BadArgs, DriverError, text_of
+from sat_toolkit.core.frame_block import FrameBlock
+from sat_toolkit.core.stream_manager import (
+    StreamAction,
+    StreamData,
+    StreamManager,
+    StreamSource,
+    StreamType,
+    StreamWrapper,
+    unpacked,
+)
+from sat_toolkit.errors import BadArgs, CommandFailed, DriverError, text_of
 from sat_toolkit.models.Device_Model import Device
 
 log = logging.getLogger(__name__)
@@ -332,6 +341,20 @@ class BaseDeviceDriver(BasePlugin):
     def _client_data_impl(self, device: Device, stream_data: StreamData) -> None:  # noqa: ARG002
         """Take data that a client sent. Unless overridden it waits for `get_client_data()`."""
         self.stream_manager.put_client_data(stream_data)
+
+    def _client_frames_impl(self, device: Device, block: FrameBlock) -> dict[str, Any]:
+        """Take CAN frames that a client sent together. Unless overridden each is handed to `_client_data_impl`.
+
+        Returns ``{"sent": n, "failed": [{"index", "reason"}, ...]}``.
+        """
+        failed: list[dict[str, Any]] = []
+        frames = unpacked(device.device_id, block, StreamSource.CLIENT, StreamAction.SEND)
+        for index, stream_data in enumerate(frames):
+            try:
+                self._client_data_impl(device, stream_data)
+            except (CommandFailed, BadArgs, ValueError, TimeoutError) as error:
+                failed.append({"index": index, "reason": str(error)})
+        return {"sent": len(block) - len(failed), "failed": failed}
 
 
 def call_command(driver: BaseDeviceDriver, device: Device, command: str, args: Mapping[str, Any]) -> Any:

@@ -19,6 +19,7 @@ from typing import Any, TypeGuard
 from sat_toolkit.core import commands
 from sat_toolkit.core.base_plugin import BaseDeviceDriver, call_command
 from sat_toolkit.core.commands import Command
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.stream_manager import StreamData, StreamSink
 from sat_toolkit.errors import CommandFailed, DriverError, Internal, SatError, text_of
@@ -161,6 +162,18 @@ class DriverRunner:
         device = self._device()
         try:
             self.driver._client_data_impl(device, stream_data)
+        except BaseException as error:  # a plugin may raise anything, SystemExit too
+            raise _of_command(error) from error
+
+    def client_frames(self, block: FrameBlock) -> dict[str, Any]:
+        """Hand over CAN frames that a client sent; what became of them: ``{"sent": n, "failed": [...]}``.
+
+        Raises:
+            SatError: as `command`.
+        """
+        device = self._device()
+        try:
+            return dict(jsonable(self.driver._client_frames_impl(device, block)) or {})
         except BaseException as error:  # a plugin may raise anything, SystemExit too
             raise _of_command(error) from error
 

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
+from sat_toolkit.core.frame_block import FrameBlock
+
 CLIENT_QUEUE_LENGTH = 1024
+WINDOW = 0.010
 
 
 class StreamType(StrEnum):
@@ -94,13 +97,40 @@ class StreamSink(Protocol):
 
     def data(self, stream_data: StreamData) -> None: ...
 
+    def block(self, channel: str, block: FrameBlock) -> None: ...
+
+    def lost(self, channel: str, count: int, cause: str) -> None: ...
+
     def closed(self, channel: str) -> None: ...
 
 
+class FrameByFrame(StreamSink, Protocol):
+    """A sink that takes the frames of a block one at a time, by `data`, and keeps no account of losses."""
+
+    def block(self, channel: str, block: FrameBlock) -> None:
+        for stream_data in unpacked(channel, block, StreamSource.SERVER, StreamAction.DATA):
+            self.data(stream_data)
+
+    def lost(self, channel: str, count: int, cause: str) -> None:
+        """Nothing is kept."""
+        return
+
+
+def unpacked(channel: str, block: FrameBlock, source: StreamSource, action: StreamAction) -> Iterator[StreamData]:
+    """The frames of a block, each as a StreamData."""
+    for frame in block.frames():
+        yield StreamData(StreamType.CAN, channel, frame.pop("t"), source, action, frame)
+
+
 class StreamManager:
-    """The open channels of one driver instance, and the data that clients sent to its device."""
+    """The open channels of one driver instance, and the data that clients sent to its device.
+
+    Attributes:
+        window: seconds for which a driver that reads in blocks may gather frames before it broadcasts them.
+    """
 
     def __init__(self) -> None:
+        self.window = WINDOW
         self.client_data_dropped = 0
         self.unregistered_dropped = 0
         self._sink: StreamSink | None = None
@@ -153,14 +183,31 @@ class StreamManager:
 
     def broadcast_data(self, stream_data: StreamData) -> bool:
         """Hand `stream_data` to the sink; False when its channel is closed (counted and dropped)."""
-        with self._lock:
-            if stream_data.channel not in self._channels:
-                self.unregistered_dropped += 1
-                return False
-            sink = self._sink
+        is_open, sink = self._sink_of(stream_data.channel, 1)
         if sink is not None:
             sink.data(stream_data)
-        return True
+        return is_open
+
+    def broadcast_frames(self, channel: str, block: FrameBlock) -> bool:
+        """Hand CAN frames to the sink; False when the channel is closed (counted and dropped)."""
+        is_open, sink = self._sink_of(channel, len(block))
+        if sink is not None and len(block):
+            sink.block(channel, block)
+        return is_open
+
+    def report_lost(self, channel: str, count: int, cause: str) -> None:
+        """Tell the sink that `count` frames were lost before the next ones, to `cause`."""
+        _, sink = self._sink_of(channel, 0)
+        if sink is not None and count > 0:
+            sink.lost(channel, count, cause)
+
+    def _sink_of(self, channel: str, frames: int) -> tuple[bool, StreamSink | None]:
+        """Whether `channel` is open, and where `frames` frames for it go; on a closed one they are counted."""
+        with self._lock:
+            if channel in self._channels:
+                return True, self._sink
+            self.unregistered_dropped += frames
+            return False, None
 
     def put_client_data(self, stream_data: StreamData) -> bool:
         """Queue what a client sent; False when the queue was full and its oldest entry was dropped."""
@@ -186,6 +233,11 @@ class StreamWrapper:
 
     def __init__(self, manager: StreamManager) -> None:
         self._manager = manager
+
+    @property
+    def window(self) -> float:
+        """Seconds for which frames may be gathered before they are broadcast as a block."""
+        return self._manager.window
 
     def register_stream(self, channel: str) -> bool:
         """Open `channel`; broadcasts to a channel that is not open are dropped and counted."""
@@ -214,3 +266,18 @@ class StreamWrapper:
         if isinstance(channel, str) and stream_data.channel != channel:
             stream_data = replace(stream_data, channel=channel)
         return self._manager.broadcast_data(stream_data)
+
+    def broadcast_frames(self, channel: str, block: FrameBlock) -> bool:
+        """Send CAN frames that were captured one after the other, without an object for each.
+
+        Synchronous, from any thread, of which one sends at a time. Returns False when the channel is not open.
+        """
+        return self._manager.broadcast_frames(channel, block)
+
+    def report_lost(self, channel: str, count: int, cause: str) -> None:
+        """Say that `count` frames were lost right before those that are broadcast next.
+
+        The stream's numbers go on over them, so that receivers see where they are missing, and its ``dropped``
+        names the cause, a word such as ``kernel``.
+        """
+        self._manager.report_lost(channel, count, cause)

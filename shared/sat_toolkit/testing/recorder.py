@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from sat_toolkit.core.stream_manager import StreamData
+from sat_toolkit.core.stream_manager import FrameByFrame, StreamData
 
 TIMEOUT = 5.0
 
 
-class Recorder:
+class Recorder(FrameByFrame):
     """Pass it as `sink`, and its `failed` as `on_acquisition_failed`. Every wait has a timeout in seconds.
 
     `frames` is all that came, `open` the channels that are open now, `failures` the reasons of dead loops.

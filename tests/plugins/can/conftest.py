@@ -16,14 +16,14 @@ import pytest
 
 from plugins.devices.can.drv_socketcan import SocketCANDriver
 from sat_toolkit.core.runner import DriverRunner
-from sat_toolkit.core.stream_manager import StreamData
+from sat_toolkit.core.stream_manager import FrameByFrame, StreamData
 from sat_toolkit.models.Device_Model import Device
 
 DEADLINE = 10.0
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Collector:
+class Collector(FrameByFrame):
     """A StreamSink that keeps what arrives."""
 
     def __init__(self) -> None:

@@ -19,14 +19,14 @@ from plugins.devices.pty_link import PtyLink
 from plugins.devices.serial.drv_serial import SerialDriver
 from plugins.devices.serial.framing import frame_bytes
 from sat_toolkit.core.runner import DriverRunner
-from sat_toolkit.core.stream_manager import StreamData
+from sat_toolkit.core.stream_manager import FrameByFrame, StreamData
 from sat_toolkit.models.Device_Model import Device
 
 DEADLINE = 10.0
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Collector:
+class Collector(FrameByFrame):
     """A StreamSink that keeps what arrives."""
 
     def __init__(self) -> None:
