@@ -13,6 +13,8 @@ die() {
     exit 1
 }
 
+as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
 # The first Python 3.11 or newer that can make a virtual environment; SAT_PYTHON names another one.
 find_python() {
     local candidate version bare="" older=""

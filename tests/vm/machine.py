@@ -1,0 +1,377 @@
+"""A virtual machine with a real CAN stack, and commands run in it: `scripts/vm run`, and the tests of this folder.
+
+QEMU boots what `scripts/vm build` made. KVM is used where it works, software emulation (TCG) elsewhere; `SAT_VM_ACCEL`
+chooses one of them. Two emulated Kvaser cards share one CAN bus (`modprobe kvaser_pci` makes them can0, can1, ...).
+The disks are written to a temporary copy: every boot finds them as they were built. The machine ends with this object,
+and also when the process that has it dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from tests.vm import wire
+
+ROOT = Path(__file__).resolve().parents[2]
+BROKER_PORT = 1883
+BOOT_S = {"kvm": 30.0, "tcg": 90.0}
+TIMEOUT_S = 30.0
+
+
+class VMError(Exception):
+    """The machine did not do what it was made for; the text is for people."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """What a machine boots from, as `scripts/vm build` prints it: one path for each part."""
+
+    base: Path
+    deps: Path
+    sat: Path
+
+    @classmethod
+    def build(cls) -> Self:
+        """Bring the image up to date with the tree; quick when nothing changed."""
+        done = subprocess.run([ROOT / "scripts" / "vm", "build"], stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise VMError("scripts/vm build failed, see above")
+        return cls(*map(Path, done.stdout.split("\n")[:3]))
+
+
+@dataclass(frozen=True)
+class Options:
+    """What may differ between machines. `share`: a folder of ours that the guest sees as /share, to read and write."""
+
+    memory_mb: int = 1024
+    cpus: int = 2
+    share: Path | None = None
+    accelerators: Sequence[str] = field(default_factory=lambda: accelerators())
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended; `status` is None when its time was over."""
+
+    status: int | None
+    stdout: str
+    stderr: str
+
+
+def accelerators() -> list[str]:
+    """Those to try, in this order."""
+    if wanted := os.environ.get("SAT_VM_ACCEL"):
+        if wanted not in BOOT_S:
+            raise VMError(f"SAT_VM_ACCEL must be one of {', '.join(BOOT_S)}, not {wanted!r}")
+        return [wanted]
+    return ["kvm", "tcg"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
+
+
+class Process:
+    """A command running in the guest. Leaving it as a context manager ends it."""
+
+    def __init__(self, connection: socket.socket, what: str) -> None:
+        self._connection = connection
+        self._what = what
+        self.stdout = self.stderr = b""
+        self.ended = False
+        self.status: int | None = None
+
+    def wait(self, timeout: float = TIMEOUT_S) -> Done:
+        """Wait for its end."""
+        self._read_until(lambda: self.ended, timeout, "its end")
+        return Done(self.status, self.stdout.decode(errors="replace"), self.stderr.decode(errors="replace"))
+
+    def wait_output(self, pattern: str, timeout: float = TIMEOUT_S) -> re.Match[str]:
+        """Wait until its standard output or error has `pattern`, from the beginning of what it ever wrote."""
+        expression = re.compile(pattern, re.MULTILINE)
+        found: list[re.Match[str] | None] = [None]
+
+        def seen() -> bool:
+            texts = (self.stdout.decode(errors="replace"), self.stderr.decode(errors="replace"))
+            found[0] = next((match for text in texts if (match := expression.search(text))), None)
+            return found[0] is not None
+
+        self._read_until(seen, timeout, f"output that matches {pattern!r}")
+        assert found[0] is not None
+        return found[0]
+
+    def lines(self) -> list[str]:
+        """The whole lines of standard output read so far."""
+        return self.stdout.decode(errors="replace").split("\n")[:-1]
+
+    def write(self, data: bytes) -> None:
+        wire.send(self._connection, wire.STDIN, data)
+
+    def end_input(self) -> None:
+        wire.send(self._connection, wire.STDIN_END)
+
+    def signal(self, number: signal.Signals) -> None:
+        """To its whole process group."""
+        wire.send(self._connection, wire.SIGNAL, str(number.value).encode())
+
+    def stop(self, timeout: float = TIMEOUT_S) -> Done:
+        """SIGTERM, and wait for the end."""
+        if not self.ended:
+            self.signal(signal.SIGTERM)
+        return self.wait(timeout)
+
+    def close(self) -> None:
+        """End the command if it still runs (SIGKILL)."""
+        self._connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def read(self, timeout: float) -> bool:
+        """Take in one piece of output; False when none came within `timeout` seconds or the command has ended."""
+        if self.ended:
+            return False
+        self._connection.settimeout(max(timeout, 0.001))
+        try:
+            frame = wire.receive(self._connection)
+        except TimeoutError:
+            return False
+        if frame is None:
+            raise VMError(f"the virtual machine is gone while it ran {self._what}")
+        kind, body = frame
+        if kind == wire.STDOUT:
+            self.stdout += body
+        elif kind == wire.STDERR:
+            self.stderr += body
+        elif kind == wire.EXIT:
+            self.ended, self.status = True, json.loads(body)["status"]
+        return True
+
+    def _read_until(self, condition: Callable[[], bool], timeout: float, what: str) -> None:
+        deadline = time.monotonic() + timeout
+        while not condition():
+            left = deadline - time.monotonic()
+            if left <= 0 or self.ended:
+                text = (self.stdout + self.stderr).decode(errors="replace")[-2000:]
+                why = f"it ended with {self.status}" if self.ended else f"waited {timeout:g} s"
+                raise VMError(f"{self._what}: {what} did not come, {why}. It wrote:\n{text}")
+            self.read(left)
+
+
+class Machine:
+    """The running virtual machine. `accelerator` says which one runs it, `boot_s` how long the boot took."""
+
+    def __init__(self, image: Image, options: Options | None = None) -> None:
+        self._image = image
+        self._options = Options() if options is None else options
+        self._folder = Path(tempfile.mkdtemp(prefix="sat-vm-"))
+        self._console = self._folder / "console"
+        self._qemu: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+        self._held: socket.socket | None = None
+        self._token = ""
+        self._ports: dict[int, int] = {}
+        self.accelerator = ""
+        self.boot_s = 0.0
+
+    def __enter__(self) -> Self:
+        try:
+            self._boot_somehow()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def broker_url(self) -> str:
+        """Where the guest's port 1883 is reached from here."""
+        return f"mqtt://127.0.0.1:{self.broker_port}"
+
+    @property
+    def broker_port(self) -> int:
+        return self._ports[BROKER_PORT]
+
+    # --- commands --------------------------------------------------------------------------------------
+
+    def start(
+        self,
+        *argv: str,
+        timeout: float = 600.0,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+    ) -> Process:
+        """Start a command, which the guest ends after `timeout` seconds."""
+        connection = self._connect()
+        request = {"token": self._token, "argv": argv, "timeout": timeout, "env": dict(env or {}), "cwd": cwd}
+        wire.send_json(connection, wire.REQUEST, request)
+        return Process(connection, " ".join(argv))
+
+    def run(self, *argv: str, timeout: float = TIMEOUT_S, env: Mapping[str, str] | None = None) -> Done:
+        """Run a command to its end, however it ends."""
+        with self.start(*argv, timeout=timeout, env=env) as process:
+            process.end_input()
+            return process.wait(timeout + TIMEOUT_S)
+
+    def check(self, *argv: str, timeout: float = TIMEOUT_S, env: Mapping[str, str] | None = None) -> str:
+        """Run a command that must succeed; what it wrote on standard output."""
+        done = self.run(*argv, timeout=timeout, env=env)
+        if done.status != 0:
+            how = f"not over after {timeout:g} s" if done.status is None else f"status {done.status}"
+            raise VMError(f"{' '.join(argv)}: {how}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
+        return done.stdout
+
+    def shell(self, script: str, timeout: float = TIMEOUT_S) -> str:
+        """Run a shell script that must succeed, stopping at the first command that fails."""
+        return self.check("sh", "-euc", script, timeout=timeout)
+
+    def console(self) -> str:
+        """What the kernel and the boot wrote."""
+        return self._console.read_text(errors="replace") if self._console.exists() else ""
+
+    # --- hardware --------------------------------------------------------------------------------------
+
+    def control(self, command: str, **arguments: Any) -> Any:
+        """Ask QEMU itself (QMP), such as ``control("device_del", id="card0")``."""
+        assert self._control is not None
+        request = {"execute": command, "arguments": arguments}
+        self._control.sendall(json.dumps(request).encode() + b"\n")
+        while True:
+            answer = json.loads(_line(self._control))
+            if "error" in answer:
+                raise VMError(f"QEMU refused {command}: {answer['error']['desc']}")
+            if "return" in answer:
+                return answer["return"]
+
+    # --- boot and end ----------------------------------------------------------------------------------
+
+    def _boot_somehow(self) -> None:
+        failures: list[str] = []
+        for accelerator in self._options.accelerators:
+            started = time.monotonic()
+            try:
+                self._boot(accelerator, started + BOOT_S[accelerator])
+            except VMError as error:
+                failures.append(f"{accelerator}: {error}")
+                self._power_off()
+            else:
+                self.accelerator, self.boot_s = accelerator, time.monotonic() - started
+                return
+        raise VMError("the virtual machine did not boot. " + "\n".join(failures))
+
+    def _boot(self, accelerator: str, deadline: float) -> None:
+        self._console.unlink(missing_ok=True)
+        socket_path = self._folder / "control"
+        socket_path.unlink(missing_ok=True)
+        errors = self._folder / "errors"
+        with errors.open("wb") as stderr:
+            argv = self._argv(accelerator, socket_path)
+            self._qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
+        self._wait_for(socket_path.exists, "QEMU's control socket", deadline, errors)
+        self._control = socket.socket(socket.AF_UNIX)
+        self._control.settimeout(TIMEOUT_S)
+        self._wait_for(lambda: self._connects(socket_path), "QEMU's control socket", deadline, errors)
+        _line(self._control)
+        self.control("qmp_capabilities")
+        pattern = re.compile(rf"^{wire.READY} (\w+)\s*$", re.MULTILINE)
+        self._wait_for(lambda: pattern.search(self.console()), "the agent", deadline, errors)
+        found = pattern.search(self.console())
+        assert found is not None
+        self._token = found[1]
+        table = self.control("human-monitor-command", **{"command-line": "info usernet"})
+        for host, guest in re.findall(r"HOST_FORWARD\]\s+\d+\s+\S+\s+(\d+)\s+\S+\s+(\d+)", table):
+            self._ports[int(guest)] = int(host)
+        self._held = self._connect()
+        wire.send_json(self._held, wire.REQUEST, {"token": self._token, "hold": True})
+        if wire.receive(self._held) is None:
+            raise VMError(f"the agent is gone. {self._last_lines()}")
+
+    def _connects(self, path: Path) -> bool:
+        assert self._control is not None
+        try:
+            self._control.connect(str(path))
+        except OSError:
+            return False
+        return True
+
+    def _wait_for(self, condition: Callable[[], Any], what: str, deadline: float, errors: Path) -> None:
+        pause = threading.Event()
+        while not condition():
+            assert self._qemu is not None
+            if self._qemu.poll() is not None:
+                raise VMError(f"QEMU ended: {errors.read_text(errors='replace').strip()} {self._last_lines()}")
+            if time.monotonic() > deadline:
+                raise VMError(f"{what} did not come in time. {self._last_lines()}")
+            pause.wait(0.05)
+
+    def _last_lines(self) -> str:
+        lines = self.console().strip().split("\n")[-15:]
+        return "Its console's last lines:\n" + "\n".join(lines)
+
+    def _argv(self, accelerator: str, control: Path) -> list[str]:
+        options, base = self._options, self._image.base
+        share = "" if options.share is None else " share"
+        forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (wire.AGENT_PORT, BROKER_PORT))
+        argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+        argv += ["-accel", "kvm" if accelerator == "kvm" else "tcg,thread=multi"]
+        argv += ["-cpu", "host,arch-capabilities=off" if accelerator == "kvm" else "max"]
+        argv += ["-m", str(options.memory_mb), "-smp", str(options.cpus)]
+        argv += ["-kernel", str(base / "vmlinuz"), "-initrd", str(base / "initrd")]
+        argv += ["-append", f"console=ttyS0 panic=-1 loglevel=6{share}"]
+        argv += ["-serial", f"file:{self._console}", "-qmp", f"unix:{control},server=on,wait=off"]
+        for disk in (base / "root.ext4", self._image.deps, self._image.sat):
+            argv += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
+        argv += ["-netdev", f"user,id=net,restrict=on,{forwards}", "-device", "virtio-net-pci,netdev=net,romfile="]
+        argv += ["-virtfs", f"local,path={ROOT},mount_tag=tree,security_model=none,readonly=on,multidevs=remap"]
+        if options.share is not None:
+            share_path = options.share.resolve()
+            argv += ["-virtfs", f"local,path={share_path},mount_tag=share,security_model=none,multidevs=remap"]
+        argv += ["-object", "can-bus,id=bus0"]
+        for card in ("card0", "card1"):
+            argv += ["-device", f"kvaser_pci,canbus=bus0,id={card}"]
+        return argv
+
+    def _connect(self) -> socket.socket:
+        connection = socket.create_connection(("127.0.0.1", self._ports[wire.AGENT_PORT]), TIMEOUT_S)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def _power_off(self) -> None:
+        for connection in (self._held, self._control):
+            if connection is not None:
+                connection.close()
+        self._held = self._control = None
+        qemu, self._qemu = self._qemu, None
+        if qemu is not None:
+            qemu.kill()
+            qemu.wait(TIMEOUT_S)
+
+    def close(self) -> None:
+        self._power_off()
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(self._folder)
+
+
+def _line(connection: socket.socket) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n"):
+        part = connection.recv(1)
+        if not part:
+            raise VMError("QEMU closed its control connection")
+        line += part
+    return bytes(line)
