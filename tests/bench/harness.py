@@ -177,6 +177,12 @@ def cpu_seconds(pid: int) -> float:
     return sum(sum(int(fields[index]) for index in range(11, 15)) for one in tree(pid) if (fields := _stat(one))) / TICK
 
 
+def broker_pid(broker: MosquittoBroker) -> int:
+    """The process of a broker that this process has started."""
+    config = str(broker.data_dir / "mosquitto.conf").encode()
+    return next(pid for pid in tree(os.getpid()) if config in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+
+
 def memory_kb(pid: int) -> int:
     """Resident memory of `pid` and its descendants in KiB, shared pages counted in each."""
     pages = 0
