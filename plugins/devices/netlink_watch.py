@@ -34,6 +34,10 @@ class NetlinkWatch:
             raise
         weakref.finalize(self, self._socket.close)  # with the driver that has it
 
+    def fileno(self) -> int:
+        """To wait for it together with others."""
+        return self._socket.fileno()
+
     def wait(self, timeout: float) -> bool:
         """Whether a message that matters came within `timeout` seconds. True as soon as one does.
 
@@ -54,6 +58,17 @@ class NetlinkWatch:
             if self._concerns(data):
                 return True
         return False
+
+    def drain(self) -> None:
+        """Take what has come, whatever it is, without waiting."""
+        try:
+            while True:
+                self._socket.recv(_RECEIVE_BYTES, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
 
     def close(self) -> None:
         """End the subscription."""

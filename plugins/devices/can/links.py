@@ -1,22 +1,35 @@
-"""The kernel's CAN links, over netlink. Reads only: bringing a link up is the administrator's.
+"""The kernel's CAN links, over netlink. Nothing is changed but a controller restarted: bringing a link up is the
+administrator's.
 
 A kernel without CAN has none. Interface names are taken as they are: nothing is read into them.
 """
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pyroute2 import IPRoute
+from pyroute2.netlink.exceptions import NetlinkError
 
 ARPHRD_CAN: Final = 280
 KINDS: Final = frozenset({"can", "vcan", "vxcan", "slcan"})
 CANFD_MTU: Final = 72
 SYSFS: Final = Path("/sys")
 _IFF_UP: Final = 1
+_ANSWER_S: Final = 5.0
+_WITHOUT_RESTART: Final = frozenset({"gs_usb"})
+
+_HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
+_RTM_NEWLINK: Final = 16
+_REQUEST_ACK: Final = 0x1 | 0x4
+_IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_CAN_RESTART = 18, 1, 2, 7
 
 
 @dataclass(frozen=True)
@@ -24,7 +37,9 @@ class CanLink:
     """One link as the kernel describes it. `bitrate` in bit/s; None where it has none (vcan).
 
     `controller` is the controller's state in lower case ("error-active", "bus-off"), None on virtual links.
-    `hardware_id` stays the same over reboots and renumbering of interfaces.
+    `hardware_id` stays the same over reboots and renumbering of interfaces. `restart_ms` is when the kernel itself
+    restarts a controller that is bus-off; None: it does not. `frames` with `payload` bytes of data went over the link
+    so far, both ways. `driver` is the kernel's driver of the hardware.
     """
 
     name: str
@@ -37,6 +52,18 @@ class CanLink:
     controller: str | None = None
     tx_errors: int | None = None
     rx_errors: int | None = None
+    index: int = 0
+    sample_point: float | None = None
+    data_sample_point: float | None = None
+    restart_ms: int | None = None
+    frames: int = 0
+    payload: int = 0
+    driver: str | None = None
+
+    @property
+    def restartable(self) -> bool:
+        """Whether its driver has a restart for a controller that is bus-off; no driver, as on a serial line: none."""
+        return self.driver is not None and self.driver not in _WITHOUT_RESTART
 
     @property
     def up_command(self) -> str:
@@ -59,6 +86,57 @@ def find_link(name: str, sysfs: Path = SYSFS) -> CanLink | None:
     return next((link for link in kernel_links(sysfs) if link.name == name), None)
 
 
+class LinkQuery:
+    """Asks for one link again and again. Made, used and closed by one thread. Raises OSError without netlink."""
+
+    def __init__(self, index: int, sysfs: Path = SYSFS) -> None:
+        self._index = index
+        self._sysfs = sysfs
+        self._netlink = IPRoute()
+
+    def ask(self) -> CanLink | None:
+        """The link as it is now; None when it was removed."""
+        try:
+            links = parse_links(self._netlink.link("get", index=self._index), self._sysfs)
+        except NetlinkError as error:
+            if error.code == errno.ENODEV:
+                return None
+            raise OSError(error.code, os.strerror(error.code)) from error
+        return links[0] if links else None
+
+    def close(self) -> None:
+        self._netlink.close()
+
+
+def restart_controller(index: int) -> None:
+    """Have the kernel restart a controller that is bus-off, as ``ip link set can0 type can restart`` does.
+
+    Raises:
+        OSError: EPERM without CAP_NET_ADMIN, EBUSY when it is not bus-off, EINVAL when it is down or the kernel
+            restarts it by itself, EOPNOTSUPP when its driver cannot.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
+        netlink.settimeout(_ANSWER_S)
+        netlink.send(restart_request(index))
+        answer = netlink.recv(4096)
+    (code,) = struct.unpack_from("=i", answer, _HEADER.size)
+    if code:
+        raise OSError(-code, os.strerror(-code))
+
+
+def restart_request(index: int) -> bytes:
+    """The netlink message for it. By hand, as pyroute2 sends the attribute without the number that the kernel wants."""
+    restart = _attribute_bytes(_IFLA_CAN_RESTART, struct.pack("=I", 1))
+    info = _attribute_bytes(_IFLA_INFO_KIND, b"can\0") + _attribute_bytes(_IFLA_INFO_DATA, restart)
+    body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + _attribute_bytes(_IFLA_LINKINFO, info)
+    return _HEADER.pack(_HEADER.size + len(body), _RTM_NEWLINK, _REQUEST_ACK, 1, 0) + body
+
+
+def _attribute_bytes(kind: int, value: bytes) -> bytes:
+    length = 4 + len(value)
+    return struct.pack("=HH", length, kind) + value + bytes(-length % 4)
+
+
 def parse_links(messages: Iterable[Any], sysfs: Path = SYSFS) -> list[CanLink]:
     """The CAN links among netlink's link messages, by name."""
     links = (_parse_link(message, sysfs) for message in messages)
@@ -73,17 +151,26 @@ def _parse_link(message: Any, sysfs: Path) -> CanLink | None:
         return None
     details = info.get_attr("IFLA_INFO_DATA") if kind == "can" else None
     counters = _attribute(details, "IFLA_CAN_BERR_COUNTER")
+    bits, data_bits = (_timing(details, f"IFLA_CAN_{which}BITTIMING") for which in ("", "DATA_"))
+    moved = message.get_attr("IFLA_STATS64") or {}
     return CanLink(
         name=name,
         kind=kind or "slcan",
         up=bool(message["flags"] & _IFF_UP),
         fd=(message.get_attr("IFLA_MTU") or 0) >= CANFD_MTU,
         hardware_id=_hardware_id(name, kind or "slcan", sysfs),
-        bitrate=_bitrate(details, "IFLA_CAN_BITTIMING"),
-        data_bitrate=_bitrate(details, "IFLA_CAN_DATA_BITTIMING"),
+        bitrate=bits[0],
+        data_bitrate=data_bits[0],
         controller=_controller(details),
         tx_errors=counters["txerr"] if counters else None,
         rx_errors=counters["rxerr"] if counters else None,
+        index=message["index"],
+        sample_point=bits[1],
+        data_sample_point=data_bits[1],
+        restart_ms=_attribute(details, "IFLA_CAN_RESTART_MS") or None,
+        frames=moved.get("rx_packets", 0) + moved.get("tx_packets", 0),
+        payload=moved.get("rx_bytes", 0) + moved.get("tx_bytes", 0),
+        driver=_driver(name, sysfs),
     )
 
 
@@ -91,9 +178,12 @@ def _attribute(details: Any, name: str) -> Any:
     return details.get_attr(name) if details is not None else None
 
 
-def _bitrate(details: Any, name: str) -> int | None:
+def _timing(details: Any, name: str) -> tuple[int | None, float | None]:
+    """The bit rate and the sample point; the kernel has it in tenths of a percent."""
     timing = _attribute(details, name)
-    return int(timing["bitrate"]) or None if timing else None
+    if not timing or not timing["bitrate"]:
+        return None, None
+    return int(timing["bitrate"]), timing["sample_point"] / 1000 or None
 
 
 def _controller(details: Any) -> str | None:
@@ -113,6 +203,11 @@ def _hardware_id(name: str, kind: str, sysfs: Path) -> str:
     channel = _read(folder / "dev_id") or "0x0"
     path = device.resolve().relative_to(sysfs.resolve())
     return f"{path}#{port}.{int(channel, 0)}"
+
+
+def _driver(name: str, sysfs: Path) -> str | None:
+    link = sysfs / "class" / "net" / name / "device" / "driver"
+    return link.resolve().name if "/" not in name and link.exists() else None
 
 
 def _read(path: Path) -> str:
