@@ -39,29 +39,33 @@ _FILTERS: Final[dict[str, Any]] = {
     "description": "acceptance filters: a frame passes when it matches one of them; [] lets everything pass",
 }
 
+_FRAME: Final[dict[str, Any]] = {
+    "id": _ID,
+    "data": {
+        "type": "string",
+        "maxLength": 256,
+        "default": "",
+        "description": 'payload in hex, spaces allowed: "deadbeef", "DE AD"; up to 8 bytes, with fd up to 64',
+    },
+    "extended": {
+        "type": "boolean",
+        "description": "an extended (29-bit) id; without it an id above 0x7FF is an extended one",
+    },
+    "fd": {"type": "boolean", "default": False, "description": "a CAN FD frame"},
+    "brs": {"type": "boolean", "default": False, "description": "CAN FD bit rate switch; needs fd"},
+    "remote": {"type": "boolean", "default": False, "description": "a remote frame: dlc and no data"},
+    "dlc": {
+        "type": "integer",
+        "minimum": 0,
+        "maximum": 64,
+        "description": "length that a remote frame asks for, 0 to 8; on others it follows the data",
+    },
+}
+
 _SEND: Final[dict[str, Any]] = {
     "type": "object",
     "properties": {
-        "id": _ID,
-        "data": {
-            "type": "string",
-            "maxLength": 256,
-            "default": "",
-            "description": 'payload in hex, spaces allowed: "deadbeef", "DE AD"; up to 8 bytes, with fd up to 64',
-        },
-        "extended": {
-            "type": "boolean",
-            "description": "an extended (29-bit) id; without it an id above 0x7FF is an extended one",
-        },
-        "fd": {"type": "boolean", "default": False, "description": "a CAN FD frame"},
-        "brs": {"type": "boolean", "default": False, "description": "CAN FD bit rate switch; needs fd"},
-        "remote": {"type": "boolean", "default": False, "description": "a remote frame: dlc and no data"},
-        "dlc": {
-            "type": "integer",
-            "minimum": 0,
-            "maximum": 64,
-            "description": "length that a remote frame asks for, 0 to 8; on others it follows the data",
-        },
+        **_FRAME,
         "period_ms": {
             "type": "number",
             "minimum": 1,
@@ -79,9 +83,21 @@ _SEND: Final[dict[str, Any]] = {
             "default": False,
             "description": "end the cyclic sending of this id, or without an id of all; nothing is sent",
         },
+        "frames": {
+            "type": "array",
+            "items": {"type": "object", "properties": _FRAME, "required": ["id"], "additionalProperties": False},
+            "minItems": 1,
+            "maxItems": 1000,
+            "description": "several frames, sent once in this order; nothing else stands beside them",
+        },
     },
-    "anyOf": [{"required": ["id"]}, {"properties": {"stop": {"const": True}}, "required": ["stop"]}],
+    "anyOf": [
+        {"required": ["id"]},
+        {"properties": {"stop": {"const": True}}, "required": ["stop"]},
+        {"required": ["frames"]},
+    ],
     "dependentRequired": {"count": ["period_ms"]},
+    "dependentSchemas": {"frames": {"maxProperties": 1}},
     "additionalProperties": False,
 }
 
@@ -103,7 +119,8 @@ COMMANDS: Final[dict[str, Any]] = {
         "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
     },
     "send": {
-        "description": "Send a frame once, or cyclically with period_ms; answers with the frame",
+        "description": "Send a frame once, or cyclically with period_ms, and answer with it; or send several frames, "
+        "and answer with how many were sent and which failed",
         "parameters": _SEND,
     },
     "filter": {

@@ -4,15 +4,15 @@ The reference driver. One instance serves one bus. It reads the bus on the acqui
 the caller's; frames are carried as they are, error, remote and CAN FD frames included. It changes nothing
 on the machine: what needs a privilege is said, not done.
 
-Configuration (`info`): ``buses``, a list as in `plugins.devices.can.buses`, and ``receive_own_messages``, whether
-what this driver sends comes back on its stream (default False).
+Configuration (`info`): ``buses``, a list as in `plugins.devices.can.buses`; ``receive_own_messages``, whether
+what this driver sends comes back on its stream (default False); ``timestamps``, of frames of the kernel's links:
+"kernel" (default), or "hardware" for the controller's clock where it has one.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
-import time
+import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -20,26 +20,35 @@ import can
 from can.typechecking import CanFilter
 
 from plugins.devices.can import frames
-from plugins.devices.can.buses import BusConfig, close_bus, is_gone, open_bus, parse_buses, reason
+from plugins.devices.can.buses import BusConfig, close_bus, open_bus, parse_buses, reason
 from plugins.devices.can.commands import COMMANDS
 from plugins.devices.can.cyclic import Cyclic, cyclic_sender
+from plugins.devices.can.fast_reader import FastReader, can_read
+from plugins.devices.can.health import Policy, parse_policy, state_of
 from plugins.devices.can.hotplug import watch_links
 from plugins.devices.can.links import CanLink, find_link, kernel_links
-from plugins.devices.can.receiving import drain_bus, enlarge_receive_buffer, socket_drops
+from plugins.devices.can.monitor import LinkMonitor
+from plugins.devices.can.receiving import (
+    DRAIN_LIMIT_S,
+    Counters,
+    FrameStream,
+    MessageStream,
+    drain_bus,
+    enlarge_receive_buffer,
+    socket_drops,
+)
+from plugins.devices.can.sending import Sender
 from plugins.devices.can.slcan import SlcanBus
 from plugins.devices.netlink_watch import NetlinkWatch
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
-from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
-from sat_toolkit.errors import BadArgs, CommandFailed, DriverError
+from sat_toolkit.core.frame_block import FrameBlock
+from sat_toolkit.core.stream_manager import StreamData, StreamType
+from sat_toolkit.errors import BadArgs, CommandFailed, ConfigError, DriverError
 from sat_toolkit.models.Device_Model import Device, DeviceType, SocketCANDevice
 
 logger = logging.getLogger(__name__)
 
-RECV_TIMEOUT_S: Final = 0.1
-SEND_TIMEOUT_S: Final = 1.0
-DRAIN_LIMIT_S: Final = 0.5
-# A hardware clock that is no time since the epoch counts from its own start.
-_EARLIEST_EPOCH: Final = 1_000_000_000.0
+TIMESTAMPS: Final = ("kernel", "hardware")
 
 
 class SocketCANDriver(BaseDeviceDriver):
@@ -56,10 +65,12 @@ class SocketCANDriver(BaseDeviceDriver):
         self._config: BusConfig | None = None
         self._cyclic: Cyclic | None = None
         self._filters: list[CanFilter] = []
-        self._send_lock = threading.Lock()
-        self._clock_offset: float | None = None
+        self._sender: Sender | None = None
+        self._reader: FastReader | None = None
+        self._receive_buffer: int | None = None
+        self._counters_in = Counters()
         self._watch: NetlinkWatch | None = None
-        self._received = self._sent = self._error_frames = self._controller_overruns = 0
+        self._monitor: LinkMonitor | None = None
 
     # --- scan ----------------------------------------------------------------------------------------
 
@@ -107,13 +118,17 @@ class SocketCANDriver(BaseDeviceDriver):
         self._release()
         if config.interface == "socketcan":
             config = _with_fd(config, _require_up(str(config.channel)))
-        bus = open_bus(config)
+        hardware = self._wants_hardware_stamps()
+        bus = self._make_bus(config)
         self._config, self._bus = config, bus
-        self._clock_offset = None
-        self._received = self._sent = self._error_frames = self._controller_overruns = 0
-        self._cyclic = cyclic_sender(bus, self._transmit, f"can/cyclic/{device.device_id}")
-        enlarge_receive_buffer(bus)
+        sock = self._frame_socket(bus)
+        self._counters_in = Counters()
+        self._sender = Sender(bus, sock)
+        self._cyclic = cyclic_sender(bus, self._sender.send, f"can/cyclic/{device.device_id}")
+        self._receive_buffer = enlarge_receive_buffer(bus)
         bus.set_filters(self._filters or None)
+        if sock is not None:
+            self._reader = FastReader(sock, fd=bus.protocol is not can.CanProtocol.CAN_20, hardware=hardware)
         return True
 
     def _reset_impl(self, device: Device) -> bool:  # noqa: ARG002 - the hook's signature
@@ -127,11 +142,29 @@ class SocketCANDriver(BaseDeviceDriver):
     def _release(self) -> None:
         """Close what connect opened. Does nothing when there is none."""
         cyclic, self._cyclic = self._cyclic, None
-        bus, self._bus = self._bus, None
+        monitor, self._monitor = self._monitor, None
+        bus, self._bus, self._reader, self._sender = self._bus, None, None, None
+        if monitor is not None:
+            monitor.close()
         if cyclic is not None:
             cyclic.close()
         if bus is not None:
             close_bus(bus)
+
+    def _make_bus(self, config: BusConfig) -> can.BusABC:
+        """Open the bus that `config` describes. Raises DriverError."""
+        return open_bus(config)
+
+    def _frame_socket(self, bus: can.BusABC) -> socket.socket | None:
+        """The socket that gives and takes the kernel's CAN frames; None where frames are python-can's affair."""
+        sock = getattr(bus, "socket", None)
+        return sock if isinstance(sock, socket.socket) and can_read(sock) else None
+
+    def _wants_hardware_stamps(self) -> bool:
+        wanted = self.info.get("timestamps", "kernel")
+        if wanted not in TIMESTAMPS:
+            raise ConfigError(f"timestamps must be {' or '.join(TIMESTAMPS)}, not {wanted!r}")
+        return bool(wanted == "hardware")
 
     def _config_of(self, device: Device) -> BusConfig:
         for bus in parse_buses(self.info):
@@ -179,26 +212,19 @@ class SocketCANDriver(BaseDeviceDriver):
         return [frames.filter_to_dict(entry) for entry in filters]
 
     def _send(self, args: Mapping[str, Any]) -> dict[str, Any]:
-        cyclic = self._cyclic
-        self._open_bus()
+        cyclic, sender = self._cyclic, self._open_sender()
         assert cyclic is not None
         if args.get("stop"):
             return self._stop_cyclic(cyclic, args)
-        message = frames.build_message(
-            args.get("id"),
-            args.get("data", ""),
-            extended=args.get("extended"),
-            fd=bool(args.get("fd")),
-            brs=bool(args.get("brs")),
-            remote=bool(args.get("remote")),
-            dlc=args.get("dlc"),
-        )
-        self._check_protocol(message)
+        if "frames" in args:
+            return sender.send_list(args["frames"])
+        message = frames.message_from_args(args)
         result: dict[str, Any] = dict(frames.message_to_dict(message))
         del result["tx"]
         if "period_ms" not in args:
-            self._transmit(message)
+            sender.send(message)
             return result
+        sender.check(message)
         replaced = cyclic.start(message, args["period_ms"] / 1000, args.get("count"))
         return result | {"period_ms": args["period_ms"], "count": args.get("count"), "replaced": replaced}
 
@@ -208,13 +234,6 @@ class SocketCANDriver(BaseDeviceDriver):
             raise BadArgs(f"stop ends a cyclic frame and takes id and extended only, not {', '.join(unwanted)}")
         key = frames.parse_id(args["id"], args.get("extended")) if "id" in args else None
         return {"stopped": cyclic.stop(key)}
-
-    def _check_protocol(self, message: can.Message) -> None:
-        if not message.is_fd or self._open_bus().protocol is not can.CanProtocol.CAN_20:
-            return
-        if isinstance(self._bus, SlcanBus):
-            return  # what an slcan adapter can do is known to the adapter only
-        raise CommandFailed("this bus carries no CAN FD frames: its link or its configuration is for classic CAN")
 
     def _status(self) -> dict[str, Any]:
         bus, config, cyclic = self._open_bus(), self._config, self._cyclic
@@ -227,21 +246,29 @@ class SocketCANDriver(BaseDeviceDriver):
             "interface": config.interface,
             "channel": config.channel,
             "bitrate": link.bitrate if link else config.bitrate,
+            **(_timings(link) if link else {}),
             "fd": bus.protocol is not can.CanProtocol.CAN_20,
             "up": link.up if link else config.interface != "socketcan",
-            "bus_state": (link and link.controller) or f"error-{bus.state.name.lower()}",
+            "bus_state": self._bus_state(bus, link),
             "streaming": self.is_acquiring.is_set(),
             "counters": self._counters(bus, link),
+            "receive_buffer": self._receive_buffer,
             "filters": [frames.filter_to_dict(entry) for entry in self._filters],
             "cyclic": cyclic.describe(),
+            **(self._monitor.describe() if self._monitor is not None else {}),
         }
+
+    def _bus_state(self, bus: can.BusABC, link: CanLink | None) -> str:
+        if self._monitor is None:
+            return f"error-{bus.state.name.lower()}"
+        return state_of(link, self._monitor.state)
 
     def _counters(self, bus: can.BusABC, link: CanLink | None) -> dict[str, int]:
         counters = {
-            "rx": self._received,
-            "tx": self._sent,
-            "errors": self._error_frames,
-            "overruns": self._controller_overruns + socket_drops(bus),
+            "rx": self._counters_in.received,
+            "tx": self._open_sender().sent,
+            "errors": self._counters_in.errors,
+            "overruns": self._counters_in.overruns + socket_drops(bus),
         }
         if isinstance(bus, SlcanBus):
             counters["bad_lines"] = bus.reader.bad_lines
@@ -253,21 +280,15 @@ class SocketCANDriver(BaseDeviceDriver):
 
     def _client_data_impl(self, device: Device, stream_data: StreamData) -> None:  # noqa: ARG002 - the hook's signature
         message = frames.message_from_dict(stream_data.data)
-        self._open_bus()
-        self._check_protocol(message)
-        self._transmit(message)
+        self._open_sender().send(message)
 
-    def _transmit(self, message: can.Message) -> None:
-        """Send one frame, from any thread. CommandFailed when the bus is there but did not take it."""
-        bus = self._open_bus()
-        try:
-            with self._send_lock:
-                bus.send(message, timeout=SEND_TIMEOUT_S)
-                self._sent += 1
-        except can.CanError as error:
-            if is_gone(error):
-                raise DriverError(f"the bus is gone: {reason(error)}") from error
-            raise CommandFailed(f"the frame was not sent: {reason(error)}") from error
+    def _client_frames_impl(self, device: Device, block: FrameBlock) -> dict[str, Any]:  # noqa: ARG002 - the hook's signature
+        return self._open_sender().send_block(block)
+
+    def _open_sender(self) -> Sender:
+        self._open_bus()
+        assert self._sender is not None
+        return self._sender
 
     def _open_bus(self) -> can.BusABC:
         bus = self._bus
@@ -281,47 +302,35 @@ class SocketCANDriver(BaseDeviceDriver):
         """Let go of what piled up while nobody read, so that a stream begins with the present."""
         bus = self._open_bus()
         try:
-            drain_bus(bus, DRAIN_LIMIT_S)
+            if self._reader is not None:
+                self._reader.skip(DRAIN_LIMIT_S)
+            else:
+                drain_bus(bus)
         except (can.CanError, OSError) as error:
             raise DriverError(f"the bus is gone: {reason(error)}") from error
 
     def _acquisition_loop(self) -> None:
-        bus, device = self._open_bus(), self.device
+        bus, device, reader = self._open_bus(), self.device, self._reader
         assert device is not None
-        running, channel = self.is_acquiring, device.device_id
-        while running.is_set():
-            try:
-                message = bus.recv(timeout=RECV_TIMEOUT_S)
-            except (can.CanError, OSError) as error:
-                raise DriverError(f"the bus is gone: {reason(error)}") from error
-            if message is not None:
-                self._deliver(channel, message)
+        stream: FrameStream | MessageStream
+        if reader is not None:
+            stream = FrameStream(reader, self.stream_wrapper, device.device_id, self._counters_in)
+        else:
+            stream = MessageStream(bus, self.stream_wrapper, device.device_id, self._counters_in)
+        try:
+            stream.run(self.is_acquiring)
+        except (can.CanError, OSError) as error:
+            raise DriverError(f"the bus is gone: {reason(error)}") from error
 
-    def _deliver(self, channel: str, message: can.Message) -> None:
-        self._received += 1
-        if message.is_error_frame:
-            self._error_frames += 1
-            self._controller_overruns += frames.is_overrun(message)
-        self.stream_wrapper.broadcast_data(
-            StreamData(
-                stream_type=StreamType.CAN,
-                channel=channel,
-                timestamp=self._epoch(message.timestamp),
-                source=StreamSource.SERVER,
-                action=StreamAction.DATA,
-                data=frames.message_to_dict(message),
-            )
-        )
 
-    def _epoch(self, stamp: float) -> float:
-        """The capture time in seconds since the epoch, also from hardware whose clock has another zero."""
-        if stamp >= _EARLIEST_EPOCH:
-            return stamp
-        if stamp <= 0:
-            return time.time()
-        if self._clock_offset is None:
-            self._clock_offset = time.time() - stamp
-        return stamp + self._clock_offset
+def _timings(link: CanLink) -> dict[str, Any]:
+    known = {
+        "sample_point": link.sample_point,
+        "data_bitrate": link.data_bitrate,
+        "data_sample_point": link.data_sample_point,
+        "restart_ms": link.restart_ms,
+    }
+    return {key: value for key, value in known.items() if value is not None}
 
 
 def _link_device(link: CanLink, name: str | None = None) -> SocketCANDevice:

@@ -3,18 +3,20 @@
 PURE: no I/O, no clock. What a person or a program may write is checked here and nowhere else; each
 FrameError says what would be accepted.
 
-The stream's dict is ``{"id": 291, "ext", "fd", "brs", "rtr", "err", "tx", "data": "deadbeef"}`` with
+The stream's dict is ``{"id": 291, "ext", "fd", "brs", "esi", "rtr", "err", "tx", "data": "deadbeef"}`` with
 false flags left out; a remote frame carries ``dlc`` and empty data.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 import can
 from can.typechecking import CanFilter
 
+from sat_toolkit.core.frame_block import BRS, ERROR, EXTENDED, FDF, REMOTE
 from sat_toolkit.errors import BadArgs
 
 MAX_STANDARD_ID: Final = 0x7FF
@@ -26,7 +28,14 @@ FD_LENGTHS: Final = (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 20, 24, 32, 48, 64)
 _ERROR_CONTROLLER: Final = 0x004
 _ERROR_RX_OVERFLOW: Final = 0x01
 
-_DICT_KEYS: Final = frozenset({"id", "ext", "fd", "brs", "rtr", "err", "tx", "data", "dlc"})
+_CAN_FRAME: Final = struct.Struct("<IBxxx8s")
+_CANFD_FRAME: Final = struct.Struct("<IBBxx64s")
+
+_FD_LENGTHS_TEXT: Final = "0 to 8, 12, 16, 20, 24, 32, 48 or 64 bytes"
+_NO_REMOTE_FD: Final = "CAN FD has no remote frames: leave out fd or remote"
+_NO_ERROR_FRAMES: Final = "error frames are reported by a bus and cannot be sent"
+
+_DICT_KEYS: Final = frozenset({"id", "ext", "fd", "brs", "esi", "rtr", "err", "tx", "data", "dlc"})
 _FILTER_KEYS: Final = frozenset({"id", "mask", "extended"})
 
 
@@ -41,6 +50,7 @@ class FrameDict(TypedDict, total=False):
     ext: bool
     fd: bool
     brs: bool
+    esi: bool
     rtr: bool
     err: bool
     tx: bool
@@ -75,9 +85,7 @@ def parse_data(text: object, *, fd: bool = False) -> bytes:
             f'data {text!r} is not hex: two digits a byte, spaces between bytes allowed, such as "de ad be ef"'
         ) from None
     if fd and len(data) not in FD_LENGTHS:
-        raise FrameError(
-            f"{len(data)} bytes is no length of a CAN FD frame: 0 to 8, 12, 16, 20, 24, 32, 48 or 64 bytes"
-        )
+        raise FrameError(f"{len(data)} bytes is no length of a CAN FD frame: {_FD_LENGTHS_TEXT}")
     if not fd and len(data) > MAX_CLASSIC_LENGTH:
         hint = ' (up to 64 with "fd": true)' if len(data) in FD_LENGTHS else ""
         raise FrameError(f"{len(data)} bytes of data: a classic CAN frame carries 0 to 8{hint}")
@@ -120,6 +128,36 @@ def build_message(
     )
 
 
+def message_from_args(args: Mapping[str, Any]) -> can.Message:
+    """The frame that the args of `send` describe. Raises FrameError."""
+    return build_message(
+        args.get("id"),
+        args.get("data", ""),
+        extended=args.get("extended"),
+        fd=bool(args.get("fd")),
+        brs=bool(args.get("brs")),
+        remote=bool(args.get("remote")),
+        dlc=args.get("dlc"),
+    )
+
+
+def wire_frame(can_id: int, length: int, flags: int, data: bytes) -> bytes:
+    """The kernel's ``can_frame`` or ``canfd_frame`` of a record's fields. Raises FrameError when it cannot be sent."""
+    if can_id & ERROR:
+        raise FrameError(_NO_ERROR_FRAMES)
+    if not can_id & EXTENDED:
+        parse_id(can_id & MAX_EXTENDED_ID, extended=False)
+    if not flags & FDF:
+        if length > MAX_CLASSIC_LENGTH:
+            raise FrameError(f"length {length}: a classic CAN frame carries 0 to 8 bytes")
+        return _CAN_FRAME.pack(can_id, length, b"" if can_id & REMOTE else data[:length])
+    if can_id & REMOTE:
+        raise FrameError(_NO_REMOTE_FD)
+    if length not in FD_LENGTHS:
+        raise FrameError(f"{length} bytes is no length of a CAN FD frame: {_FD_LENGTHS_TEXT}")
+    return _CANFD_FRAME.pack(can_id, length, FDF | flags & BRS, data[:length])
+
+
 def message_from_dict(frame: object) -> can.Message:
     """The frame of a stream's dict. Raises FrameError, also for an error frame: those cannot be sent."""
     if not isinstance(frame, Mapping):
@@ -129,7 +167,7 @@ def message_from_dict(frame: object) -> can.Message:
     if "id" not in frame:
         raise FrameError('a frame needs an id, such as {"id": 291, "data": "deadbeef"}')
     if _flag(frame, "err"):
-        raise FrameError("error frames are reported by a bus and cannot be sent")
+        raise FrameError(_NO_ERROR_FRAMES)
     return build_message(
         frame["id"],
         frame.get("data", ""),
@@ -150,6 +188,8 @@ def message_to_dict(message: can.Message) -> FrameDict:
         frame["fd"] = True
     if message.bitrate_switch:
         frame["brs"] = True
+    if message.error_state_indicator:
+        frame["esi"] = True
     if message.is_error_frame:
         frame["err"] = True
     if not message.is_rx:
@@ -207,7 +247,7 @@ def _parse_filter(index: int, entry: object) -> CanFilter:
 
 def _check_remote(payload: bytes, fd: bool, dlc: int | None) -> None:
     if fd:
-        raise FrameError("CAN FD has no remote frames: leave out fd or remote")
+        raise FrameError(_NO_REMOTE_FD)
     if payload:
         raise FrameError("a remote frame carries no data: leave data out and give its length as dlc")
     if dlc is not None and not 0 <= dlc <= MAX_CLASSIC_LENGTH:
