@@ -42,8 +42,8 @@ class Asker:
             if not self._changed.wait_for(lambda: reply_to in self._latest, DEADLINE):
                 raise RuntimeError(f"no reply to {topic} in {DEADLINE} s")
             reply = json.loads(self._latest.pop(reply_to))
-        if not reply["ok"]:
-            raise RuntimeError(f"{topic} {args}: {reply['error']}")
+        if reply["status"] != "ok":
+            raise RuntimeError(f"{topic} {args}: {reply['message']}")
         return reply.get("result")
 
     def __enter__(self) -> Self:

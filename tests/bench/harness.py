@@ -23,7 +23,7 @@ from sat_bus.mosquitto import MosquittoBroker, find_mosquitto
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]
-CACHE = ROOT / ".cache" / "bench"
+CACHE = Path(os.environ.get("BENCH_CACHE") or ROOT / ".cache" / "bench")
 TICK = os.sysconf("SC_CLK_TCK")
 
 
@@ -69,7 +69,9 @@ class Program:
     Its stderr goes to a file, the last words of which are told when it fails.
     """
 
-    def __init__(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None, folder: Path = ROOT
+    ) -> None:
         self.name = name
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
         self._events: queue.Queue[dict[str, Any]] = queue.Queue()
@@ -79,7 +81,7 @@ class Program:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._words,
-            cwd=ROOT,
+            cwd=folder,
             env=clean | dict(env or {}),
         )
         self._reader = threading.Thread(target=self._read, name=f"read/{name}", daemon=True)

@@ -21,6 +21,7 @@ SITE, HOST, DEVICE = "lab", "bench", "bus0"
 # A rate is carried when the sentinel, sent this long after the last frame, arrives and no later than LATE_S after it.
 PAUSE_MS = 300
 LATE_S = 1.0
+WARM_UP = (200.0, 0.3)  # the first frames find caches cold and code not yet loaded
 _runs = count(1)
 
 
@@ -73,17 +74,20 @@ def ours(form: str = "bin", *, can: str | None = None) -> Subject:
 
     def start(stack: ExitStack, source: str, broker: int) -> tuple[Program, str]:
         argv = [sys.executable, "-m", "sat_cli", "host", "--family", "can" if can else "standin", "--name", HOST]
-        env = {"SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}", "SAT_SITE": SITE, "SAT_LOG_LEVEL": "warning"}
+        env = {"SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}", "SAT_SITE": SITE, "SAT_LOG_LEVEL": "info"}
         port = 0
         if not can:
             port = _free_udp_port()
             env |= {"SAT_PLUGINS": str(FOLDER / "plugins"), "SAT_DRIVERS": json.dumps({driver: {"port": port}})}
         asker = stack.enter_context(Asker(broker, "bench-asker"))
-        program = stack.enter_context(Program("ours", argv, env))
-        asker.wait(f"{dev}/state", b"discovered")
-        for op in ("initialize", "connect"):
-            asker.ask(f"sat/1/{SITE}/host/{HOST}/req/{op}", {"driver": driver, "device": device})
-        asker.ask(f"{dev}/cmd/start", {"stream": {"formats": [form]}})
+        program = stack.enter_context(Program("ours", argv, env, CACHE))
+        try:
+            asker.wait(f"{dev}/state", b"discovered")
+            for op in ("initialize", "connect"):
+                asker.ask(f"sat/1/{SITE}/host/{HOST}/req/{op}", {"driver": driver, "device": device})
+            asker.ask(f"{dev}/cmd/start", {"stream": {"formats": [form]}})
+        except RuntimeError as error:
+            raise RuntimeError(f"ours does not come up: {error}\n{program.last_words()}") from None
         return program, source if can else f"udp:{port}"
 
     return Subject("ours", f"{dev}/stream/can/{form}", form, start)
@@ -150,7 +154,9 @@ def running(context: Context, subject: Subject) -> Iterator[Rig]:
         subscriber.need("ready")
         source = f"can:{context.can}" if context.can else "udp:0"
         program, to = subject.start(stack, source, broker.port)
-        yield Rig(broker, subject, program, subscriber, to)
+        rig = Rig(broker, subject, program, subscriber, to)
+        rig.trial(*WARM_UP)
+        yield rig
 
 
 class Pool:
