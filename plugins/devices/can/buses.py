@@ -23,7 +23,8 @@ from sat_toolkit.errors import ConfigError, DriverError
 
 _PORT_INTERFACES: Final = frozenset({"slcan", "serial", "robotell", "usb2can_serial"})
 _OWN_KEYS: Final = frozenset({"name", "interface", "channel", "bitrate", "fd"})
-_GONE: Final = frozenset({errno.ENETDOWN, errno.ENODEV, errno.ENXIO, errno.EIO, errno.EBADF})
+# A link that is down is there, and may be up again: ENETDOWN is not among them.
+_GONE: Final = frozenset({errno.ENODEV, errno.ENXIO, errno.EIO, errno.EBADF})
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,17 @@
 
 The reference driver. One instance serves one bus. It reads the bus on the acquisition thread and sends on
 the caller's; frames are carried as they are, error, remote and CAN FD frames included. It changes nothing
-on the machine: what needs a privilege is said, not done.
+on the machine but a bus-off controller restarted: what else needs a privilege is said, not done.
 
 Configuration (`info`): ``buses``, a list as in `plugins.devices.can.buses`; ``receive_own_messages``, whether
 what this driver sends comes back on its stream (default False); ``timestamps``, of frames of the kernel's links:
-"kernel" (default), or "hardware" for the controller's clock where it has one.
+"kernel" (default), or "hardware" for the controller's clock where it has one; ``recovery``, when a controller that is
+bus-off is restarted, as in `plugins.devices.can.health`.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 from collections.abc import Mapping
@@ -24,7 +26,7 @@ from plugins.devices.can.buses import BusConfig, close_bus, open_bus, parse_buse
 from plugins.devices.can.commands import COMMANDS
 from plugins.devices.can.cyclic import Cyclic, cyclic_sender
 from plugins.devices.can.fast_reader import FastReader, can_read
-from plugins.devices.can.health import Policy, parse_policy, state_of
+from plugins.devices.can.health import parse_policy, state_of
 from plugins.devices.can.hotplug import watch_links
 from plugins.devices.can.links import CanLink, find_link, kernel_links
 from plugins.devices.can.monitor import LinkMonitor
@@ -116,8 +118,10 @@ class SocketCANDriver(BaseDeviceDriver):
     def _connect_impl(self, device: Device) -> bool:
         config = self._config if self._config is not None else self._config_of(device)
         self._release()
+        policy, link = parse_policy(self.info), None
         if config.interface == "socketcan":
-            config = _with_fd(config, _require_up(str(config.channel)))
+            link = _require_up(str(config.channel))
+            config = _with_fd(config, link)
         hardware = self._wants_hardware_stamps()
         bus = self._make_bus(config)
         self._config, self._bus = config, bus
@@ -129,6 +133,9 @@ class SocketCANDriver(BaseDeviceDriver):
         bus.set_filters(self._filters or None)
         if sock is not None:
             self._reader = FastReader(sock, fd=bus.protocol is not can.CanProtocol.CAN_20, hardware=hardware)
+        if link is not None:
+            name = f"can/health/{device.device_id}"
+            self._monitor = LinkMonitor(link, policy, self._counters_in.kinds, self.report_event, name)
         return True
 
     def _reset_impl(self, device: Device) -> bool:  # noqa: ARG002 - the hook's signature
@@ -307,6 +314,8 @@ class SocketCANDriver(BaseDeviceDriver):
             else:
                 drain_bus(bus)
         except (can.CanError, OSError) as error:
+            if self._outlives(error):
+                return
             raise DriverError(f"the bus is gone: {reason(error)}") from error
 
     def _acquisition_loop(self) -> None:
@@ -317,10 +326,17 @@ class SocketCANDriver(BaseDeviceDriver):
             stream = FrameStream(reader, self.stream_wrapper, device.device_id, self._counters_in)
         else:
             stream = MessageStream(bus, self.stream_wrapper, device.device_id, self._counters_in)
-        try:
-            stream.run(self.is_acquiring)
-        except (can.CanError, OSError) as error:
-            raise DriverError(f"the bus is gone: {reason(error)}") from error
+        running = self.is_acquiring
+        while running.is_set():
+            try:
+                stream.run(running)
+            except (can.CanError, OSError) as error:
+                if not self._outlives(error):
+                    raise DriverError(f"the bus is gone: {reason(error)}") from error
+
+    def _outlives(self, error: Exception) -> bool:
+        """Whether it only says that the link went down: its socket stays bound and goes on when it is up again."""
+        return self._monitor is not None and isinstance(error, OSError) and error.errno == errno.ENETDOWN
 
 
 def _timings(link: CanLink) -> dict[str, Any]:

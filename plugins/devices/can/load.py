@@ -17,6 +17,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from sat_toolkit.core.frame_block import FD, FrameBlock
+
 TYPICAL_STUFFING: Final = 1 / 30
 WORST_STUFFING: Final = 1 / 4
 _EXTENDED_BITS: Final = 20
@@ -47,11 +49,14 @@ class FrameKinds:
     def __init__(self) -> None:
         self.frames = self.extended = self.fd = self.brs = 0
 
-    def add(self, id_tops: bytes, flags: bytes | None = None) -> None:
-        """Count a block: the highest byte of each ``can_id``, and the flags where there may be CAN FD frames."""
-        self.frames += len(id_tops)
-        self.extended += id_tops.translate(_EXTENDED).count(1)
-        if flags is not None:
+    def add(self, block: FrameBlock) -> None:
+        """Count a block by its columns: the highest byte of ``can_id``, and where there are CAN FD frames the flags."""
+        records = memoryview(block.records)
+        tops = records[11 :: block.size].tobytes()
+        self.frames += len(tops)
+        self.extended += tops.translate(_EXTENDED).count(1)
+        if block.size == FD:
+            flags = records[13 :: block.size].tobytes()
             self.fd += flags.translate(_FD).count(1)
             self.brs += flags.translate(_BRS).count(1)
 

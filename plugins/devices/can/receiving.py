@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Event
 from typing import Final
 
@@ -19,6 +19,7 @@ import can
 
 from plugins.devices.can import frames
 from plugins.devices.can.fast_reader import VECTOR, WORD, Batch, FastReader, memory_of, set_receive_buffer
+from plugins.devices.can.load import FrameKinds
 from plugins.devices.can.slcan import SlcanBus
 from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType, StreamWrapper
 
@@ -37,6 +38,7 @@ class Counters:
     received: int = 0
     errors: int = 0
     overruns: int = 0
+    kinds: FrameKinds = field(default_factory=FrameKinds)
 
 
 def enlarge_receive_buffer(bus: can.BusABC) -> int | None:
@@ -108,6 +110,7 @@ class FrameStream:
     def _broadcast(self, batch: Batch) -> None:
         block, done = batch.block, 0
         self._counters.received += len(block)
+        self._counters.kinds.add(block)
         self._counters.errors += batch.errors
         self._counters.overruns += batch.overruns
         for index, lost in batch.losses:

@@ -99,12 +99,15 @@ class Sender:
     def _send_wire(self, wire: bytes, timeout: float) -> None:
         """Hand the kernel a frame in its own form."""
         assert self._socket is not None
-        deadline, pause = time.monotonic() + timeout, _FIRST_PAUSE_S
+        deadline, pause, was_down = time.monotonic() + timeout, _FIRST_PAUSE_S, False
         while True:
             try:
                 self._socket.send(wire, socket.MSG_DONTWAIT)
                 break
             except OSError as error:
+                if error.errno == errno.ENETDOWN and not was_down:
+                    was_down = True  # told once, also when the link is up again
+                    continue
                 if error.errno not in _BUSY:
                     raise _refused(error) from error
                 if (left := deadline - time.monotonic()) <= 0:

@@ -73,7 +73,8 @@ def _caused(cause: BaseException) -> can.CanError:
 @pytest.mark.parametrize(
     ("error", "gone"),
     [
-        (can.CanOperationError("Failed to transmit: down", errno.ENETDOWN), True),
+        (can.CanOperationError("Failed to transmit: down", errno.ENETDOWN), False),
+        (can.CanOperationError("Failed to transmit: unplugged", errno.ENXIO), True),
         (can.CanOperationError("Failed to transmit: no buffer", errno.ENOBUFS), False),
         (can.CanOperationError("Transmit buffer full"), False),
         (_caused(serial.SerialTimeoutException("Write timeout")), False),
