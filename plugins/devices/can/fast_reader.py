@@ -50,9 +50,7 @@ class _Iovec(ctypes.Structure):
     _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
 
 
-class Header(ctypes.Structure):
-    """``struct mmsghdr``, its ``struct msghdr`` spelled out."""
-
+class _Msghdr(ctypes.Structure):
     _fields_ = (
         ("name", ctypes.c_void_p),
         ("namelen", ctypes.c_uint32),
@@ -61,12 +59,17 @@ class Header(ctypes.Structure):
         ("control", ctypes.c_void_p),
         ("controllen", ctypes.c_size_t),
         ("flags", ctypes.c_uint32),
-        ("length", ctypes.c_uint32),
     )
 
 
+class Header(ctypes.Structure):
+    """``struct mmsghdr``."""
+
+    _fields_ = (("message", _Msghdr), ("length", ctypes.c_uint32))
+
+
 _STRIDE: Final = ctypes.sizeof(Header)
-_FLAGS_AT: Final = Header.flags.offset
+_FLAGS_AT: Final = Header.message.offset + _Msghdr.flags.offset
 _LENGTH_AT: Final = Header.length.offset
 
 
@@ -119,6 +122,7 @@ class _Records:
 class Vector:
     """The memory that one `recvmmsg` fills, and how a `Batch` is made of it. No I/O.
 
+    For each frame it has a header, a record that the frame is written into, and `control_size` bytes of `control`.
     `size` is that of a record; `hardware` says that the stamps are those of SO_TIMESTAMPING, else of SO_TIMESTAMPNS.
     """
 
@@ -129,11 +133,12 @@ class Vector:
         self._clock_offset: int | None = None
         stamps = 3 if hardware else 1
         self._drops_at = socket.CMSG_SPACE(stamps * _TIMESPEC) + _CMSG_HEADER
-        self._control_size = socket.CMSG_SPACE(stamps * _TIMESPEC) + socket.CMSG_SPACE(4)
-        self._records = _Records(size, n)
-        self._classic = self._records if size == CLASSIC else _Records(CLASSIC, n)
-        self.control = (ctypes.c_char * (self._control_size * n))()
-        self._control_words = memoryview(self.control).cast("B").cast("I")
+        self.control_size = socket.CMSG_SPACE(stamps * _TIMESPEC) + socket.CMSG_SPACE(4)
+        self.records = _Records(size, n)
+        self._classic = self.records if size == CLASSIC else _Records(CLASSIC, n)
+        self._control_buffer = (ctypes.c_char * (self.control_size * n))()
+        self.control = memoryview(self._control_buffer).cast("B")
+        self._control_words = self.control.cast("I")
         self.headers = (Header * n)()
         self._iovecs = (_Iovec * n)()
         self._point()
@@ -141,14 +146,15 @@ class Vector:
         self._template = bytes(self._header_bytes)
 
     def _point(self) -> None:
-        size = self._records.size
-        records, control = ctypes.addressof(self._records.buffer), ctypes.addressof(self.control)
+        size = self.records.size
+        records, control = ctypes.addressof(self.records.buffer), ctypes.addressof(self._control_buffer)
         iovecs = ctypes.addressof(self._iovecs)
         for i, header in enumerate(self.headers):
             self._iovecs[i].base = records + i * size + 8
             self._iovecs[i].length = size - 8
-            header.iov, header.iovlen = iovecs + i * ctypes.sizeof(_Iovec), 1
-            header.control, header.controllen = control + i * self._control_size, self._control_size
+            header.message.iov, header.message.iovlen = iovecs + i * ctypes.sizeof(_Iovec), 1
+            header.message.control = control + i * self.control_size
+            header.message.controllen = self.control_size
 
     def take(self, n: int) -> Batch:
         """The first `n` frames; the memory is ready for the next call then."""
@@ -158,7 +164,7 @@ class Vector:
             odd = next(length for length in lengths if length not in (CAN_MTU, CANFD_MTU))
             raise DriverError(f"the socket gave {odd} bytes for a frame; {CAN_MTU} or {CANFD_MTU} are accepted")
         self._stamp(n)
-        records = self._records if fd else self._compact(n)
+        records = self.records if fd else self._compact(n)
         self._write_flags(records, n, lengths if fd else None)
         top = records.bytes[11 : n * records.size : records.size].tobytes()
         data = self._copy(records, n, top)
@@ -172,25 +178,25 @@ class Vector:
     def forget(self, n: int) -> None:
         """Make the memory of the first `n` ready again: a counter that the kernel leaves out must read as 0."""
         ctypes.memmove(self.headers, self._template, n * _STRIDE)
-        ctypes.memset(self.control, 0, n * self._control_size)
-        if self._records.size == FD:
-            ctypes.memset(self._records.buffer, 0, n * FD)
+        ctypes.memset(self._control_buffer, 0, n * self.control_size)
+        if self.records.size == FD:
+            ctypes.memset(self.records.buffer, 0, n * FD)
 
     def last_drops(self, n: int) -> int:
         """The kernel's drop counter at the last of `n` frames."""
-        return int(self._control_words[((n - 1) * self._control_size + self._drops_at) // 4])
+        return int(self._control_words[((n - 1) * self.control_size + self._drops_at) // 4])
 
     def _column(self, offset: int, n: int) -> memoryview:
         """A 32-bit column of the control messages."""
-        return self._control_words[offset // 4 : n * self._control_size // 4 : self._control_size // 4]
+        return self._control_words[offset // 4 : n * self.control_size // 4 : self.control_size // 4]
 
     def _compact(self, n: int) -> _Records:
         """The same frames in short records: there is no CAN FD frame among them."""
-        if self._records.size == CLASSIC:
-            return self._records
+        if self.records.size == CLASSIC:
+            return self.records
         for i in range(CLASSIC // 8):
-            step = self._records.size // 8
-            self._classic.longs[i : n * CLASSIC // 8 : CLASSIC // 8] = self._records.longs[i : n * step : step]
+            step = self.records.size // 8
+            self._classic.longs[i : n * CLASSIC // 8 : CLASSIC // 8] = self.records.longs[i : n * step : step]
         return self._classic
 
     def _write_flags(self, records: _Records, n: int, lengths: bytes | None) -> None:
@@ -232,8 +238,8 @@ class Vector:
         return tuple(losses)
 
     def _stamp(self, n: int) -> None:
-        step = self._records.size // 4
-        sec, nsec = self._records.words[0 : n * step : step], self._records.words[1 : n * step : step]
+        step = self.records.size // 4
+        sec, nsec = self.records.words[0 : n * step : step], self.records.words[1 : n * step : step]
         first = self._column(_CMSG_HEADER, n), self._column(_CMSG_HEADER + _LONG, n)
         if not self._hardware:
             sec[:], nsec[:] = first
