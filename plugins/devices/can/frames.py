@@ -158,6 +158,14 @@ def wire_frame(can_id: int, length: int, flags: int, data: bytes) -> bytes:
     return _CANFD_FRAME.pack(can_id, length, FDF | flags & BRS, data[:length])
 
 
+def wire_message(message: can.Message) -> bytes:
+    """The kernel's ``can_frame`` or ``canfd_frame`` of a message. Raises FrameError when it cannot be sent."""
+    can_id = message.arbitration_id
+    can_id |= (message.is_extended_id and EXTENDED) | (message.is_remote_frame and REMOTE)
+    flags = (message.is_fd and FDF) | (message.bitrate_switch and BRS)
+    return wire_frame(can_id, message.dlc, flags, bytes(message.data))
+
+
 def message_from_dict(frame: object) -> can.Message:
     """The frame of a stream's dict. Raises FrameError, also for an error frame: those cannot be sent."""
     if not isinstance(frame, Mapping):

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, TypeVar
 
 import can
-from can.interfaces.socketcan.socketcan import build_can_frame
 
 from plugins.devices.can import frames
 from plugins.devices.can.buses import is_gone, reason
@@ -62,7 +61,7 @@ class Sender:
         """
         self.check(message)
         if self._socket is not None:
-            self._send_wire(build_can_frame(message), timeout)
+            self._send_wire(frames.wire_message(message), timeout)
             return
         try:
             with self._lock:
@@ -134,13 +133,13 @@ class Sender:
             try:
                 send(frame, min(SEND_TIMEOUT_S, left))
                 sent += 1
-            except (BusBusy, DriverError) as error:
-                if isinstance(error, DriverError) and not sent:
+            except (BadArgs, DriverError) as error:
+                refused = isinstance(error, BadArgs | CommandFailed)
+                if not sent and not refused:
                     raise
                 failed.append({"index": index, "reason": str(error)})
-                ended = f"not tried: frame {index} ended the list"
-            except (BadArgs, CommandFailed) as error:
-                failed.append({"index": index, "reason": str(error)})
+                if not refused or isinstance(error, BusBusy):
+                    ended = f"not tried: frame {index} ended the list"
         return {"sent": sent, "failed": failed}
 
 
