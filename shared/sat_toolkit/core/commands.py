@@ -5,8 +5,10 @@ The only module of the SDK that knows `jsonschema`. It calls no driver hook.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING, Any
 
 from jsonschema import Draft202012Validator
@@ -49,6 +51,11 @@ class Command:
     parameters: dict[str, Any] = field(default_factory=lambda: dict(ANY_OBJECT))
     timeout_ms: int | None = None
 
+    @cached_property
+    def validator(self) -> Draft202012Validator:
+        """Checks args. Its registry is empty: a schema never makes this process fetch another one from somewhere."""
+        return Draft202012Validator(self.parameters, registry=Registry())
+
 
 def declared(driver: BaseDeviceDriver | type[BaseDeviceDriver]) -> dict[str, Command]:
     """The commands of a driver, by name.
@@ -84,10 +91,8 @@ def check_args(command: Command, args: Mapping[str, Any]) -> None:
     """
     if not isinstance(args, Mapping):
         raise BadArgs(f"{command.name}: args must be an object, not {type(args).__name__}")
-    # The empty registry: a schema never makes this process fetch another one from somewhere.
-    validator = Draft202012Validator(command.parameters, registry=Registry())
     try:
-        error = best_match(validator.iter_errors(dict(args)))
+        error = best_match(command.validator.iter_errors(dict(args)))
     except Unresolvable as unresolvable:
         raise PluginError(f"command {command.name!r}: its schema has a broken $ref: {unresolvable}") from None
     if error is not None:
@@ -141,7 +146,7 @@ def _command(name: str, spec: Any) -> Command:
 def _schema(name: str, parameters: Any) -> dict[str, Any]:
     """JSON Schema out of any of the three forms of `parameters`: model class, schema, plain mapping."""
     if isinstance(parameters, type) and issubclass(parameters, BaseModel):
-        return parameters.model_json_schema()
+        return _model_schema(parameters)
     if parameters is None:
         return dict(ANY_OBJECT)
     if not isinstance(parameters, Mapping):
@@ -151,10 +156,26 @@ def _schema(name: str, parameters: Any) -> dict[str, Any]:
         )
     schema = dict(parameters) if _is_schema(parameters) else _from_plain(parameters)
     try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {error.message}") from None
+        _check_schema(json.dumps(schema))
+    except (SchemaError, TypeError, ValueError) as error:
+        reason = error.message if isinstance(error, SchemaError) else error
+        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {reason}") from None
     return schema
+
+
+@lru_cache(maxsize=1024)
+def _model_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
+@lru_cache(maxsize=1024)
+def _check_schema(text: str) -> None:
+    """Check a schema once: it takes longer than a command's whole way, and a driver is asked at each command.
+
+    Raises:
+        SchemaError: it is none.
+    """
+    Draft202012Validator.check_schema(json.loads(text))
 
 
 def _is_schema(parameters: Mapping[str, Any]) -> bool:
