@@ -38,10 +38,8 @@ def main() -> int:
     repetitions = 1 if options.quick else options.repetitions
     context = harness.Context(options.quick, repetitions, options.can, options.soak)
     harness.CACHE.mkdir(parents=True, exist_ok=True)
-    if options.vm:
-        missed = _in_vm(options)
-    else:
-        missed = [name for name in options.names or known if not _run(name, context)]
+    names = options.names or known
+    missed = _in_vm(options) if options.vm else [name for name in names if not _run(name, context)]
     if not context.quick and harness.CACHE.is_relative_to(harness.ROOT):
         _write_page()
     if missed:
