@@ -29,6 +29,7 @@ _FRAME: Final = struct.Struct("=IB3x8s")
 
 # So that the controllers of one bus do not start again all at once, up to this part of a delay is left out.
 _JITTER: Final = 0.25
+_LEVELS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -145,6 +146,7 @@ class BusHealth:
     def restart_tried(self, now: float, problem: str = "") -> None:
         """A restart was asked of the kernel; `problem`: it said no, and will again."""
         self.attempts += 1
+        self._level = min(self._level + 1, _LEVELS)
         self.problem = problem
         self.due = None if problem else self._next(now)
 
@@ -186,5 +188,4 @@ class BusHealth:
 
     def _next(self, now: float) -> float:
         delay = min(self._policy.max_s, self._policy.first_s * 2.0**self._level)
-        self._level = min(self._level + 1, 30)
         return now + delay * (1 - _JITTER * self._spread())

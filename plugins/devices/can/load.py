@@ -40,7 +40,6 @@ class Load:
 
     percent: float
     percent_max: float
-    frames_per_s: float
 
 
 class FrameKinds:
@@ -89,7 +88,7 @@ def bus_load(
         unswitched = (slow + fast) / bitrate
         each = (1 - mix.fd) * classic / bitrate + share * switched + (mix.fd - share) * unswitched
         percents.append(round(100 * frames * each / seconds, 1))
-    return Load(percents[0], percents[1], round(frames / seconds, 1))
+    return Load(*percents)
 
 
 def _classic_bits(mean: float, extended: float, stuffing: float) -> Iterable[float]:

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from plugins.devices.can.links import CanLink, kernel_links, parse_links
+from plugins.devices.can.links import (
+    CanLink,
+    LinkQuery,
+    kernel_links,
+    parse_links,
+    restart_controller,
+    restart_request,
+)
 
 
 def link_message(
-    name: str, kind: str | None, *, arp: int = 280, up: bool = True, mtu: int = 16, data: Any = None
+    name: str, kind: str | None, *, arp: int = 280, up: bool = True, mtu: int = 16, data: Any = None, stats: Any = None
 ) -> Any:
     info: list[Any] = [["IFLA_INFO_KIND", kind]] if kind else []
     if data:
@@ -21,6 +29,9 @@ def link_message(
     message["ifi_type"] = arp
     message["flags"] = 1 if up else 0
     message["attrs"] = [["IFLA_IFNAME", name], ["IFLA_MTU", mtu]]
+    if stats:
+        zeros = dict.fromkeys((name for name, _ in ifinfmsg.ifstats64.fields), 0)
+        message["attrs"].append(["IFLA_STATS64", zeros | stats])
     if info:
         message["attrs"].append(["IFLA_LINKINFO", {"attrs": info}])
     message.encode()
@@ -105,3 +116,47 @@ def test_the_kernel_of_this_machine_is_asked_without_a_privilege() -> None:
     # On a kernel without CAN both sides are empty.
     types = {folder.parent.name: folder.read_text().strip() for folder in Path("/sys/class/net").glob("*/type")}
     assert [link.name for link in kernel_links()] == sorted(name for name, arp in types.items() if arp == "280")
+
+
+def test_timings_restart_and_sums_of_a_link(tmp_path: Path) -> None:
+    data = [
+        ["IFLA_CAN_BITTIMING", {"bitrate": 500_000, "sample_point": 875}],
+        ["IFLA_CAN_DATA_BITTIMING", {"bitrate": 2_000_000, "sample_point": 750}],
+        ["IFLA_CAN_RESTART_MS", 100],
+    ]
+    (tmp_path / "class" / "net" / "can0" / "device").mkdir(parents=True)
+    (tmp_path / "drivers" / "mcp251xfd").mkdir(parents=True)
+    (tmp_path / "class" / "net" / "can0" / "device" / "driver").symlink_to(tmp_path / "drivers" / "mcp251xfd")
+    stats = {"rx_packets": 3, "tx_packets": 4, "rx_bytes": 24, "tx_bytes": 8}
+    (link,) = parse_links([link_message("can0", "can", data=data, stats=stats)], tmp_path)
+    assert (link.sample_point, link.data_bitrate, link.data_sample_point) == (0.875, 2_000_000, 0.75)
+    assert (link.restart_ms, link.frames, link.payload) == (100, 7, 32)
+    assert (link.driver, link.restartable) == ("mcp251xfd", True)
+
+
+def test_what_the_kernel_must_not_be_asked_to_restart(tmp_path: Path) -> None:
+    assert not replace(parse_links([link_message("can0", "can")], tmp_path)[0], driver="gs_usb").restartable
+    assert not parse_links([link_message("slcan0", "can")], tmp_path)[0].restartable
+
+
+def test_a_restart_is_asked_for_as_the_kernel_reads_it() -> None:
+    message = ifinfmsg(restart_request(7))
+    message.decode()
+    assert (message["header"]["type"], message["index"]) == (16, 7)
+    info = message.get_attr("IFLA_LINKINFO")
+    assert info.get_attr("IFLA_INFO_KIND") == "can"
+    # IFLA_CAN_RESTART with a number, NLA_U32 in the kernel's own policy.
+    assert restart_request(7).endswith(bytes.fromhex("0c000200 08000700 01000000"))
+
+
+def test_a_restart_that_the_kernel_refuses_says_why() -> None:
+    with pytest.raises(OSError, match="No such device|not permitted"):
+        restart_controller(2**31 - 1)
+
+
+def test_one_link_is_asked_for_again_and_again() -> None:
+    query = LinkQuery(2**31 - 1)
+    try:
+        assert [query.ask(), query.ask()] == [None, None]
+    finally:
+        query.close()
