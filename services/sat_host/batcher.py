@@ -1,33 +1,41 @@
 """Frames into batches, inside a worker: numbered, bounded, and closed by count, bytes or age.
 
-Any thread of the plugin may broadcast. One thread encodes and sends; while the host does not read, the
-newest frames are kept and the dropped ones are counted. Numbers go on over dropped frames, so that a
-receiver sees exactly how many are missing.
+Any thread of the plugin may broadcast. While the host does not read, the newest frames are kept and the dropped
+ones are counted. Numbers go on over dropped frames, so that a receiver sees exactly where how many are missing.
+
+Single frames are gathered and sent by one thread. A block that its driver has gathered is sent by the caller
+itself when nothing waits before it and the host reads: one thread less on the way of most frames.
 """
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from sat_host import wire
-from sat_toolkit.core.jsonable import jsonable
+from sat_host.encoding import Run, encode, run_of_block
+from sat_host.wishes import Thinner, Wishes
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.stream_manager import StreamData, StreamType
 
-MAX_FRAMES = 256
-MAX_BYTES = 65_536
-MAX_FRAME_BYTES = 131_072
-MAX_WAITING = 16_384
-AGE = 0.010
+MAX_FRAMES = 1024
+MAX_WAITING = 65_536
+MAX_WAITING_BYTES = 8 * 1_048_576
 IDLE = 1.0
+_ITEM_BYTES = 512  # what a StreamData and its dict take, about
+
+
+@dataclass(frozen=True)
+class _Gap:
+    """Frames that the driver knows to be lost, at their place in the stream."""
+
+    count: int
+    cause: str
 
 
 @dataclass
@@ -37,13 +45,47 @@ class _Stream:
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
     next_seq: int = 0  # of the next frame to be sent
     dropped: dict[str, int] = field(default_factory=dict)
-    waiting: deque[StreamData] = field(default_factory=deque)
+    thinned: int = 0
+    waiting: deque[StreamData | FrameBlock | _Gap] = field(default_factory=deque)
+    frames: int = 0  # how many wait
+    bytes: int = 0
     lost_ahead: int = 0  # frames dropped since the last batch; they were the oldest
     sent_at: float = 0.0
     closed: bool = False
 
     def drop(self, cause: str, count: int = 1) -> None:
         self.dropped[cause] = self.dropped.get(cause, 0) + count
+
+    def append(self, item: StreamData | FrameBlock) -> None:
+        """Queue `item`; what is too much falls out at the other end."""
+        frames, size = _measure(item)
+        while self.waiting and (self.frames + frames > MAX_WAITING or self.bytes + size > MAX_WAITING_BYTES):
+            oldest = self.popleft()
+            if not isinstance(oldest, _Gap):
+                count = _measure(oldest)[0]
+                self.lost_ahead += count
+                self.drop("worker", count)
+        self.waiting.append(item)
+        self.frames += frames
+        self.bytes += size
+
+    def popleft(self) -> StreamData | FrameBlock | _Gap:
+        """The oldest that waits; a gap is accounted for."""
+        item = self.waiting.popleft()
+        frames, size = _measure(item)
+        self.frames -= frames
+        self.bytes -= size
+        if isinstance(item, _Gap):
+            self.lost_ahead += item.count
+            self.drop(item.cause, item.count)
+        return item
+
+    def pass_gaps(self) -> None:
+        """Account for the gaps before what waits, and number on over them."""
+        while self.waiting and isinstance(self.waiting[0], _Gap):
+            self.popleft()
+        self.next_seq += self.lost_ahead
+        self.lost_ahead = 0
 
 
 class Batcher:
@@ -53,7 +95,9 @@ class Batcher:
         device_id: names the thread.
         declared: the stream types that open as soon as acquisition starts.
         send: hands bytes to the host; blocks while the host does not read.
+        ready: whether `send` would not block now.
         announce: tells the host that a stream runs or has stopped: ``(type, stream id, running)``.
+        wishes: how streams are delivered where a start says nothing else.
     """
 
     def __init__(
@@ -61,16 +105,35 @@ class Batcher:
         device_id: str,
         declared: tuple[StreamType, ...],
         send: Callable[[bytes], None],
+        ready: Callable[[], bool],
         announce: Callable[[str, str, bool], None],
+        wishes: Wishes | None = None,
     ) -> None:
         self._declared = declared
         self._send = send
+        self._ready = ready
         self._announce = announce
+        self._defaults = self._wishes = wishes or Wishes()
+        self._thinner: Thinner | None = None
         self._streams: dict[str, _Stream] = {}
         self._channel = device_id
         self._changed = threading.Condition()
+        self._sending = threading.Lock()  # who numbers and sends; taken before `_changed`, or without waiting
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"stream/{device_id}", daemon=True)
+
+    def wish(self, wish: Mapping[str, Any]) -> float:
+        """What a start wishes of the delivery; how long frames may be gathered, in seconds.
+
+        While streams run, formats are added and all else is as the newest says.
+        """
+        with self._changed:
+            running = any(not stream.closed for stream in self._streams.values())
+            known = self._wishes if running else self._defaults
+            self._wishes = wishes = known.with_changes(wish, running=running)
+            if not running or wish.get("max_hz") is not None:
+                self._thinner = None if wishes.max_hz is None else Thinner(wishes.max_hz)
+            return wishes.window_ms / 1000
 
     def opened(self, channel: str) -> None:
         """StreamSink: acquisition starts."""
@@ -82,16 +145,35 @@ class Batcher:
     def data(self, stream_data: StreamData) -> None:
         """StreamSink: one frame."""
         with self._changed:
-            stream = self._streams.get(stream_data.stream_type.value)
-            if stream is None or stream.closed:
-                stream = self._open(stream_data.stream_type.value, stream_data.channel)
-            if len(stream.waiting) >= MAX_WAITING:
-                stream.waiting.popleft()
-                stream.lost_ahead += 1
-                stream.drop("worker")
-            stream.waiting.append(stream_data)
-            if len(stream.waiting) in (1, MAX_FRAMES):
-                self._changed.notify()
+            stream = self._of(stream_data.stream_type.value, stream_data.channel)
+            if self._thinner is not None and not self._passes(self._thinner, stream_data):
+                stream.thinned += 1
+                return
+            self._append(stream, stream_data)
+
+    def block(self, channel: str, block: FrameBlock) -> None:
+        """StreamSink: CAN frames in one piece."""
+        with self._changed:
+            stream = self._of(StreamType.CAN.value, channel)
+            if self._thinner is not None:
+                kept = self._thinner.thin(block)
+                stream.thinned += len(block) - len(kept)
+                block = kept
+            if not block.records:
+                return
+            if not self._takes_now(stream, block):
+                for start in range(0, len(block), MAX_FRAMES):
+                    self._append(stream, block[start : start + MAX_FRAMES])
+                return
+        try:
+            self._send_run(stream, run_of_block(block, self._wishes.forms_of(stream.type)))
+        finally:
+            self._sending.release()
+
+    def lost(self, channel: str, count: int, cause: str) -> None:
+        """StreamSink: frames were lost before the next ones."""
+        with self._changed:
+            self._of(StreamType.CAN.value, channel).waiting.append(_Gap(count, cause))
 
     def closed(self, channel: str) -> None:  # noqa: ARG002 - StreamSink
         """StreamSink: acquisition ends; what waits goes out, then one empty batch."""
@@ -109,6 +191,10 @@ class Batcher:
         if self._thread.ident is not None:
             self._thread.join(1.0)
 
+    def _of(self, kind: str, channel: str) -> _Stream:
+        stream = self._streams.get(kind)
+        return self._open(kind, channel) if stream is None or stream.closed else stream
+
     def _open(self, kind: str, channel: str) -> _Stream:
         if self._thread.ident is None:
             self._thread.start()
@@ -118,6 +204,32 @@ class Batcher:
         self._announce(kind, stream.id, True)
         return stream
 
+    def _append(self, stream: _Stream, item: StreamData | FrameBlock) -> None:
+        before = stream.frames
+        stream.append(item)
+        if not before or before < MAX_FRAMES <= stream.frames:
+            self._changed.notify()
+
+    def _takes_now(self, stream: _Stream, block: FrameBlock) -> bool:
+        """Whether the caller may send `block` itself, and has the right to: a batch of its own is worth it, nothing
+        waits, nobody else sends, the host reads."""
+        soon = time.monotonic() - stream.sent_at < self._wishes.window_ms / 2000
+        if soon and len(block) < MAX_FRAMES // 4:
+            return False
+        if stream.frames or not self._sending.acquire(blocking=False):
+            return False
+        if not self._ready():
+            self._sending.release()
+            return False
+        stream.pass_gaps()
+        return True
+
+    @staticmethod
+    def _passes(thinner: Thinner, item: StreamData) -> bool:
+        arbitration_id = item.data.get("id") if isinstance(item.data, dict) else None
+        known = isinstance(arbitration_id, int) and isinstance(item.timestamp, int | float)
+        return not known or thinner.passes(arbitration_id, item.timestamp)  # type: ignore[arg-type]
+
     def _run(self) -> None:
         while True:
             with self._changed:
@@ -125,94 +237,127 @@ class Batcher:
                     return
                 if not any(s.waiting or s.closed for s in self._streams.values()):
                     self._changed.wait(IDLE / 2)
-                full = any(len(s.waiting) >= MAX_FRAMES or s.closed for s in self._streams.values())
+                full = any(s.frames >= MAX_FRAMES or s.closed for s in self._streams.values())
                 if not full and any(s.waiting for s in self._streams.values()):
-                    self._changed.wait(AGE)
+                    self._changed.wait(self._wishes.window_ms / 1000)
                 streams = list(self._streams.values())
             for stream in streams:
-                self._drain(stream)
+                with self._sending:
+                    self._drain(stream)
 
     def _drain(self, stream: _Stream) -> None:
         with self._changed:
             closing = stream.closed
-        while True:
-            with self._changed:
-                taken = [stream.waiting.popleft() for _ in range(min(len(stream.waiting), MAX_FRAMES))]
-                stream.next_seq += stream.lost_ahead
-                stream.lost_ahead = 0
-            if not taken:
-                break
-            self._send_frames(stream, taken)
+        while (items := self._take(stream)) is not None:
+            forms = self._wishes.forms_of(stream.type)
+            runs = [run_of_block(items, forms)] if isinstance(items, FrameBlock) else _runs(stream, items, forms)
+            for run in runs:
+                self._send_run(stream, run)
         if closing:
-            self._flush(stream, [], time.time())
+            self._send_empty(stream)
             self._announce(stream.type, stream.id, False)
             with self._changed:
                 if self._streams.get(stream.type) is stream:
                     del self._streams[stream.type]
                 self._changed.notify_all()
         elif time.monotonic() - stream.sent_at >= IDLE:
-            self._flush(stream, [], time.time())
+            self._send_empty(stream)
 
-    def _send_frames(self, stream: _Stream, taken: list[StreamData]) -> None:
-        """Frames as JSON, in batches of at most MAX_BYTES. One that cannot be sent is counted and ends a batch,
-        so that the numbers show where it is missing."""
-        frames: list[bytes] = []
-        size, t0 = 0, 0.0
-        for item in taken:
-            text, problem = _encode(item)
-            if frames and (problem or size + len(text) > MAX_BYTES):
-                self._flush(stream, frames, t0)
-                frames, size = [], 0
-            if problem:
-                stream.drop(problem)
-                stream.next_seq += 1
-                continue
-            if not frames:
-                t0 = item.timestamp
-            frames.append(text)
-            size += len(text)
-        if frames:
-            self._flush(stream, frames, t0)
+    def _take(self, stream: _Stream) -> FrameBlock | list[StreamData] | None:
+        """What waits first: blocks of one kind as one, or single frames; at most MAX_FRAMES. None: nothing waits."""
+        with self._changed:
+            stream.pass_gaps()
+            if not stream.waiting:
+                return None
+            if isinstance(stream.waiting[0], FrameBlock):
+                return _taken_blocks(stream)
+            items: list[StreamData] = []
+            while stream.waiting and len(items) < MAX_FRAMES and isinstance(stream.waiting[0], StreamData):
+                items.append(stream.popleft())  # type: ignore[arg-type]
+            return items
 
-    def _flush(self, stream: _Stream, frames: list[bytes], t0: float) -> None:
+    def _send_run(self, stream: _Stream, run: Run) -> None:
+        for form in run.forms:
+            size = run.block.size if form == "bin" and run.block is not None else None
+            for start, count, t0, payload in run.parts(form):
+                self._send_batch(stream, form, stream.next_seq + start, count, t0, payload, size)
+        stream.next_seq += run.n
+
+    def _send_empty(self, stream: _Stream) -> None:
+        for form in self._wishes.forms_of(stream.type):
+            payload, size = (b"", 24) if form == "bin" else (b"[]", None)
+            self._send_batch(stream, form, stream.next_seq, 0, time.time(), payload, size)
+
+    def _send_batch(
+        self, stream: _Stream, form: str, seq: int, n: int, t0: float, payload: bytes | memoryview, size: int | None
+    ) -> None:
         header = {
             "type": stream.type,
+            "format": form,
             "stream": stream.id,
-            "seq": stream.next_seq,
-            "n": len(frames),
+            "seq": seq,
+            "n": n,
             "t0": t0,
             "dropped": dict(stream.dropped),
             "channel": stream.channel,
         }
-        self._send(wire.pack_frames(header, b"[" + b",".join(frames) + b"]"))
-        stream.next_seq += len(frames)
+        if stream.thinned:
+            header["thinned"] = stream.thinned
+        if size is not None:
+            header["size"] = size
+        self._send(wire.pack_frames(header, payload))
         stream.sent_at = time.monotonic()
 
 
-def _encode(item: StreamData) -> tuple[bytes, str]:
-    """The frame as JSON, or the cause of its loss. What a plugin broadcasts may be anything at all."""
-    if not _is_time(item.timestamp):
-        return b"", "bad_timestamp"
-    try:
-        text = orjson.dumps(frame_of(item))
-    except Exception:  # noqa: BLE001 - a plugin's object may raise whatever it likes
-        return b"", "not_json"
-    return (b"", "oversize") if len(text) > MAX_FRAME_BYTES else (text, "")
+def _measure(item: StreamData | FrameBlock | _Gap) -> tuple[int, int]:
+    """Frames, and about how many bytes they take."""
+    if isinstance(item, FrameBlock):
+        return len(item), len(item.records)
+    if isinstance(item, _Gap):
+        return 0, 0
+    return 1, _ITEM_BYTES + (len(item.data) if isinstance(item.data, str | bytes | bytearray) else 0)
 
 
-def _is_time(value: Any) -> bool:
-    """Whether `value` can be a time in seconds."""
-    try:
-        return isinstance(value, int | float) and math.isfinite(value)
-    except OverflowError:  # an integer beyond all floats
-        return False
+def _taken_blocks(stream: _Stream) -> FrameBlock:
+    """The blocks of one kind that wait first, joined."""
+    first = stream.popleft()
+    assert isinstance(first, FrameBlock)
+    records, frames = [first.records], len(first)
+    while stream.waiting:
+        following = stream.waiting[0]
+        if not isinstance(following, FrameBlock) or following.size != first.size:
+            break
+        frames += len(following)
+        if frames > MAX_FRAMES:
+            break
+        stream.popleft()
+        records.append(following.records)
+    return FrameBlock(b"".join(records), first.size)
 
 
-def frame_of(item: StreamData) -> dict[str, Any]:
-    """A StreamData as a frame of the contract: a CAN frame flat, anything else with ``t data metadata``."""
-    if item.stream_type is StreamType.CAN and isinstance(item.data, dict) and "id" in item.data:
-        return {"t": item.timestamp, **jsonable(item.data)}
-    frame = {"t": item.timestamp, "data": jsonable(item.data)}
-    if item.metadata:
-        frame["metadata"] = jsonable(item.metadata)
-    return frame
+def _runs(stream: _Stream, items: list[StreamData], forms: tuple[str, ...]) -> Iterator[Run]:
+    """`items` as runs. A frame that cannot be sent is counted and numbered over, which ends a run; so does a record
+    of another size. Each run is sent before the next is asked for."""
+    texts: list[bytes] = []
+    times: list[float] = []
+    blocks: list[FrameBlock] = []
+    for item in items:
+        text, block, problem = encode(item, forms)
+        if texts and (problem or (block is not None and block.size != blocks[0].size)):
+            yield _run(texts, times, blocks, forms)
+            texts, times, blocks = [], [], []
+        if problem:
+            stream.drop(problem)
+            stream.next_seq += 1
+            continue
+        texts.append(text)
+        times.append(float(item.timestamp))
+        if block is not None:
+            blocks.append(block)
+    if texts:
+        yield _run(texts, times, blocks, forms)
+
+
+def _run(texts: list[bytes], times: list[float], blocks: list[FrameBlock], forms: tuple[str, ...]) -> Run:
+    packed = FrameBlock(b"".join([block.records for block in blocks]), blocks[0].size) if blocks else None
+    return Run(len(texts), forms, texts, times, packed)

@@ -15,9 +15,11 @@ from typing import Any, Protocol
 from sat_bus.messages import CommandInfo, Meta, Status, StreamStatus
 from sat_host.handle import CallResult, Worker
 from sat_host.jobs import Deadlines, Job, Outcome
+from sat_host.wishes import take_wish, with_wish
 from sat_toolkit.core import driver_events, lifecycle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.lifecycle import Operation, Step
 from sat_toolkit.errors import BadState, Busy, DriverError, Expired, Quarantined, SatError, UnknownDevice
 
@@ -124,7 +126,11 @@ class HostedDevice:
             attributes=self.info.get("attributes", {}),
             hardware_id=self.info.get("hardware_id"),
             commands={
-                name: CommandInfo(description=c.description, parameters=c.parameters, timeout_ms=c.timeout_ms)
+                name: CommandInfo(
+                    description=c.description,
+                    parameters=with_wish(c, self.declared_streams),
+                    timeout_ms=c.timeout_ms,
+                )
                 for name, c in self.commands.items()
             },
             streams=self.declared_streams,
@@ -220,9 +226,20 @@ class HostedDevice:
             BadState: the device is not connected.
             Busy: the worker does not take it.
         """
+        self._taking().tell({"input": items, "stream": stream})
+
+    def send_frames(self, block: FrameBlock, done: Callable[[CallResult], None]) -> None:
+        """Hand a client's CAN frames to the driver; `done` hears what became of each.
+
+        Raises:
+            BadState: the device is not connected.
+        """
+        self._taking().call_frames(block, self._deadlines.command, done)
+
+    def _taking(self) -> Worker:
         if self._worker is None or self.state not in (DeviceState.CONNECTED, DeviceState.ACTIVE):
             raise BadState(f"data needs a connected device, {self.id} is {self.state}; connect it first")
-        self._worker.tell({"input": items, "stream": stream})
+        return self._worker
 
     def abandon(self, error: SatError) -> None:
         """Answer every job with `error` and kill the worker, at the host's end."""
@@ -400,7 +417,10 @@ class HostedDevice:
                     self._previous, self._since, self._reason = before
             self._finish(Outcome(result=result.result, error=result.error))
 
-        worker.call({"do": "command", "command": job.command, "args": job.args}, limit, commanded)
+        message = {"do": "command", "command": job.command, "args": job.args}
+        if declared is not None and job.command == "start":
+            message["args"], message["stream"] = take_wish(declared, self.declared_streams, job.args)
+        worker.call(message, limit, commanded)
 
     def _show_active(self, job: Job) -> None:
         if self._job is job and self.state is DeviceState.ACTIVE:
@@ -456,6 +476,18 @@ class HostedDevice:
             status = known.model_copy(update={"state": "stopped", "by": by})
         self._streams = {**self._streams, kind: status}
         self._show_unless_busy()
+
+    def show_dropped(self, dropped: dict[str, dict[str, int]]) -> None:
+        """Show how many frames the streams have lost, by type and cause."""
+        streams = {
+            kind: status.model_copy(update={"dropped": dropped[kind]})
+            if status.state == "running" and dropped.get(kind, status.dropped) != status.dropped
+            else status
+            for kind, status in self._streams.items()
+        }
+        if streams != self._streams:
+            self._streams = streams
+            self._show_unless_busy()
 
     def _show_unless_busy(self) -> None:
         """A change that a running job made is shown with the job's end."""

@@ -18,6 +18,7 @@ from sat_bus.loop import Timer, WorkLoop
 from sat_host import wire
 from sat_host.limits import WorkerLimits
 from sat_host.multiplexer import Channel, Multiplexer
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import Busy, Indeterminate, SatError, Timeout, from_code
 
 PING_PERIOD = 1.0
@@ -93,12 +94,22 @@ class Worker(abc.ABC):
     def call(self, message: dict[str, Any], timeout: float, done: Callable[[CallResult], None]) -> None:
         """Ask the worker; `done` is called once, on the loop. A call that outlives `timeout` seconds fails with
         `Timeout`, fatal; one whose worker dies fails with `Indeterminate`, fatal."""
+        what = message.get("command") or message["do"]
+        self._call(what, lambda number: wire.pack({**message, "call": number}), timeout, done)
+
+    def call_frames(self, block: FrameBlock, timeout: float, done: Callable[[CallResult], None]) -> None:
+        """As `call`: hand over CAN frames of a client; the result says what became of each."""
+        header = {"size": block.size}
+        self._call("sending", lambda number: wire.pack_frames({**header, "call": number}, block.records), timeout, done)
+
+    def _call(
+        self, what: str, packed: Callable[[int], bytes], timeout: float, done: Callable[[CallResult], None]
+    ) -> None:
         self._next_call += 1
         number = self._next_call
-        if self._exited or not self._channel.send(wire.pack({**message, "call": number})):
+        if self._exited or not self._channel.send(packed(number)):
             done(CallResult(error=Indeterminate(f"the worker of {self.name} is gone"), fatal=True, gone=True))
             return
-        what = message.get("command") or message["do"]
         timer = self._loop.later(timeout, lambda: self._expire(number, f"{what} did not end within {timeout:g} s"))
         self._calls[number] = _Pending(done, timer)
 

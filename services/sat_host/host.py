@@ -281,7 +281,7 @@ class Host:
     # -- the bus -----------------------------------------------------------------------------------
 
     def _subscribe(self) -> None:
-        for topic in (topics.HOST_REQUEST, topics.COMMAND, topics.INPUT_JSON):
+        for topic in (topics.HOST_REQUEST, topics.COMMAND, topics.INPUT_JSON, topics.INPUT_BIN):
             for subscription in topic.filters(self.site, host=self.name):
                 self._bus.subscribe(subscription, self._on_request)
         for topic in (
@@ -386,6 +386,8 @@ class Host:
         beat = messages.Heartbeat(boot=self.boot, n=self._beats, mono_ms=int(self.monotonic() * 1000))
         self._bus.publish(topics.HOST_HEARTBEAT.build(self.site, host=self.name), beat.encode(), qos=0)
         self._publish_birth()
+        for device in self.devices.values():
+            device.show_dropped(self._streams.dropped(device.driver, device.id))
         report = health(
             self._loop,
             self._bus,

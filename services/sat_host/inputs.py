@@ -1,16 +1,18 @@
-"""What a client may send to ``in/<stream>/json``. PURE."""
+"""What a client may send to ``in/<stream>/json`` and ``in/<stream>/bin``. PURE."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from sat_bus import strict_json
+from sat_bus import bin_batch, messages, strict_json
 from sat_bus.messages import Request
 from sat_toolkit.core.stream_manager import StreamAction
 from sat_toolkit.errors import BadArgs, BadRequest
 
 MAX_BYTES = 262_144
 MAX_ITEMS = 1_000
+MAX_FRAMES = 4_096
+_ENVELOPE = ("request_id", "reply_to", "timeout_ms")
 _ACCEPTED = (
     'accepted: a batch {"frames": [{...}]}, a StreamData {"action": "send", "data": ...}, or one frame '
     '{"id": 291, "data": "deadbeef"}'
@@ -37,6 +39,24 @@ def parse_input(payload: bytes) -> Request:
     for index, item in enumerate(items):
         _check(index, item)
     return Request(args={"items": items})
+
+
+def parse_bin_input(payload: bytes) -> Request:
+    """The frames for the device, as ``args["block"]`` of a request. The header of a batch may carry an envelope's
+    ``request_id``, ``reply_to`` and ``timeout_ms`` here; all else in it is ignored.
+
+    Raises:
+        BadRequest: no bin batch.
+        BadArgs: too many frames.
+    """
+    if len(payload) > MAX_BYTES:
+        raise BadRequest(f"payload of {len(payload)} bytes; at most {MAX_BYTES} are accepted")
+    header, block = bin_batch.decode(payload)
+    if len(block) > MAX_FRAMES:
+        raise BadArgs(f"{len(block)} frames; at most {MAX_FRAMES} are accepted in one batch")
+    envelope = {name: header[name] for name in _ENVELOPE if name in header}
+    plain = messages.parse_request(strict_json.dumps({"args": {}, **envelope}))
+    return plain.model_copy(update={"args": {"block": block}})
 
 
 def _check(index: int, item: Any) -> None:

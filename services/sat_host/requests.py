@@ -15,14 +15,18 @@ from sat_bus.requests import Accepted, RequestDesk
 from sat_bus.topics import Match
 from sat_host.device import HostedDevice
 from sat_host.drivers import ScanResult
-from sat_host.inputs import parse_input
+from sat_host.handle import CallResult
+from sat_host.inputs import parse_bin_input, parse_input
 from sat_host.jobs import Job, Outcome
+from sat_host.wishes import take_wish
 from sat_toolkit.core import commands
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation
+from sat_toolkit.core.stream_manager import StreamType
 from sat_toolkit.errors import (
     BadArgs,
     BadState,
+    Code,
     Expired,
     Fenced,
     Internal,
@@ -69,6 +73,9 @@ class HostRequests:
         if match.topic is topics.INPUT_JSON:
             accepted = self._desk.accept(inbound, match, parser=parse_input, arrived=arrived)
             run = self._input
+        elif match.topic is topics.INPUT_BIN:
+            accepted = self._desk.accept(inbound, match, parser=parse_bin_input, arrived=arrived)
+            run = self._frames
         elif match.topic is topics.COMMAND:
             accepted = self._desk.accept(inbound, match, arrived=arrived)
             run = self._command
@@ -92,6 +99,35 @@ class HostRequests:
         device = self._device(levels["driver"], levels["device"])
         device.send_input(levels["stream"], accepted.request.args["items"])
 
+    def _frames(self, accepted: Accepted) -> None:
+        levels = accepted.match.levels
+        device = self._device(levels["driver"], levels["device"])
+        if levels["stream"] != StreamType.CAN:
+            raise BadArgs(f"bin is for CAN frames: publish to in/can/bin, or to in/{levels['stream']}/json")
+        block = accepted.request.args["block"]
+        answers = accepted.request.request_id is not None or accepted.request.reply_to is not None
+
+        def done(result: CallResult) -> None:
+            timer.cancel()
+            failed = (result.result or {}).get("failed") or []
+            if result.error is not None:
+                accepted.fail(result.error)
+            elif answers:
+                accepted.ok(result.result)
+            elif failed:
+                event = {"event": "input_failed", "reason": failed[-1].get("reason"), "n": len(failed)}
+                device.on_event({**event, "code": Code.DRIVER_ERROR})
+
+        def late() -> None:
+            accepted.fail(Timeout("the frames were not all sent in time; what became of them is unknown"))
+
+        timer = self._loop.later(accepted.deadline - self._host.monotonic(), late)
+        try:
+            device.send_frames(block, done)
+        except SatError:
+            timer.cancel()
+            raise
+
     def _command(self, accepted: Accepted) -> None:
         levels = accepted.match.levels
         device = self._device(levels["driver"], levels["device"])
@@ -104,7 +140,8 @@ class HostRequests:
         if command is None:
             known = ", ".join(sorted(device.commands)) or "none"
             raise UnknownCommand(f"unknown command {name!r}; {device.driver} has: {known}")
-        commands.check_args(command, args)
+        rest, _ = take_wish(command, device.declared_streams, args)
+        commands.check_args(command, rest)
         self._submit(accepted, device, Operation.COMMAND, by, name, args)
 
     # -- the orchestrator --------------------------------------------------------------------------

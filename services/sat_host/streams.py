@@ -6,13 +6,21 @@ Called on the multiplexer's thread; drops are reported from the bus's threads.
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass, field
 from typing import Any
 
-from sat_bus import strict_json, topics
+from sat_bus import bin_batch, strict_json, topics
 from sat_bus.port import Bus
 from sat_bus.topics import Traffic
 
-_Key = tuple[str, str, str]
+
+@dataclass
+class _Stream:
+    """What is known of a device's stream of one type: the driver's and worker's losses, and those of each form."""
+
+    id: str
+    before: dict[str, int] = field(default_factory=dict)
+    bus: dict[str, dict[str, int]] = field(default_factory=dict)
 
 
 class StreamPublisher:
@@ -24,7 +32,8 @@ class StreamPublisher:
         self._host = host
         self._boot = boot
         self._lock = threading.Lock()
-        self._dropped: dict[_Key, tuple[str, dict[str, int]]] = {}
+        self._streams: dict[tuple[str, str], dict[str, _Stream]] = {}
+        self._topics: dict[tuple[str, str, str, str], str] = {}
         self._total: dict[str, int] = {}
 
     def totals(self) -> dict[str, int]:
@@ -32,41 +41,63 @@ class StreamPublisher:
         with self._lock:
             return dict(self._total)
 
+    def dropped(self, driver: str, device: str) -> dict[str, dict[str, int]]:
+        """Frames lost of each of a device's present streams, by type and cause, wherever they were lost."""
+        with self._lock:
+            return {
+                kind: _sum([stream.before, *stream.bus.values()])
+                for kind, stream in self._streams.get((driver, device), {}).items()
+            }
+
     def publish(self, driver: str, device: str, header: dict[str, Any], frames: bytes) -> None:
-        """Send one batch. `header` is the worker's: type, stream, seq, n, t0, dropped, channel."""
-        key = (driver, device, header["type"])
-        stream, count = header["stream"], header["n"]
-        head = {
-            "stream": stream,
-            "boot": self._boot,
-            "seq": header["seq"],
-            "n": count,
-            "t0": header["t0"],
-            "dropped": self._merged(key, stream, header["dropped"]),
-            "channel": header["channel"],
-        }
-        payload = strict_json.dumps(head)[:-1] + b',"frames":' + frames + b"}"
-        topic = topics.STREAM_JSON.build(self._site, host=self._host, driver=driver, device=device, stream=key[2])
+        """Send one batch. `header` is the worker's: type, format, stream, seq, n, t0, dropped, channel."""
+        kind, form, count = header.pop("type"), header.pop("format"), header["n"]
+        stream, dropped = self._account((driver, device), kind, form, header)
+        header |= {"boot": self._boot, "dropped": dropped}
+        if form == "bin":
+            payload = bin_batch.join(header, frames)
+        else:
+            payload = strict_json.dumps(header)[:-1] + b',"frames":' + frames + b"}"
         self._bus.publish(
-            topic,
+            self._topic(driver, device, kind, form),
             payload,
             traffic=Traffic.FRAMES,
-            on_drop=lambda cause: self._lost(key, stream, cause, count),
+            on_drop=lambda cause: self._lost(stream, form, cause, count),
         )
 
-    def _merged(self, key: _Key, stream: str, dropped: dict[str, int]) -> dict[str, int]:
-        with self._lock:
-            known, ours = self._dropped.get(key, ("", {}))
-            if known != stream:
-                self._dropped[key] = (stream, {})
-                return dropped
-            return {**dropped, **ours}
+    def _topic(self, driver: str, device: str, kind: str, form: str) -> str:
+        key = (driver, device, kind, form)
+        topic = self._topics.get(key)
+        if topic is None:
+            row = topics.STREAM_BIN if form == "bin" else topics.STREAM_JSON
+            topic = row.build(self._site, host=self._host, driver=driver, device=device, stream=kind)
+            self._topics[key] = topic
+        return topic
 
-    def _lost(self, key: _Key, stream: str, cause: str, count: int) -> None:
+    def _account(
+        self, device: tuple[str, str], kind: str, form: str, header: dict[str, Any]
+    ) -> tuple[_Stream, dict[str, int]]:
+        """The stream that a batch belongs to, and all that a reader of this form has lost of it."""
+        with self._lock:
+            streams = self._streams.setdefault(device, {})
+            stream = streams.get(kind)
+            if stream is None or stream.id != header["stream"]:
+                stream = streams[kind] = _Stream(header["stream"])
+            stream.before = header["dropped"]
+            return stream, _sum([stream.before, stream.bus.get(form, {})])
+
+    def _lost(self, stream: _Stream, form: str, cause: str, count: int) -> None:
         if not count:
             return
         with self._lock:
             self._total[cause] = self._total.get(cause, 0) + count
-            known, ours = self._dropped.get(key, ("", {}))
-            if known == stream:
-                ours[cause] = ours.get(cause, 0) + count
+            ours = stream.bus.setdefault(form, {})
+            ours[cause] = ours.get(cause, 0) + count
+
+
+def _sum(parts: list[dict[str, int]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for part in parts:
+        for cause, count in part.items():
+            total[cause] = total.get(cause, 0) + count
+    return total

@@ -1,8 +1,8 @@
 """How a host and its workers talk over a socketpair: length-prefixed messages, no pickle. PURE.
 
 A message is a 4-byte big-endian length of what follows, one byte of kind, and the body. JSON is one object.
-FRAMES is a 4-byte length of a JSON header, the header, and a JSON array of frames that the host passes on
-without reading it.
+FRAMES is a 4-byte length of a JSON header, the header, and frames as a JSON array or as records: batches, whose frames
+the host passes on without reading them, and the blocks that a client sends to a device.
 """
 
 from __future__ import annotations
@@ -41,10 +41,17 @@ def pack(message: dict[str, Any]) -> bytes:
     return _framed(Kind.JSON, strict_json.dumps(message))
 
 
-def pack_frames(header: dict[str, Any], frames: bytes) -> bytes:
-    """A batch: its header and the JSON array of its frames."""
+def pack_frames(header: dict[str, Any], frames: bytes | memoryview) -> bytes:
+    """A batch: its header, and its frames as a JSON array or as records.
+
+    Raises:
+        WireError: it is larger than MAX_MESSAGE.
+    """
     head = orjson.dumps(header)
-    return _framed(Kind.FRAMES, _LENGTH.pack(len(head)) + head + frames)
+    length = 1 + _LENGTH.size + len(head) + len(frames)
+    if length > MAX_MESSAGE:
+        raise WireError(f"message of {length} bytes; at most {MAX_MESSAGE} are accepted")
+    return b"".join((_PREFIX.pack(length, Kind.FRAMES), _LENGTH.pack(len(head)), head, frames))
 
 
 def unpack_frames(body: bytes) -> tuple[dict[str, Any], bytes]:

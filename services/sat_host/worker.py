@@ -12,24 +12,27 @@ import ctypes
 import logging
 import os
 import queue
+import select
 import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from sat_host import limits, wire
 from sat_host.batcher import Batcher
+from sat_host.feeding import Feeder
 from sat_host.limits import WorkerLimits
 from sat_host.reports import DriverEvents
+from sat_host.wishes import Wishes
 from sat_toolkit.core import plugin_loader
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.plugin_loader import PluginFile
 from sat_toolkit.core.runner import DriverRunner
-from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
+from sat_toolkit.core.stream_manager import StreamData
 from sat_toolkit.errors import Code, CommandFailed, DriverError, Internal, SatError, text_of
 from sat_toolkit.models.Device_Model import Device
 
@@ -37,9 +40,8 @@ _log = logging.getLogger("sat_host.worker")
 
 PR_SET_PDEATHSIG = 1
 MAX_RESULT = 200_000
-INPUT_LENGTH = 1024
+SEND_BUFFER = 1_048_576
 WATCH_PERIOD = 1.0
-REPORT_PERIOD = 0.1
 
 
 class LinkClosedError(Exception):
@@ -50,9 +52,19 @@ class Link:
     """The worker's end of the socketpair. Sending blocks while the host does not read."""
 
     def __init__(self, end: socket.socket) -> None:
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         self._socket = end
         self._lock = threading.Lock()
         self._decoder = wire.Decoder()
+        self._room = select.poll()
+        self._room.register(end, select.POLLOUT)
+
+    def ready(self) -> bool:
+        """Whether a batch could be sent now without waiting: nobody sends, and most of the buffer is free."""
+        try:
+            return not self._lock.locked() and bool(self._room.poll(0))
+        except OSError as error:
+            raise LinkClosedError from error
 
     def send_bytes(self, data: bytes) -> None:
         """Send what `wire` has packed.
@@ -84,7 +96,7 @@ class Link:
                 raise LinkClosedError from error
             if not data:
                 raise LinkClosedError
-            messages = [wire.unpack(body) for _, body in self._decoder.feed(data)]
+            messages = [_unpacked(kind, body) for kind, body in self._decoder.feed(data)]
         return messages
 
     def close(self) -> None:
@@ -94,19 +106,25 @@ class Link:
         self._socket.close()
 
 
+def _unpacked(kind: wire.Kind, body: bytes) -> dict[str, Any]:
+    """A message of the host; the frames of a block stand in it as ``block``."""
+    if kind is wire.Kind.JSON:
+        return wire.unpack(body)
+    header, records = wire.unpack_frames(body)
+    return {**header, "block": FrameBlock(records, header["size"])}
+
+
 class Worker:
     """Serves the calls of one host for one driver."""
 
     def __init__(self, link: Link, config: dict[str, Any]) -> None:
         self._link = link
         self._calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._inputs: queue.Queue[StreamData | None] = queue.Queue(INPUT_LENGTH)
         self._config = config
         self._batcher: Batcher | None = None
         self._runner: DriverRunner | None = None
         self._load_error: SatError | None = None
-        self._feeder: threading.Thread | None = None
-        self._input_failures = _InputFailures()
+        self._feeder: Feeder | None = None
         self._events = DriverEvents(link.send)
 
     def load(self) -> None:
@@ -128,7 +146,12 @@ class Worker:
                 on_event=self._events.tell,
             )
             self._batcher = Batcher(
-                device.device_id, tuple(driver_class.stream_types), self._link.send_bytes, self._announce
+                device.device_id,
+                tuple(driver_class.stream_types),
+                self._link.send_bytes,
+                self._link.ready,
+                self._announce,
+                Wishes(**config["wishes"]),
             )
         except SatError as error:
             self._load_error = error
@@ -143,15 +166,14 @@ class Worker:
         if self._batcher is not None:
             self._batcher.stop()
         if self._feeder is not None:
-            with contextlib.suppress(queue.Full):
-                self._inputs.put_nowait(None)
+            self._feeder.stop()
 
     def take(self, message: dict[str, Any]) -> None:
         """Sort a message of the host: client data goes past the calls that wait."""
         if "ping" in message:
             self._link.send({"event": "pong"})
             self._events.report()
-        elif "input" in message:
+        elif "input" in message or "block" in message:
             self._take_input(message)
         else:
             self._calls.put(message)
@@ -195,6 +217,8 @@ class Worker:
             raise Internal("no driver is loaded")
         what = message["do"]
         if what == "command":
+            if "stream" in message and self._batcher is not None:
+                runner.driver.stream_manager.window = self._batcher.wish(message["stream"])
             return runner.command(message["command"], message["args"])
         if what == "describe":
             return self._describe(runner)
@@ -252,6 +276,14 @@ class Worker:
         if self._batcher is not None:
             self._batcher.data(stream_data)
 
+    def block(self, channel: str, block: FrameBlock) -> None:
+        if self._batcher is not None:
+            self._batcher.block(channel, block)
+
+    def lost(self, channel: str, count: int, cause: str) -> None:
+        if self._batcher is not None:
+            self._batcher.lost(channel, count, cause)
+
     def closed(self, channel: str) -> None:
         if self._batcher is not None:
             self._batcher.closed(channel)
@@ -270,80 +302,11 @@ class Worker:
         if runner is None or runner.device is None:
             return
         if self._feeder is None:
-            name = f"input/{runner.device.device_id}"
-            self._feeder = threading.Thread(target=self._feed_input, name=name, daemon=True)
-            self._feeder.start()
-        dropped = 0
-        for item in message["input"]:
-            data = _client_data(message["stream"], runner.device.device_id, item)
-            try:
-                self._inputs.put_nowait(data)
-            except queue.Full:
-                dropped += 1
-        if dropped:
-            self._input_failures.add(Code.BUSY, "the device takes its data too slowly", dropped)
-
-    def _feed_input(self) -> None:
-        failures = self._input_failures
-        while True:
-            try:
-                data = self._inputs.get(timeout=REPORT_PERIOD)
-            except queue.Empty:
-                failures.report(self._link)
-                continue
-            runner = self._runner
-            if data is None or runner is None:
-                return
-            try:
-                runner.client_data(data)
-            except SatError as error:
-                failures.add(error.code, str(error), 1)
-            failures.report(self._link)
-
-
-class _InputFailures:
-    """Client data that was lost, told to the host now and then and not one by one."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._code = Code.BUSY
-        self._reason = ""
-        self._count = 0
-        self._told = 0.0
-
-    def add(self, code: Code, reason: str, count: int) -> None:
-        """Count `count` items lost; the latest reason stands for all."""
-        with self._lock:
-            self._code, self._reason = code, reason
-            self._count += count
-
-    def report(self, link: Link) -> None:
-        """Tell what was counted since the last time, unless that was just now."""
-        with self._lock:
-            now = time.monotonic()
-            if not self._count or now - self._told < REPORT_PERIOD:
-                return
-            event = {"event": "input_failed", "code": self._code, "reason": self._reason, "n": self._count}
-            self._count, self._told = 0, now
-        link.send(event)
-
-
-def _client_data(stream: str, channel: str, item: dict[str, Any]) -> StreamData:
-    """An item of ``in/<stream>/json`` as a driver gets it: the ``data`` of a StreamData, or a frame itself."""
-    try:
-        kind = StreamType(stream)
-    except ValueError:
-        kind = StreamType.CUSTOM
-    wrapped = "action" in item or "stream_type" in item
-    return StreamData(
-        stream_type=kind,
-        channel=channel,
-        timestamp=float(item.get("timestamp") or time.time()),
-        source=StreamSource.CLIENT,
-        action=StreamAction(item.get("action", "send")),
-        data=item.get("data") if wrapped else item,
-        metadata=item.get("metadata") if wrapped else None,
-    )
+            self._feeder = Feeder(runner, runner.device.device_id, self._link.send)
+        if "block" in message:
+            self._feeder.put_block(message["call"], message["block"])
+        else:
+            self._feeder.put_items(message["stream"], message["input"])
 
 
 def _described(device: Device) -> dict[str, Any]:

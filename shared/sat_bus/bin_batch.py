@@ -36,11 +36,20 @@ def encode(header: Mapping[str, Any], block: FrameBlock) -> bytes:
     Raises:
         ValueError: the header is too large.
     """
-    text = strict_json.dumps({**header, "n": len(block), "size": block.size})
+    return join({**header, "n": len(block), "size": block.size}, block.records)
+
+
+def join(header: Mapping[str, Any], records: bytes | memoryview) -> bytes:
+    """The payload, of a header that has the right ``n`` and ``size`` already.
+
+    Raises:
+        ValueError: the header is too large.
+    """
+    text = strict_json.dumps(header)
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
         raise ValueError(f"a header of {len(text)} bytes; at most {MAX_HEADER} are accepted")
-    return b"".join((_PREFIX.pack(MAGIC, VERSION, 0, len(text)), text, block.records))
+    return b"".join((_PREFIX.pack(MAGIC, VERSION, 0, len(text)), text, records))
 
 
 def decode(payload: bytes) -> tuple[dict[str, Any], FrameBlock]:

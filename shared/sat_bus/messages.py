@@ -20,6 +20,8 @@ NAME_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
 MAX_TIMEOUT_MS = 600_000
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+ArbitrationId = Annotated[str, StringConstraints(pattern=r"^(0[xX][0-9A-Fa-f]{1,8}|[1-9][0-9]{0,9}|0)$")]
+Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Level = Literal["disconnected", "initialized", "connected"]
 Quality = Literal["good", "lost"]
 
@@ -105,12 +107,14 @@ class Health(Message):
 
 
 class StreamStatus(Message):
-    """A stream of a device. `by` is who started or stopped it last, `args` what it was started with."""
+    """A stream of a device. `by` is who started or stopped it last, `args` what it was started with, `dropped`
+    the frames lost of it so far, by cause; brought up to date once a second."""
 
     state: Literal["running", "stopped"]
     stream: str
     by: str
     args: dict[str, Any] = {}
+    dropped: dict[str, int] = {}
 
 
 class Status(Message):
@@ -148,7 +152,8 @@ class Meta(Message):
 
 class Batch(Message):
     """Frames of one stream. `seq` is the index of the first in the stream, `n` how many there are;
-    `dropped` is the running total of frames known lost before the bus, by cause."""
+    `dropped` is the running total of frames known lost before the bus, by cause; `thinned` that of frames left
+    out on purpose, which have no numbers."""
 
     stream: str
     boot: str
@@ -157,6 +162,7 @@ class Batch(Message):
     t0: float
     dropped: dict[str, int] = {}
     channel: str
+    thinned: int = 0
     frames: list[dict[str, Any]]
 
 
@@ -252,6 +258,18 @@ class StartArgs(Demand):
     device: str
     stream: str
     args: dict[str, Any] = {}
+
+
+class StreamWish(Demand):
+    """How streams are delivered: the ``stream`` among the args of any driver's start command.
+
+    `window_ms` is how long frames are gathered into a batch; `max_hz` how many frames of each arbitration id go out
+    per second, one figure for all or ``{"0x123": 10}``.
+    """
+
+    formats: Annotated[list[Literal["json", "bin"]], Field(min_length=1, max_length=2)] | None = None
+    window_ms: Annotated[int, Field(ge=1, le=1000)] | None = None
+    max_hz: Rate | Annotated[dict[ArbitrationId, Rate], Field(max_length=1000)] | None = None
 
 
 class CleanupArgs(Demand):

@@ -31,6 +31,7 @@ _REPLY_TOPICS: dict[str, tuple[Topic, dict[str, str]]] = {
     topics.COMMAND.name: (topics.DEVICE_REPLY, {}),
     topics.SET.name: (topics.DEVICE_REPLY, {"command": "set"}),
     topics.INPUT_JSON.name: (topics.DEVICE_REPLY, {"command": "in"}),
+    topics.INPUT_BIN.name: (topics.DEVICE_REPLY, {"command": "in"}),
     topics.HOST_REQUEST.name: (topics.HOST_REPLY, {}),
     topics.ORCHESTRATOR_REQUEST.name: (topics.ORCHESTRATOR_REPLY, {}),
 }

@@ -109,11 +109,17 @@ SET = Topic(
 INPUT_JSON = Topic(
     "input_json", "dev/{host}/{driver}/{device}/in/{stream}/json[/{client}]", None,
     "data for the device: a StreamData or a batch of frames", "client")  # fmt: skip
+INPUT_BIN = Topic(
+    "input_bin", "dev/{host}/{driver}/{device}/in/{stream}/bin[/{client}]", None,
+    "CAN frames for the device, packed; the reply says what became of each", "client")  # fmt: skip
 DEVICE_REPLY = Topic(
     "device_reply", "dev/{host}/{driver}/{device}/res/{command}", m.Reply,
     "reply to a command, `in` or `set` that names no reply topic", "host; orchestrator for `set`")  # fmt: skip
 STREAM_JSON = Topic(
     "stream_json", "dev/{host}/{driver}/{device}/stream/{stream}/json", m.Batch, "batches of frames",
+    "host", traffic=Traffic.FRAMES)  # fmt: skip
+STREAM_BIN = Topic(
+    "stream_bin", "dev/{host}/{driver}/{device}/stream/{stream}/bin", None, "batches of CAN frames, packed",
     "host", traffic=Traffic.FRAMES)  # fmt: skip
 DEVICE_EVENT = Topic(
     "device_event", "dev/{host}/{driver}/{device}/event", m.Event, "something that happened",
@@ -139,7 +145,8 @@ REPLY = Topic(
 
 TABLE: tuple[Topic, ...] = (
     HOST_STATE, HOST_BIRTH, HOST_HEARTBEAT, HOST_HEALTH, HOST_REQUEST, HOST_REPLY,
-    DEVICE_STATE, DEVICE_STATUS, DEVICE_META, COMMAND, SET, INPUT_JSON, DEVICE_REPLY, STREAM_JSON, DEVICE_EVENT,
+    DEVICE_STATE, DEVICE_STATUS, DEVICE_META, COMMAND, SET, INPUT_JSON, INPUT_BIN, DEVICE_REPLY,
+    STREAM_JSON, STREAM_BIN, DEVICE_EVENT,
     ORCHESTRATOR_STATE, ORCHESTRATOR_HEALTH, ORCHESTRATOR_REQUEST, ORCHESTRATOR_REPLY, TABLE_ROW, REPLY,
 )  # fmt: skip
 

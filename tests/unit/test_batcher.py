@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sat_host import batcher, wire
+from sat_host import batcher, encoding, wire
 from sat_host.batcher import Batcher
 from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
 
@@ -35,6 +35,9 @@ class HostEnd:
             self.batches.append({**header, "frames": json.loads(frames)})
             self.arrived.notify_all()
 
+    def ready(self) -> bool:
+        return self.gate.is_set()
+
     def announce(self, kind: str, stream: str, running: bool) -> None:
         self.streams.append((kind, stream, running))
 
@@ -50,7 +53,7 @@ def host() -> HostEnd:
 
 @pytest.fixture
 def sink(host: HostEnd) -> Iterator[Batcher]:
-    made = Batcher("dev", (StreamType.CAN,), host.send, host.announce)
+    made = Batcher("dev", (StreamType.CAN,), host.send, host.ready, host.announce)
     yield made
     host.gate.set()
     made.stop()
@@ -108,7 +111,7 @@ def test_a_frame_too_large_or_no_json_is_counted_and_leaves_a_gap(host: HostEnd,
             raise RuntimeError("no")
 
     sink.opened("dev")
-    for value in ({"id": 0}, {"id": 1, "data": "x" * batcher.MAX_FRAME_BYTES}, {"id": 2}, {"id": Hostile()}, {"id": 4}):
+    for value in ({"id": 0}, {"id": 1, "data": "x" * encoding.MAX_FRAME_BYTES}, {"id": 2}, {"id": Hostile()}, {"id": 4}):
         sink.data(frame(value))
     host.wait_frames(3)
     sink.closed("dev")

@@ -63,9 +63,10 @@ class FrameBlock:
         sec, nsec = struct.unpack_from("<II", self.records)
         return float(sec + nsec / 1e9)
 
-    def ids(self) -> list[int]:
-        """The ``can_id`` of each frame, flags included."""
-        return [record[2] for record in _LAYOUT[self.size].iter_unpack(self.records)]
+    def stamps(self) -> Iterator[tuple[int, float]]:
+        """The ``can_id``, flags included, and the time of each frame."""
+        for sec, nsec, can_id, *_ in _LAYOUT[self.size].iter_unpack(self.records):
+            yield can_id, sec + nsec / 1e9
 
     def pick(self, indexes: Iterable[int]) -> FrameBlock:
         """Only the frames at `indexes`."""
@@ -128,8 +129,10 @@ def _fields(frame: Mapping[str, Any]) -> tuple[int, int, int, int, int, bytes]:
     length = int(frame.get("dlc", 0)) if can_id & REMOTE else len(data)
     if length > most or len(data) > most:
         raise ValueError(f"{max(length, len(data))} bytes of data; at most {most} are accepted")
-    nanoseconds = round(float(frame.get("t", 0.0)) * 1e9)
-    sec, nsec = divmod(nanoseconds, 1_000_000_000)
+    t = float(frame.get("t", 0.0))
+    sec = int(t // 1.0)
+    more, nsec = divmod(round((t - sec) * 1e9), 1_000_000_000)
+    sec += more
     if not 0 <= sec < 1 << 32:
         raise ValueError(f"t {sec}: seconds since 1970, before 2106")
     return sec, nsec, can_id, length, flags, data

@@ -111,7 +111,7 @@ class FrameByFrame(StreamSink, Protocol):
         for stream_data in unpacked(channel, block, StreamSource.SERVER, StreamAction.DATA):
             self.data(stream_data)
 
-    def lost(self, channel: str, count: int, cause: str) -> None:
+    def lost(self, channel: str, count: int, cause: str) -> None:  # noqa: ARG002 - StreamSink
         """Nothing is kept."""
         return
 
