@@ -37,6 +37,7 @@ from plugins.devices.can.receiving import (
     MessageStream,
     drain_bus,
     enlarge_receive_buffer,
+    link_drops,
     socket_drops,
 )
 from plugins.devices.can.sending import Sender
@@ -275,7 +276,7 @@ class SocketCANDriver(BaseDeviceDriver):
             "rx": self._counters_in.received,
             "tx": self._open_sender().sent,
             "errors": self._counters_in.errors,
-            "overruns": self._counters_in.overruns + socket_drops(bus),
+            "overruns": self._counters_in.overruns + self._counters_in.link_drops + socket_drops(bus),
         }
         if isinstance(bus, SlcanBus):
             counters["bad_lines"] = bus.reader.bad_lines
@@ -319,20 +320,24 @@ class SocketCANDriver(BaseDeviceDriver):
             raise DriverError(f"the bus is gone: {reason(error)}") from error
 
     def _acquisition_loop(self) -> None:
-        bus, device, reader = self._open_bus(), self.device, self._reader
+        bus, device, reader, running = self._open_bus(), self.device, self._reader, self.is_acquiring
         assert device is not None
-        stream: FrameStream | MessageStream
-        if reader is not None:
-            stream = FrameStream(reader, self.stream_wrapper, device.device_id, self._counters_in)
-        else:
-            stream = MessageStream(bus, self.stream_wrapper, device.device_id, self._counters_in)
-        running = self.is_acquiring
-        while running.is_set():
-            try:
-                stream.run(running)
-            except (can.CanError, OSError) as error:
-                if not self._outlives(error):
-                    raise DriverError(f"the bus is gone: {reason(error)}") from error
+        with link_drops(self._link_name()) as dropped:
+            stream: FrameStream | MessageStream
+            if reader is not None:
+                stream = FrameStream(reader, self.stream_wrapper, device.device_id, self._counters_in, dropped)
+            else:
+                stream = MessageStream(bus, self.stream_wrapper, device.device_id, self._counters_in)
+            while running.is_set():
+                try:
+                    stream.run(running)
+                except (can.CanError, OSError) as error:
+                    if not self._outlives(error):
+                        raise DriverError(f"the bus is gone: {reason(error)}") from error
+
+    def _link_name(self) -> str | None:
+        config = self._config
+        return str(config.channel) if config is not None and config.interface == "socketcan" else None
 
     def _outlives(self, error: Exception) -> bool:
         """Whether it only says that the link went down: its socket stays bound and goes on when it is up again."""

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event
 from typing import Final
 
@@ -26,6 +27,7 @@ from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSour
 RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 POLL_S: Final = 0.1  # how soon a stop is seen
 DRAIN_LIMIT_S: Final = 0.5
+LINKS: Final = Path("/sys/class/net")
 _SLICE_S: Final = 0.01
 # A hardware clock that is no time since the epoch counts from its own start.
 _EARLIEST_EPOCH: Final = 1_000_000_000.0
@@ -33,11 +35,15 @@ _EARLIEST_EPOCH: Final = 1_000_000_000.0
 
 @dataclass
 class Counters:
-    """What came in since the bus was opened. `overruns`: error frames that tell of a controller's full buffer."""
+    """What came in since the bus was opened.
+
+    `overruns`: error frames that tell of a controller's full buffer. `link_drops`: frames that the link dropped.
+    """
 
     received: int = 0
     errors: int = 0
     overruns: int = 0
+    link_drops: int = 0
     kinds: FrameKinds = field(default_factory=FrameKinds)
 
 
@@ -63,21 +69,52 @@ def drain_bus(bus: can.BusABC) -> None:
         pass
 
 
-class FrameStream:
-    """Reads a socket in batches until it is told to stop, and broadcasts them with what was lost between."""
+@contextmanager
+def link_drops(name: str | None, folder: Path = LINKS) -> Iterator[Callable[[], int]]:
+    """A function that tells how many frames the link has dropped before any socket saw them, since it is there.
 
-    def __init__(self, reader: FastReader, stream: StreamWrapper, channel: str, counters: Counters) -> None:
+    The kernel does so when it cannot keep up itself. 0 where it does not say, as with no link at all.
+    """
+    try:
+        file = None if name is None else os.open(folder / name / "statistics" / "rx_dropped", os.O_RDONLY)
+    except OSError:
+        file = None
+    try:
+        yield lambda: 0 if file is None else int(os.pread(file, 32, 0))
+    finally:
+        if file is not None:
+            os.close(file)
+
+
+class FrameStream:
+    """Reads a socket in batches until it is told to stop, and broadcasts them with what was lost between.
+
+    `dropped_by_link` tells of losses before the socket. Those may be of frames that a filter hides; ten times a second
+    they are told, not at their place.
+    """
+
+    def __init__(
+        self,
+        reader: FastReader,
+        stream: StreamWrapper,
+        channel: str,
+        counters: Counters,
+        dropped_by_link: Callable[[], int] = lambda: 0,
+    ) -> None:
         self._reader = reader
         self._stream = stream
         self._channel = channel
         self._counters = counters
+        self._dropped_by_link = dropped_by_link
+        self._link_drops = dropped_by_link()
         self._rate = 0.0  # frames per second, of the last round
 
     def run(self, running: Event) -> None:
-        since = time.monotonic()
+        since = look = time.monotonic()
         while running.is_set():
             if not self._reader.wait(POLL_S):
-                self._lost(self._reader.lost_unseen())
+                self._lost(self._reader.lost_unseen(), "kernel")
+                self._look_at_link()
                 continue
             self._gather(running)
             before = self._counters.received
@@ -90,6 +127,9 @@ class FrameStream:
                 raise
             now = time.monotonic()
             self._rate, since = (self._counters.received - before) / (now - since), now
+            if now >= look:
+                self._look_at_link()
+                look = now + POLL_S
 
     def _gather(self, running: Event) -> None:
         """Let frames gather for the stream's window, but not so long that the buffer could run over."""
@@ -116,13 +156,20 @@ class FrameStream:
         for index, lost in batch.losses:
             if index > done:
                 self._stream.broadcast_frames(self._channel, block[done:index])
-            self._lost(lost)
+            self._lost(lost, "kernel")
             done = index
         self._stream.broadcast_frames(self._channel, block[done:] if done else block)
 
-    def _lost(self, n: int) -> None:
+    def _look_at_link(self) -> None:
+        with suppress(OSError):  # the link is gone, which the next read says
+            drops = self._dropped_by_link()
+            lost, self._link_drops = drops - self._link_drops, drops
+            self._counters.link_drops += lost
+            self._lost(lost, "link")
+
+    def _lost(self, n: int, cause: str) -> None:
         if n:
-            self._stream.report_lost(self._channel, n, "kernel")
+            self._stream.report_lost(self._channel, n, cause)
 
 
 class MessageStream:

@@ -10,6 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import can
@@ -20,7 +21,7 @@ from hypothesis import strategies as st
 from plugins.devices.can.buses import BusConfig
 from plugins.devices.can.drv_socketcan import SocketCANDriver
 from plugins.devices.can.fast_reader import VECTOR, Batch, FastReader, Vector, memory_of, set_receive_buffer
-from plugins.devices.can.receiving import Counters, FrameStream
+from plugins.devices.can.receiving import Counters, FrameStream, link_drops
 from sat_toolkit.core.frame_block import BRS, CLASSIC, ERROR, ESI, EXTENDED, FD, FDF, REMOTE, TX, FrameBlock
 from sat_toolkit.core.runner import DriverRunner
 from sat_toolkit.core.stream_manager import StreamManager, StreamWrapper
@@ -416,7 +417,9 @@ class Account:
 class Reading:
     """A stream that reads a wire on a thread of its own."""
 
-    def __init__(self, reader: FastReader, window: float = 0.01) -> None:
+    def __init__(
+        self, reader: FastReader, window: float = 0.01, dropped_by_link: Callable[[], int] = lambda: 0
+    ) -> None:
         manager = StreamManager()
         manager.window = window
         self.sink = Account()
@@ -426,7 +429,7 @@ class Reading:
         self.error: OSError | None = None
         self._running = threading.Event()
         self._running.set()
-        self._stream = FrameStream(reader, StreamWrapper(manager), "bus", self.counters)
+        self._stream = FrameStream(reader, StreamWrapper(manager), "bus", self.counters, dropped_by_link)
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -487,6 +490,34 @@ def test_everything_is_received_or_lost_under_a_flood(small: Wire) -> None:
         else:
             assert event == expected
             expected += 1
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_what_the_link_dropped_since_the_start_is_a_loss_of_its_own_cause(
+    wire: Wire, tmp_path: Path, *, busy: bool
+) -> None:
+    counter = tmp_path / "can0" / "statistics" / "rx_dropped"
+    counter.parent.mkdir(parents=True)
+    counter.write_text("41\n")
+    with link_drops("can0", tmp_path) as dropped, Reading(FastReader(wire.socket), dropped_by_link=dropped) as reading:
+        wire.flood(1)
+        assert eventually(lambda: reading.sink.events == [0])
+        counter.write_text("44\n")
+
+        def told() -> bool:
+            if busy:
+                wire.flood(1)
+            return (3, "link") in reading.sink.events
+
+        assert eventually(told)
+    assert reading.counters.link_drops == 3
+    assert [event for event in reading.sink.events if isinstance(event, tuple)] == [(3, "link")]
+
+
+def test_a_link_that_does_not_tell_what_it_dropped_dropped_nothing(tmp_path: Path) -> None:
+    for name in (None, "can0"):
+        with link_drops(name, tmp_path) as dropped:
+            assert dropped() == 0
 
 
 @pytest.mark.parametrize("window", [0.01, 1.0])
