@@ -78,7 +78,9 @@ def accelerators() -> list[str]:
         if wanted not in BOOT_S:
             raise VMError(f"SAT_VM_ACCEL must be one of {', '.join(BOOT_S)}, not {wanted!r}")
         return [wanted]
-    return ["kvm", "tcg"] if os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
+    # Some machines have a /dev/kvm that runs no stock kernel; their processors show no support for guests.
+    hardware = re.search(r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return ["kvm", "tcg"] if hardware and os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
 
 
 class Process:
@@ -329,7 +331,7 @@ class Machine:
         forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (wire.AGENT_PORT, BROKER_PORT))
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-accel", "kvm" if accelerator == "kvm" else "tcg,thread=multi"]
-        argv += ["-cpu", "host,arch-capabilities=off" if accelerator == "kvm" else "max"]
+        argv += ["-cpu", "host" if accelerator == "kvm" else "max"]
         argv += ["-m", str(options.memory_mb), "-smp", str(options.cpus)]
         argv += ["-kernel", str(base / "vmlinuz"), "-initrd", str(base / "initrd")]
         argv += ["-append", f"console=ttyS0 panic=-1 loglevel=6{share}"]
