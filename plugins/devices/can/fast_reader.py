@@ -17,8 +17,7 @@ import struct
 import sys
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sat_toolkit.core.frame_block import CLASSIC, ERROR, FD, FDF, REMOTE, TX, FrameBlock
 from sat_toolkit.errors import DriverError
@@ -80,6 +79,7 @@ def _table(values: dict[int, int]) -> bytes:
 # Tables for bytes.translate, each of which looks at the lowest or highest byte of a word.
 _TX_OF_FLAGS: Final = bytes(TX if byte & socket.MSG_DONTROUTE else 0 for byte in range(256))
 _IS_ERROR: Final = bytes(byte & (ERROR >> 24) != 0 for byte in range(256))
+_PLAIN: Final = bytes(byte for byte in range(256) if not byte & (ERROR | REMOTE) >> 24)
 _IS_REMOTE: Final = bytes(byte & (REMOTE >> 24) != 0 for byte in range(256))
 _FDF_OF_LENGTH: Final = _table({CANFD_MTU: FDF})
 _FD_FLAGS_OF_LENGTH: Final = _table({CANFD_MTU: FDF - 1})  # BRS and ESI, which only CAN FD frames have
@@ -92,11 +92,10 @@ def _mask_of(length: int, size: int) -> bytes:
 
 
 _MASKS: Final = {size: [_mask_of(length, size) for length in range(256)] for size in (CLASSIC, FD)}
-_FULL: Final = {CLASSIC: b"\x08", FD: b"\x40"}
+_FULL: Final = b"\x08\x00\x00\x00"  # length, flags and reserved bytes of a classic frame that is masked already
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """What one call took off the socket.
 
     `losses` has a pair ``(index, n)`` for each place where the kernel dropped `n` frames right before the frame at
@@ -110,13 +109,13 @@ class Batch:
 
 
 class _Records:
-    """A buffer of records and the columns of it: views of 1, 2, 4 and 8 bytes."""
+    """A buffer of records and the columns of it: views of 1, 4 and 8 bytes."""
 
     def __init__(self, size: int, n: int) -> None:
         self.size = size
         self.buffer = (ctypes.c_char * (size * n))()
         self.bytes = memoryview(self.buffer).cast("B")
-        self.shorts, self.words, self.longs = (self.bytes.cast(code) for code in "HIQ")  # type: ignore[call-overload]
+        self.words, self.longs = self.bytes.cast("I"), self.bytes.cast("Q")
 
 
 class Vector:
@@ -143,7 +142,7 @@ class Vector:
         self._iovecs = (_Iovec * n)()
         self._point()
         self._header_bytes = memoryview(self.headers).cast("B")
-        self._template = bytes(self._header_bytes)
+        self._template = memoryview(bytes(self._header_bytes))
 
     def _point(self) -> None:
         size = self.records.size
@@ -158,32 +157,32 @@ class Vector:
 
     def take(self, n: int) -> Batch:
         """The first `n` frames; the memory is ready for the next call then."""
-        lengths = self._header_bytes[_LENGTH_AT : n * _STRIDE : _STRIDE].tobytes()
-        fd = lengths.count(CANFD_MTU)
-        if fd + lengths.count(CAN_MTU) != n:
-            odd = next(length for length in lengths if length not in (CAN_MTU, CANFD_MTU))
-            raise DriverError(f"the socket gave {odd} bytes for a frame; {CAN_MTU} or {CANFD_MTU} are accepted")
+        lengths = self._lengths(n)
         self._stamp(n)
-        records = self.records if fd else self._compact(n)
-        self._write_flags(records, n, lengths if fd else None)
-        top = records.bytes[11 : n * records.size : records.size].tobytes()
-        data = self._copy(records, n, top)
+        records = self._compact(n) if lengths is None else self.records
+        tops = records.bytes[11 : n * records.size : records.size].tobytes()
+        odd = bool(tops.translate(None, _PLAIN))
+        data = self._finish(records, n, lengths, tops if odd else None)
         losses = self._losses(n)
-        errors = top.translate(_IS_ERROR)
-        n_errors = errors.count(1)
-        overruns = sum(_is_overrun(data, i * records.size) for i in range(n) if errors[i]) if n_errors else 0
         self.forget(n)
-        return Batch(FrameBlock(data, records.size), losses, n_errors, overruns)
+        if not odd:
+            return Batch(FrameBlock(data, records.size), losses)
+        errors = tops.translate(_IS_ERROR)
+        overruns = sum(_is_overrun(data, i * records.size) for i in range(n) if errors[i])
+        return Batch(FrameBlock(data, records.size), losses, errors.count(1), overruns)
 
     def forget(self, n: int) -> None:
-        """Make the memory of the first `n` ready again: a counter that the kernel leaves out must read as 0."""
-        ctypes.memmove(self.headers, self._template, n * _STRIDE)
-        ctypes.memset(self._control_buffer, 0, n * self.control_size)
-        if self.records.size == FD:
+        """Make the memory of the first `n` ready for the next call."""
+        self._header_bytes[: n * _STRIDE] = self._template[: n * _STRIDE]
+        if self._hardware:  # a frame may have no stamp at all
+            ctypes.memset(self._control_buffer, 0, n * self.control_size)
+        if self.records.size == FD:  # of which a classic frame overwrites the beginning only
             ctypes.memset(self.records.buffer, 0, n * FD)
 
     def last_drops(self, n: int) -> int:
         """The kernel's drop counter at the last of `n` frames."""
+        if self.headers[n - 1].message.controllen < self.control_size:
+            return 0
         return int(self._control_words[((n - 1) * self.control_size + self._drops_at) // 4])
 
     def _column(self, offset: int, n: int) -> memoryview:
@@ -199,30 +198,35 @@ class Vector:
             self._classic.longs[i : n * CLASSIC // 8 : CLASSIC // 8] = self.records.longs[i : n * step : step]
         return self._classic
 
-    def _write_flags(self, records: _Records, n: int, lengths: bytes | None) -> None:
-        """Set the flags of each record; without `lengths` all frames are classic."""
-        size = records.size
-        sent = self._header_bytes[_FLAGS_AT : n * _STRIDE : _STRIDE].tobytes().translate(_TX_OF_FLAGS)
-        column = records.bytes[13 : n * size : size]
-        if lengths is None:
-            column[:] = sent
-            return
-        flags = int.from_bytes(column.tobytes(), "little")
-        flags &= int.from_bytes(lengths.translate(_FD_FLAGS_OF_LENGTH), "little")
-        flags |= int.from_bytes(lengths.translate(_FDF_OF_LENGTH), "little") | int.from_bytes(sent, "little")
-        column[:] = flags.to_bytes(n, "little")
+    def _lengths(self, n: int) -> bytes | None:
+        """How many bytes each message had; None when there is no CAN FD frame among them."""
+        if self.records.size == CLASSIC:
+            return None
+        lengths = self._header_bytes[_LENGTH_AT : n * _STRIDE : _STRIDE].tobytes()
+        fd = lengths.count(CANFD_MTU)
+        if fd + lengths.count(CAN_MTU) != n:
+            odd = next(length for length in lengths if length not in (CAN_MTU, CANFD_MTU))
+            raise DriverError(f"the socket gave {odd} bytes for a frame; {CAN_MTU} or {CANFD_MTU} are accepted")
+        return lengths if fd else None
 
-    def _copy(self, records: _Records, n: int, top: bytes) -> bytes:
-        """The records with zeros where nothing is meant: a sender may leave anything beyond its data."""
+    def _finish(self, records: _Records, n: int, lengths: bytes | None, tops: bytes | None) -> bytes:
+        """The records, their flags set, with zeros where nothing is meant: a sender may leave anything there.
+
+        Without `lengths` all frames are classic; without `tops` none is an error or remote frame.
+        """
         size = records.size
-        lengths = records.bytes[12 : n * size : size].tobytes()
-        remote = top.translate(_IS_REMOTE)
-        if 1 in remote:
-            lengths = bytes(0 if mark else length for mark, length in zip(remote, lengths, strict=True))
-        if lengths.count(_FULL[size]) == n:
-            records.shorts[7 : n * size // 2 : size // 2] = memoryview(bytes(2 * n)).cast("H")
+        middle = records.words[3 : n * size // 4 : size // 4].tobytes()
+        sent = self._header_bytes[_FLAGS_AT : n * _STRIDE : _STRIDE].tobytes().translate(_TX_OF_FLAGS)
+        full = lengths is None and tops is None and middle == _FULL * n
+        if not full or TX in sent:
+            flags = sent if lengths is None else _fd_flags(middle[1::4], lengths, sent)
+            records.bytes[13 : n * size : size] = flags
+        if full:
             return records.bytes[: n * size].tobytes()
-        mask = b"".join(map(_MASKS[size].__getitem__, lengths))
+        used = middle[::4]
+        if tops is not None:
+            used = bytes(0 if mark else length for mark, length in zip(tops.translate(_IS_REMOTE), used, strict=True))
+        mask = b"".join(map(_MASKS[size].__getitem__, used))
         kept = int.from_bytes(records.bytes[: n * size], "little") & int.from_bytes(mask, "little")
         return kept.to_bytes(n * size, "little")
 
@@ -232,6 +236,9 @@ class Vector:
             return ()
         losses = []
         for index, count in enumerate(drops):
+            # The kernel leaves out a counter of 0; there stands what an earlier call left then.
+            if self.headers[index].message.controllen < self.control_size:
+                count = 0
             if count != self.drops:
                 losses.append((index, (count - self.drops) & WORD))
                 self.drops = count
@@ -264,6 +271,13 @@ class Vector:
         if self._clock_offset is None:
             self._clock_offset = kernel - hardware
         return hardware + self._clock_offset
+
+
+def _fd_flags(flags: bytes, lengths: bytes, sent: bytes) -> bytes:
+    """The flags of each record: BRS and ESI of CAN FD frames, FDF by the length of the message, TX as `sent` has it."""
+    column = int.from_bytes(flags, "little") & int.from_bytes(lengths.translate(_FD_FLAGS_OF_LENGTH), "little")
+    column |= int.from_bytes(lengths.translate(_FDF_OF_LENGTH), "little") | int.from_bytes(sent, "little")
+    return column.to_bytes(len(flags), "little")
 
 
 def _is_overrun(records: bytes, at: int) -> bool:

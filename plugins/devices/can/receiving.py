@@ -133,12 +133,16 @@ class FrameStream:
 
     def _gather(self, running: Event) -> None:
         """Let frames gather for the stream's window, but not so long that the buffer could run over."""
-        end = time.monotonic() + self._stream.window
+        left = self._stream.window
+        end = time.monotonic() + left
         longest = min(_SLICE_S, self._reader.quarter / self._rate) if self._rate else _SLICE_S
-        while running.is_set() and (left := end - time.monotonic()) > 0:
-            time.sleep(min(left, longest))
-            if self._reader.is_filling():
+        while left > longest:
+            time.sleep(longest)
+            if self._reader.is_filling() or not running.is_set():
                 return
+            left = end - time.monotonic()
+        if left > 0:
+            time.sleep(left)
 
     def _empty(self, running: Event) -> None:
         """Broadcast what is there, up to the first call that found less than it could take."""

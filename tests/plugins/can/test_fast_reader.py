@@ -196,7 +196,7 @@ def test_error_frames_are_counted_and_those_of_a_full_controller(wire: Wire) -> 
 
 
 def test_what_is_no_frame_ends_the_reading(wire: Wire) -> None:
-    reader = FastReader(wire.socket)
+    reader = FastReader(wire.socket, fd=True)
     wire.put(b"hello")
     with pytest.raises(DriverError, match=r"5 bytes .* 16 or 72"):
         read(reader)
@@ -300,6 +300,7 @@ def fill(vector: Vector, i: int, control: bytes, *, flags: int = 0, frame: bytes
     at = i * vector.control_size
     vector.control[at : at + len(control)] = control
     vector.headers[i].message.flags, vector.headers[i].length = flags, len(frame)
+    vector.headers[i].message.controllen = len(control)
 
 
 def kernel_control(nanoseconds: int = 0, drops: int | None = None) -> bytes:
