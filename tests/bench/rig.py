@@ -74,7 +74,7 @@ def ours(form: str = "bin", *, can: str | None = None) -> Subject:
 
     def start(stack: ExitStack, source: str, broker: int) -> tuple[Program, str]:
         argv = [sys.executable, "-m", "sat_cli", "host", "--family", "can" if can else "standin", "--name", HOST]
-        env = {"SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}", "SAT_SITE": SITE, "SAT_LOG_LEVEL": "info"}
+        env = {"SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}", "SAT_SITE": SITE, "SAT_LOG_LEVEL": "warning"}
         port = 0
         if not can:
             port = _free_udp_port()
@@ -174,7 +174,7 @@ class Pool:
         return self._rigs[subject.name]
 
     def renew(self, subject: Subject) -> None:
-        """End the rig of `subject`: its queues are full of frames of the past."""
+        """End the rig of `subject`; the next run has a fresh one."""
         if self._rigs.pop(subject.name, None):
             self._stacks.pop(subject.name).close()
 

@@ -1,9 +1,10 @@
 """What a frame costs and how long it takes at rates that are carried: 1,000, 8,000 and 16,000 frames/s.
 
 8,000 frames/s is a saturated bus of 1 Mbit/s. CPU is user and system time of whole process trees by /proc, the driver
-host with its workers; per frame that arrived, as the usual way loses most of 8,000/s. The subscriber keeps what comes
-and decodes nothing while it is measured, which favours the peer with a message for each frame. Latency is from the
-kernel's capture stamp to the subscriber's callback, in windows of 10 ms: for how long a batch gathers frames.
+host with its workers, for each frame that arrived. The usual way does not carry 8,000/s: its frames cost least at a
+rate that it carries, so it is measured at 2,000/s. The subscriber keeps what comes and decodes nothing while it is
+measured, which favours the peer with a message for each frame. Latency is from the kernel's capture stamp to the
+subscriber's callback, in windows of 10 ms: for how long a batch gathers frames.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from tests.bench.rig import Pool, Subject, Trial, ours, peer
 TITLE = "CPU and latency at a steady rate"
 RATES = (1_000, 8_000, 16_000)
 FULL_BUS = 8_000
+USUAL = 2_000  # what the usual way still carries on most machines
 WINDOW_MS = 10.0
 SECONDS = 4.0
 
@@ -28,18 +30,17 @@ def run(context: Context) -> list[Row]:
     with Pool(context) as pool:
         for _ in range(context.repetitions):
             for rate in RATES:
-                for subject in (us, bare, usual) if rate == FULL_BUS else (us, bare):
-                    trial = _trial(context, pool, subject, rate)
+                for subject, at in [(us, rate), (bare, rate), *([(usual, USUAL)] if rate == FULL_BUS else [])]:
+                    trial = _trial(context, pool, subject, at)
                     trials.setdefault((subject.name, rate), []).append(trial)
     latencies = [row for rate in RATES for row in _latency(rate, trials[us.name, rate], trials[bare.name, rate])]
     full, beside, slow = (trials[subject.name, FULL_BUS] for subject in (us, bare, usual))
     cost = f"at {FULL_BUS:,} frames/s"
-    arrived = median(trial.received / trial.sent for trial in slow)
     return [
         Row(
             f"CPU per frame {cost}, host, broker and subscriber", "us", [t.cpu_us() for t in full],
             [t.cpu_us() for t in slow], usual.name, at_most=0.1,
-            note=f"{arrived:.0%} of the frames arrived by the usual way, {_arrived(full)} by ours",
+            note=f"the usual way at {USUAL:,} frames/s, of which {_arrived(slow)} arrived; of ours {_arrived(full)}",
         ),
         Row(
             f"CPU per frame {cost}, driver host with its workers", "us", [t.cpu_us("subject") for t in full],
