@@ -14,6 +14,7 @@ import os
 import select
 import socket
 import ssl
+import threading
 import time
 import traceback
 from pathlib import Path
@@ -84,7 +85,8 @@ class MqttBus(NetworkBus):
 
 
 class _Connection:
-    """One connection, with a paho client of its own; used on the network thread only."""
+    """One connection, with a paho client of its own. Who uses the client holds `_turn_lock`: the network thread
+    except while it waits, or a publisher that finds it waiting."""
 
     def __init__(self, link: Link, version: Version) -> None:
         self.outcome = Outcome.UNREACHED
@@ -99,6 +101,7 @@ class _Connection:
         self._unconfirmed: dict[int, str] = {}
         self._in_flight: dict[int, Outgoing] = {}
         self._poll = select.poll()
+        self._turn_lock = threading.Lock()
         self._client = self._make_client()
 
     def run(self) -> None:
@@ -160,8 +163,40 @@ class _Connection:
         client.on_message = self._on_message
         return client
 
+    def push(self) -> bool:
+        if not self._turn_lock.acquire(blocking=False):
+            return False
+        try:
+            if self.outcome is not Outcome.LOST or self._ended:
+                return False
+            self._reconcile()  # what a caller subscribed to before it publishes, it shall hear
+            self._send()
+            if self._client.want_write():
+                self._client.loop_write()
+            return not (self._ended or self._client.want_write())
+        finally:
+            self._turn_lock.release()
+
     def _turn(self, longest: float) -> None:
         """Send what may go, wait for the network or for work, and read."""
+        with self._turn_lock:
+            sock = self._before_wait()
+        if sock is None:
+            self._ended = True
+            return
+        buffered = getattr(sock, "pending", int)()  # TLS may hold what poll does not see
+        events = dict(self._poll.poll(0 if buffered else longest * 1000))
+        if self._link.waker.fileno() in events:
+            self._link.waker.clear()
+        with self._turn_lock:
+            fired = events.get(sock.fileno(), 0)
+            if buffered or fired & ~select.POLLOUT:
+                self._client.loop_read()
+            if not self._ended and self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                self._ended = True
+
+    def _before_wait(self) -> Any:
+        """Send what may go; the socket to wait for, None at the end of the connection."""
         client = self._client
         if self.outcome is Outcome.LOST:
             self._reconcile()
@@ -170,19 +205,9 @@ class _Connection:
             client.loop_write()
         sock = client.socket()
         if self._ended or sock is None:
-            self._ended = True
-            return
-        mask = select.POLLIN | (select.POLLOUT if client.want_write() else 0)
-        self._poll.register(sock.fileno(), mask)
-        buffered = getattr(sock, "pending", int)()  # TLS may hold what poll does not see
-        events = dict(self._poll.poll(0 if buffered else longest * 1000))
-        if self._link.waker.fileno() in events:
-            self._link.waker.clear()
-        fired = events.get(sock.fileno(), 0)
-        if buffered or fired & ~select.POLLOUT:
-            client.loop_read()
-        if not self._ended and client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            self._ended = True
+            return None
+        self._poll.register(sock.fileno(), select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+        return sock
 
     def _reconcile(self) -> None:
         """Make the broker's subscriptions what the dispatcher's are."""

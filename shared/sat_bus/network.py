@@ -92,7 +92,7 @@ class Link:
 
 
 class Connection(Protocol):
-    """One connection; made, run and disposed of on the network thread."""
+    """One connection; made, run and disposed of on the network thread. Only `push` is for any thread."""
 
     outcome: Outcome
     reason: str  # why it ended, for a person, with the next step where there is one
@@ -104,6 +104,10 @@ class Connection(Protocol):
             OSError: the broker cannot be reached.
             ValueError: its host name is none.
         """
+
+    def push(self) -> bool:
+        """Send what may go at once, on the thread of the caller, without waiting. False: it has to be done, or gone
+        on with, by the network thread."""
 
     def dispose(self) -> None:
         """Free what it holds, whatever its state."""
@@ -150,6 +154,7 @@ class NetworkBus:
             endpoint, client_id, will, tls, keepalive_s,
             self._outbox, self._dispatcher, self._waker, self._closing, self._ready,
         )  # fmt: skip
+        self._connection: Connection | None = None
         self._up = threading.Event()
         self._started = False
         self._version: Version | None = None
@@ -211,7 +216,9 @@ class NetworkBus:
         accepted = self._outbox.put(
             Outgoing(topic, payload, qos, retain, traffic, response_topic, correlation, expiry_s, traceparent, on_drop)
         )
-        if accepted:
+        # The publisher sends by itself where it can: waking another thread for it costs more than the sending.
+        connection = self._connection
+        if accepted and (connection is None or not connection.push()):
             self._waker.wake()
         return accepted
 
@@ -255,7 +262,7 @@ class NetworkBus:
     def _attempt(self) -> float:
         """One connection from its beginning to its end; returns the seconds to wait before the next."""
         version = self._reconnect.version
-        connection = self._connect(self._link, version)
+        self._connection = connection = self._connect(self._link, version)
         began = time.monotonic()
         refused = False
         try:
@@ -267,6 +274,7 @@ class NetworkBus:
             log.exception("the connection of %s to %s ended by a fault of ours", self.client_id, self._endpoint)
             connection.reason = repr(error)
         finally:
+            self._connection = None
             connection.dispose()
             was_up = self._down()
         if self._closing.is_set():
