@@ -1,9 +1,9 @@
 """The highest rate of frames of 8 bytes that reaches a subscriber through a broker without the loss of one.
 
-The rate is ramped up by half until frames are lost, then narrowed down to a seventh by bisection; each try sends for 1.5
-seconds at a constant rate. A rate counts as carried when every frame arrived, 99 of 100 within half a second of their
-capture (else a queue was filling that only the end of the try kept from overflowing), in one of two tries. Broker,
-subscriber and sender share the machine's processors with what is measured.
+The rate is ramped up by half until frames are lost, then narrowed down to a seventh by bisection; each try sends for
+1.5 seconds at a constant rate. A rate counts as carried when every frame arrived, 99 of 100 within half a second of
+their capture (else a queue was filling that only the end of the try kept from overflowing), in one of two tries.
+Broker, subscriber and sender share the machine's processors with what is measured.
 """
 
 from __future__ import annotations
