@@ -12,6 +12,7 @@ import pytest
 
 from sat_host import batcher, encoding, wire
 from sat_host.batcher import Batcher
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
 
 DEADLINE = 10.0
@@ -23,6 +24,7 @@ class HostEnd:
     def __init__(self) -> None:
         self.batches: list[dict[str, Any]] = []
         self.streams: list[tuple[str, str, bool]] = []
+        self.senders: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
         self.arrived = threading.Condition()
@@ -32,6 +34,7 @@ class HostEnd:
         ((_, body),) = wire.Decoder().feed(data)
         header, frames = wire.unpack_frames(body)
         with self.arrived:
+            self.senders.add(threading.current_thread().name)
             self.batches.append({**header, "frames": json.loads(frames)})
             self.arrived.notify_all()
 
@@ -111,7 +114,13 @@ def test_a_frame_too_large_or_no_json_is_counted_and_leaves_a_gap(host: HostEnd,
             raise RuntimeError("no")
 
     sink.opened("dev")
-    for value in ({"id": 0}, {"id": 1, "data": "x" * encoding.MAX_FRAME_BYTES}, {"id": 2}, {"id": Hostile()}, {"id": 4}):
+    for value in (
+        {"id": 0},
+        {"id": 1, "data": "x" * encoding.MAX_FRAME_BYTES},
+        {"id": 2},
+        {"id": Hostile()},
+        {"id": 4},
+    ):
         sink.data(frame(value))
     host.wait_frames(3)
     sink.closed("dev")
@@ -155,3 +164,59 @@ def test_each_start_has_a_stream_id_of_its_own(host: HostEnd, sink: Batcher) -> 
         sink.closed("dev")
     assert len({stream for _, stream, running in host.streams if running}) == 2
     assert [b["seq"] for b in host.batches if b["n"]] == [0, 0]
+
+
+def block(first: int, count: int) -> FrameBlock:
+    return FrameBlock.pack(
+        [{"t": 1.0, "id": number & 0x7FF, "data": f"{number:08x}"} for number in range(first, first + count)]
+    )
+
+
+def numbers(host: HostEnd) -> list[int]:
+    return [int(f["data"], 16) for b in host.batches for f in b["frames"]]
+
+
+def test_a_block_goes_out_on_the_thread_of_who_gathered_it(host: HostEnd, sink: Batcher) -> None:
+    sink.opened("dev")
+    sink.block("dev", block(0, 500))
+    assert numbers(host) == list(range(500))
+    assert host.senders == {threading.current_thread().name}
+
+
+def test_small_blocks_in_quick_succession_share_a_batch(host: HostEnd, sink: Batcher) -> None:
+    sink.opened("dev")
+    for number in range(200):
+        sink.block("dev", block(number, 1))
+    host.wait_frames(200)
+    assert numbers(host) == list(range(200))
+    assert len(host.batches) < 100
+
+
+def test_blocks_wait_while_the_host_does_not_read_and_the_oldest_are_dropped(host: HostEnd, sink: Batcher) -> None:
+    sink.opened("dev")
+    host.gate.clear()
+    total = batcher.MAX_WAITING // 1000 * 1000 + 20_000
+    for first in range(0, total, 1000):
+        sink.block("dev", block(first, 1000))
+    sink.lost("dev", 77, "kernel")
+    sink.block("dev", block(total, 1))
+    host.gate.set()
+    with host.arrived:
+        assert host.arrived.wait_for(lambda: numbers(host)[-1:] == [total], DEADLINE)
+    assert assert_numbered(host.batches) == total + 1 + 77
+    dropped = host.batches[-1]["dropped"]
+    assert dropped["kernel"] == 77
+    assert dropped["worker"] == total + 1 - len(numbers(host))
+    assert dropped["worker"] >= 19_000
+
+
+def test_a_gap_stands_where_the_driver_reported_it(host: HostEnd, sink: Batcher) -> None:
+    sink.opened("dev")
+    sink.block("dev", block(0, 300))
+    sink.lost("dev", 5, "kernel")
+    sink.block("dev", block(305, 300))
+    host.wait_frames(600)
+    for batch in host.batches:
+        for index, text in enumerate(batch["frames"]):
+            assert int(text["data"], 16) == batch["seq"] + index
+    assert host.batches[-1]["dropped"] == {"kernel": 5}
