@@ -1,4 +1,4 @@
-"""Which processes there are below a worker, and what they use: read from /proc, once a second.
+"""Which processes there are below a worker, and what they use: read from /proc.
 
 A worker's process group is not enough to hold what a plugin starts: a child may leave it. What loses its parent
 becomes a child of the host, which asks the kernel for that (`become_subreaper`), and is ended there.
@@ -10,20 +10,24 @@ import contextlib
 import ctypes
 import os
 import signal
-from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 PR_SET_CHILD_SUBREAPER = 36
 MARK = "SAT_WORKER_MARK"
+PROC = Path("/proc")
+# Fields of /proc/<pid>/stat, counted from the one that follows the name.
+_PARENT, _START, _RESIDENT = 1, 19, 21
+_PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 
 @dataclass(frozen=True)
 class Census:
-    """The children of each process, at one moment."""
+    """Some or all processes, at one moment: the children of each, and the resident memory of each in KiB."""
 
     children: dict[int, list[int]]
+    resident_kb: dict[int, int]
 
     def below(self, pid: int) -> list[int]:
         """`pid` and all its descendants."""
@@ -33,16 +37,44 @@ class Census:
         return found
 
 
-def take_census(proc: Path = Path("/proc")) -> Census:
-    """Read the process table. Processes that end meanwhile are left out."""
+def all_pids(proc: Path = PROC) -> list[int]:
+    """All processes of the machine, or of the container."""
+    return [int(name) for name in os.listdir(proc) if name.isdigit()]
+
+
+def take_census(pids: Iterable[int], proc: Path = PROC) -> Census:
+    """Look at `pids`. Those that end meanwhile are left out."""
     children: dict[int, list[int]] = {}
-    for entry in os.scandir(proc):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError, ValueError, IndexError):
-                stat = (proc / entry.name / "stat").read_bytes()
-                parent = int(stat[stat.rindex(b")") + 2 :].split()[1])
-                children.setdefault(parent, []).append(int(entry.name))
-    return Census(children)
+    resident: dict[int, int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError, ValueError, IndexError):
+            stat = _stat(pid, proc)
+            children.setdefault(int(stat[_PARENT]), []).append(pid)
+            resident[pid] = int(stat[_RESIDENT]) * _PAGE_KB
+    return Census(children, resident)
+
+
+def start_time(pid: int) -> int:
+    """When a process started, in ticks since the machine did; 0 when there is none of this id."""
+    try:
+        return int(_stat(pid, PROC)[_START])
+    except OSError:
+        return 0
+
+
+def _stat(pid: int, proc: Path) -> list[bytes]:
+    with open(f"{proc}/{pid}/stat", "rb") as file:
+        text = file.read()
+    return text[text.rindex(b")") + 2 :].split()
+
+
+def tasks(loadavg: int) -> int:
+    """How many processes and threads the machine has, which /proc/loadavg, kept open as `loadavg`, tells at no cost.
+    0 where it does not tell."""
+    try:
+        return int(os.pread(loadavg, 128, 0).split()[3].partition(b"/")[2])
+    except (OSError, ValueError, IndexError):
+        return 0
 
 
 def become_subreaper() -> bool:
@@ -53,27 +85,14 @@ def become_subreaper() -> bool:
         return False
 
 
-def kill_all(pids: Iterable[int]) -> None:
-    """SIGKILL; those that are gone already are no error."""
+def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
+    """Send a signal; those that are gone already are no error."""
     for pid in pids:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, number)
 
 
-def end_orphans(census: Census, own: set[int]) -> Counter[str]:
-    """Kill and reap every child of this process that is not in `own`, with all below it; how many of each mark."""
-    ended: Counter[str] = Counter()
-    for pid in census.children.get(os.getpid(), ()):
-        if pid not in own:
-            below = census.below(pid)
-            ended[_mark(pid)] += len(below)
-            kill_all(below)
-            with contextlib.suppress(ChildProcessError):
-                os.waitpid(pid, os.WNOHANG)
-    return ended
-
-
-def _mark(pid: int) -> str:
+def mark_of(pid: int) -> str:
     """The mark of the worker that a process comes from, as its environment tells; empty when it does not."""
     prefix = f"{MARK}=".encode()
     try:
@@ -85,13 +104,19 @@ def _mark(pid: int) -> str:
     )
 
 
-def memory_kb(pids: Iterable[int]) -> int:
-    """The memory that processes take together."""
-    return sum(_memory_kb(pid) for pid in pids)
+def exceeds_memory(census: Census, pids: list[int], limit_kb: int) -> bool:
+    """Whether processes take more memory than `limit_kb` together.
+
+    A page that several of them have counts once in all, which the kernel has to walk their tables to know: that is
+    asked only when it would be too much with each page counted for each of them.
+    """
+    if sum(census.resident_kb.get(pid, 0) for pid in pids) <= limit_kb:
+        return False
+    return sum(_proportional_kb(pid) for pid in pids) > limit_kb
 
 
-def _memory_kb(pid: int) -> int:
-    """What a process has of the memory: its own pages, and its share of those it has together with others."""
+def _proportional_kb(pid: int) -> int:
+    """A process's own pages, and its share of those it has together with others."""
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_bytes()
         return int(rollup.split(b"\nPss:", 1)[1].split(None, 1)[0])

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
+import structlog
+
 from sat_bus.loop import WorkLoop
-from sat_host.census import end_orphans, take_census
+from sat_host.cgroup import Cgroup, Cgroups
 from sat_host.drivers import Driver
 from sat_host.handle import Worker, WorkerOwner
 from sat_host.multiplexer import Multiplexer
 from sat_host.process import WorkerProcess
 from sat_host.settings import HostSettings
 from sat_host.thread import WorkerThread
+from sat_host.watch import Watch
 
-CENSUS_PERIOD = 1.0
+_log = structlog.get_logger(__name__)
 
 
 class Pool:
@@ -25,10 +27,10 @@ class Pool:
     """
 
     def __init__(self, settings: HostSettings, loop: WorkLoop, *, ends_orphans: bool) -> None:
-        self.orphans_ended = 0
         self._settings = settings
         self._loop = loop
-        self._ends_orphans = ends_orphans
+        self._watch = Watch(f"host/{settings.host}", ends_orphans=ends_orphans)
+        self._cgroups: Cgroups | None = None
         self._multiplexer = Multiplexer(f"host/{settings.host}")
         self._workers: list[Worker] = []
 
@@ -36,10 +38,16 @@ class Pool:
         """How many live."""
         return sum(worker.alive for worker in self._workers)
 
+    @property
+    def orphans_ended(self) -> int:
+        """Processes that workers left behind, and that were killed."""
+        return self._watch.orphans_ended
+
     def start(self) -> None:
-        """Serve workers from now on, and look at what they use once a second."""
+        """Serve workers from now on, and watch what they use."""
         self._multiplexer.start()
-        self._loop.every(CENSUS_PERIOD, self._take_census)
+        self._find_cgroups()
+        self._watch.start()
 
     def spawn(self, name: str, driver: Driver, device: dict[str, Any] | None, owner: WorkerOwner) -> Worker:
         """A worker for `device` (a Device as a dict), or one that only scans (None).
@@ -53,11 +61,19 @@ class Pool:
             "path": str(driver.plugin.path),
             "info": self._settings.drivers.get(driver.name, {}),
             "limits": self._settings.limits,
+            "wishes": {
+                "formats": tuple(self._settings.stream_formats),
+                "window_ms": self._settings.stream_window_ms,
+            },
             "device": device,
         }
-        threaded = device is not None and self._settings.isolation == "thread"
-        kind = WorkerThread if threaded else WorkerProcess
-        worker = kind(name, config, self._loop, self._multiplexer, owner)
+        worker: Worker
+        if device is not None and self._settings.isolation == "thread":
+            worker = WorkerThread(name, config, self._loop, self._multiplexer, owner)
+        else:
+            worker = self._watch.spawn(
+                lambda: WorkerProcess(name, config, self._loop, self._multiplexer, owner, self._cgroup())
+            )
         self._workers = [*(w for w in self._workers if w.alive), worker]
         return worker
 
@@ -72,19 +88,30 @@ class Pool:
             worker.kill()
         for worker in self._workers:
             worker.wait(1.0)
-        if self._ends_orphans:
-            end_orphans(take_census(), set())
+        self._watch.end()
+        if self._cgroups is not None:
+            self._cgroups.close()
 
     def stop(self) -> None:
         """Serve no more."""
         self._multiplexer.stop()
 
-    def _take_census(self) -> None:
-        census = take_census()
-        processes = [w for w in self._workers if isinstance(w, WorkerProcess) and w.alive]
-        ended: Counter[str] = Counter()
-        if self._ends_orphans:
-            ended = end_orphans(census, {worker.pid for worker in processes})
-            self.orphans_ended += ended.total()
-        for worker in processes:
-            worker.check(census, ended[worker.mark])
+    def _find_cgroups(self) -> None:
+        if self._settings.worker_cgroups == "off":
+            _log.info("workers are held by the watch alone", reason="worker_cgroups is off")
+            return
+        try:
+            self._cgroups = Cgroups.find()
+        except OSError as error:
+            _log.info("workers are held by the watch alone", reason=str(error))
+        else:
+            _log.info("workers are held by cgroups", folder=str(self._cgroups.folder))
+
+    def _cgroup(self) -> Cgroup | None:
+        if self._cgroups is None:
+            return None
+        try:
+            return self._cgroups.make(self._settings.worker_processes)
+        except OSError as error:
+            _log.warning("no cgroup for a worker", error=str(error))
+            return None

@@ -15,7 +15,8 @@ from typing import Any
 import structlog
 
 from sat_bus.loop import WorkLoop
-from sat_host.census import MARK, Census, kill_all, memory_kb, take_census
+from sat_host.census import MARK, Census, all_pids, exceeds_memory, signal_all, take_census
+from sat_host.cgroup import Cgroup
 from sat_host.handle import Worker, WorkerOwner
 from sat_host.multiplexer import Multiplexer
 
@@ -29,12 +30,26 @@ LINES_PER_SECOND = 200
 
 
 class WorkerProcess(Worker):
-    """A worker process. `mark` stands in the environment of the process and of all that it starts."""
+    """A worker process.
+
+    Attributes:
+        mark: stands in the environment of the process and of all that it starts.
+        cgroup: holds it with all that it starts, where there are cgroups to be had.
+        left_behind: processes that it had left in its cgroup when it ended by itself.
+    """
 
     def __init__(
-        self, name: str, config: dict[str, Any], loop: WorkLoop, multiplexer: Multiplexer, owner: WorkerOwner
+        self,
+        name: str,
+        config: dict[str, Any],
+        loop: WorkLoop,
+        multiplexer: Multiplexer,
+        owner: WorkerOwner,
+        cgroup: Cgroup | None = None,
     ) -> None:
         self.mark = uuid.uuid4().hex
+        self.cgroup = cgroup
+        self.left_behind = 0
         self._kill_reason = ""
         self._reaping = False
         ours, theirs = socket.socketpair()
@@ -52,10 +67,14 @@ class WorkerProcess(Worker):
         except OSError:
             ours.close()
             os.close(read_end)
+            if cgroup is not None:
+                cgroup.remove()
             raise
         finally:
             theirs.close()
             os.close(write_end)
+        if cgroup is not None:  # before it hears which driver to load
+            self._enter(name, cgroup)
         multiplexer.add(read_end, _OutputLog(name).feed, lambda problem: None, bytes_per_s=OUTPUT_BYTES_PER_S)
         super().__init__(name, config, loop, multiplexer, owner, ours)
 
@@ -65,24 +84,50 @@ class WorkerProcess(Worker):
 
     def kill(self, reason: str = "") -> None:
         """SIGKILL the worker and all below it. `reason` is what its owner hears instead of the signal's name."""
-        if not self._exited:
-            self._kill_reason = self._kill_reason or reason
-            kill_all(take_census().below(self._process.pid))
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self._process.pid, signal.SIGKILL)
+        if self._exited:
+            return
+        self._kill_reason = self._kill_reason or reason
+        if self.cgroup is not None:
+            self.cgroup.kill()
+        else:
+            signal_all(take_census(all_pids()).below(self._process.pid), signal.SIGKILL)
+        self._kill_group()
 
-    def check(self, census: Census, escaped: int) -> None:
-        """Kill it when it and what it started use more than their limits. `escaped`: those that left its tree."""
-        pids = census.below(self._process.pid)
-        if len(pids) + escaped > self._limits.processes:  # many are not measured one by one
-            self.kill(f"process limit of {self._limits.processes} exceeded")
-        elif memory_kb(pids) > self._limits.memory_mb * 1024:
-            self.kill(f"memory limit of {self._limits.memory_mb} MiB exceeded")
+    def excess(self, census: Census, pids: list[int]) -> str:
+        """Which limit it and what it started, `pids`, are over; empty when none. For the watch's thread."""
+        refused = self.cgroup is not None and self.cgroup.refused()
+        if self.cgroup is not None and refused:
+            pids = self.cgroup.pids()  # those it had before it was refused one may have been few
+        if len(pids) > self._limits.processes:  # many are not measured one by one
+            return f"process limit of {self._limits.processes} exceeded"
+        if self.cgroup is not None and refused:
+            return f"limit of {self.cgroup.ceiling} processes and threads exceeded"
+        if exceeds_memory(census, pids, self._limits.memory_mb * 1024):
+            return f"memory limit of {self._limits.memory_mb} MiB exceeded"
+        return ""
+
+    def condemn(self, reason: str) -> None:
+        """Have it killed for `reason`; from any thread. Whoever kills it from now on does so for that reason."""
+        self._loop.post(lambda: self.kill(reason))
 
     def wait(self, timeout: float) -> None:
         """Wait for a killed worker, at the host's own end."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(timeout)
+
+    def _enter(self, name: str, cgroup: Cgroup) -> None:
+        try:
+            cgroup.add(self._process.pid)
+        except ProcessLookupError:  # it has ended already
+            pass
+        except OSError as error:
+            _log.warning("not in a cgroup", worker=name, error=str(error))
+            cgroup.remove()
+            self.cgroup = None
+
+    def _kill_group(self) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _has_ended(self) -> bool:
         if self._exited:
@@ -104,7 +149,10 @@ class WorkerProcess(Worker):
         if not self._has_ended():
             self._loop.later(REAP_PERIOD, self._reap)
             return
-        self.kill()  # what it started and left behind, while its process group still has its name
+        if self.cgroup is not None:
+            left = self.cgroup.kill()
+            self.left_behind = 0 if self._kill_reason else left
+        self._kill_group()  # while it still has its name
         status = self._process.wait()
         self._over(self._kill_reason or f"worker died: {explain_exit(status)}")
 

@@ -41,6 +41,7 @@ FILTERS = (
 LIMITS = {"SAT_WORKER_MEMORY_MB": "256", "SAT_WORKER_PROCESSES": "32", "SAT_WORKER_FILES": "128"}
 SPAN = 6.0  # seconds of sickness that are watched at least
 COMMAND_PERIOD = 0.5
+CGROUPS = Path("/sys/fs/cgroup")
 GRACE = 2.0  # seconds from the host's end until nothing of it is left
 
 
@@ -110,7 +111,7 @@ class Evidence:
         asked, told: when a client asked what makes it sick, and when the bus said what is wrong with it.
         latest: what each topic said last before the host was stopped.
         batches: some of the streams of those that are to stay connected, by device.
-        processes: how many belonged to the host; `left` are those that outlived it.
+        processes: how many belonged to the host; `left` are those that outlived it, and cgroups that did.
     """
 
     sick: Sequence[Sick]
@@ -204,7 +205,13 @@ class Commander:
 class Ward:
     """Runs one host with the healthy driver and some sick ones, watches, and ends it."""
 
-    def __init__(self, folder: Path, sick: Sequence[Sick], policy: list[dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        sick: Sequence[Sick],
+        policy: list[dict[str, Any]] | None = None,
+        env: dict[str, str] | None = None,
+    ) -> None:
         self._mark = f"TEST_MARK={uuid.uuid4()}"
         self._notes = folder / "notes"
         self._notes.mkdir()
@@ -215,7 +222,7 @@ class Ward:
         name, _, value = self._mark.partition("=")
         drivers = {one.driver: one.info for one in sick if one.info}
         self._env = {name: value, "TEST_NOTES": str(self._notes), "SAT_DRIVERS": json.dumps(drivers)}
-        self._env |= LIMITS
+        self._env |= LIMITS | (env or {})
 
     @contextmanager
     def open(self) -> Iterator[Rack]:
@@ -243,9 +250,10 @@ class Ward:
             self._await_answers()
             self._interview()
             evidence.processes = len(processes(self._mark))
+            host = rack.extra[-1].pid
             rack.extra[-1].stop()
             self._update()
-            evidence.left = self._left()
+            evidence.left = self._left() + [str(path) for path in CGROUPS.glob(f"**/sat-host-*-{host}-*")]
         return evidence
 
     def _fill_plugins(self) -> None:
