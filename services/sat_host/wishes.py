@@ -15,6 +15,10 @@ from sat_toolkit.errors import BadArgs
 
 Format = str  # "json" or "bin"
 _MAX_IDS = 65_536
+ABOUT = (
+    'how frames are delivered: formats such as ["json", "bin"], window_ms for which they are gathered, max_hz of each '
+    'arbitration id, as one figure or as {"0x123": 10}'
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ def with_wish(command: Command, streams: Collection[str]) -> dict[str, Any]:
     schema = command.parameters
     if command.name != "start" or not streams or "stream" in schema.get("properties", {}):
         return schema
-    return {**schema, "properties": {**schema.get("properties", {}), "stream": StreamWish.model_json_schema()}}
+    wish = {**StreamWish.model_json_schema(), "description": ABOUT}
+    return {**schema, "properties": {**schema.get("properties", {}), "stream": wish}}
 
 
 class Thinner:
