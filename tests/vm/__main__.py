@@ -20,7 +20,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--accel", choices=("kvm", "tcg"), help="default: KVM where it works, else TCG (emulation)")
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--memory", type=int, default=1024, metavar="MB")
-    parser.add_argument("--timeout", type=float, default=600.0, metavar="S", help="the command's, in seconds (%(default)g)")
+    parser.add_argument(
+        "--timeout", type=float, default=600.0, metavar="S", help="the command's, in seconds (%(default)g)"
+    )
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--share", type=Path, metavar="FOLDER", help="/share in there, to read and write")
     where.add_argument("--copy", type=Path, action="append", default=[], metavar="PATH", help="a copy is put in /share")

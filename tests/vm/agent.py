@@ -19,7 +19,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import IO, Any
+from typing import Any
 
 import wire  # type: ignore[import-not-found,unused-ignore]  # beside this file in the guest
 
@@ -73,15 +73,15 @@ class Command:
             for key, _ in ready:
                 if key.data is None:
                     self._take_in()
-                elif key.data != wire.EXIT and not self._pass_on(key.fileobj, key.data):
+                elif key.data != wire.EXIT and not self._pass_on(key.fd, key.data):
                     selector.unregister(key.fileobj)
             # What a command printed before its end comes first.
             if [key.data for key, _ in ready] == [wire.EXIT]:
                 return True
         return False
 
-    def _pass_on(self, stream: IO[bytes], kind: int) -> bool:
-        data = os.read(stream.fileno(), CHUNK)
+    def _pass_on(self, stream: int, kind: int) -> bool:
+        data = os.read(stream, CHUNK)
         if data:
             wire.send(self._connection, kind, data)
         return bool(data)

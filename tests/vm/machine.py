@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BROKER_PORT = 1883
 BOOT_S = {"kvm": 30.0, "tcg": 90.0}
 TIMEOUT_S = 30.0
+CARDS = {"card0": "0x10", "card1": "0x11"}  # with their PCI slots
 
 
 class VMError(Exception):
@@ -186,6 +187,7 @@ class Machine:
         self._held: socket.socket | None = None
         self._token = ""
         self._ports: dict[int, int] = {}
+        self._served: list[str] = []
         self.accelerator = ""
         self.boot_s = 0.0
 
@@ -242,6 +244,20 @@ class Machine:
         """Run a shell script that must succeed, stopping at the first command that fails."""
         return self.check("sh", "-euc", script, timeout=timeout)
 
+    def serve(self, name: str, *argv: str, env: Mapping[str, str] | None = None) -> Process:
+        """Start a program that runs for long; its output goes to a file that `evidence` shows."""
+        self._served.append(name)
+        script = f'exec "$@" >/tmp/{name}.log 2>&1'
+        return self.start("sh", "-c", script, "sh", *argv, env=env, timeout=3600.0)
+
+    def evidence(self) -> str:
+        """The last lines of what was served and of the kernel, for a person who looks into a failure."""
+        try:
+            logs = self.run("tail", "-n", "40", *(f"/tmp/{name}.log" for name in self._served)).stdout
+            return f"{logs}\n==> kernel <==\n{self.shell('dmesg | tail -n 15')}"
+        except (VMError, OSError) as error:
+            return f"{error}\n{self._last_lines()}"
+
     def console(self) -> str:
         """What the kernel and the boot wrote."""
         return self._console.read_text(errors="replace") if self._console.exists() else ""
@@ -259,6 +275,19 @@ class Machine:
                 raise VMError(f"QEMU refused {command}: {answer['error']['desc']}")
             if "return" in answer:
                 return answer["return"]
+
+    def pull(self, card: str) -> None:
+        """Take a Kvaser card of `CARDS` out of the running machine."""
+        self.control("device_del", id=card)
+        deadline = time.monotonic() + TIMEOUT_S
+        while any(part["name"] == card for part in self.control("qom-list", path="/machine/peripheral")):
+            if time.monotonic() > deadline:
+                raise VMError(f"the guest does not let go of {card}")
+            threading.Event().wait(0.05)
+
+    def plug(self, card: str) -> None:
+        """Put it back into its slot."""
+        self.control("device_add", driver="kvaser_pci", canbus="bus0", id=card, addr=CARDS[card])
 
     # --- boot and end ----------------------------------------------------------------------------------
 
@@ -344,8 +373,8 @@ class Machine:
             share_path = options.share.resolve()
             argv += ["-virtfs", f"local,path={share_path},mount_tag=share,security_model=none,multidevs=remap"]
         argv += ["-object", "can-bus,id=bus0"]
-        for card in ("card0", "card1"):
-            argv += ["-device", f"kvaser_pci,canbus=bus0,id={card}"]
+        for card, slot in CARDS.items():
+            argv += ["-device", f"kvaser_pci,canbus=bus0,id={card},addr={slot}"]
         return argv
 
     def _connect(self) -> socket.socket:

@@ -1,0 +1,140 @@
+"""CAN links of the guest from both sides: the project's device, and can-utils in the guest."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Self
+
+from sat_client import Rack
+from sat_client.device import Device
+from tests.vm.machine import Machine, Process
+from tests.waiting import eventually
+
+HOST = "guest-can"
+# An emulated machine takes seconds to start a program, and more when its own machine is busy.
+DEADLINE = 60.0
+END = 0x7FE
+_LINE = re.compile(r"^\((\d+\.\d+)\) \S+ ([0-9A-F]{3,8})#(\S*)$")
+
+
+def eventually_true(condition: Callable[[], bool], what: str) -> None:
+    assert eventually(condition, DEADLINE), f"in vain for {DEADLINE:g} s: {what}"
+
+
+class Link:
+    """One CAN link of the guest, the device that it is for the system, and what its stream brought."""
+
+    def __init__(self, machine: Machine, rack: Rack, name: str) -> None:
+        self.machine = machine
+        self.rack = rack
+        self.name = name
+
+    @property
+    def device(self) -> Device:
+        return self.rack.device(self.name)
+
+    @property
+    def known(self) -> bool:
+        return any(device.id == self.name for device in self.rack.devices())
+
+    def attribute(self, name: str) -> Any:
+        meta = self.device.meta
+        return meta.attributes.get(name) if meta is not None else None
+
+    def await_attribute(self, name: str, value: object) -> None:
+        eventually_true(lambda: self.attribute(name) == value, f"{self.name} has {name} {value}")
+
+    @property
+    def stream(self) -> str | None:
+        """The id of its running stream."""
+        status = self.device.status if self.known else None
+        stream = status.streams.get("can") if status is not None else None
+        return stream.stream if stream is not None and stream.state == "running" else None
+
+    def await_stream(self) -> Self:
+        eventually_true(lambda: self.stream is not None, f"{self.name} streams")
+        return self
+
+    def do(self, command: str, **args: Any) -> Any:
+        return self.device.do(command, timeout=DEADLINE, **args)
+
+    def cansend(self, *frames: str) -> None:
+        self.machine.shell("; ".join(f"cansend {self.name} '{frame}'" for frame in frames))
+
+    def frames_of(self, send: Callable[[], object], end: Callable[[], object] | None = None) -> list[dict[str, Any]]:
+        """What the stream brings of what `send` puts on the bus, without gaps, up to a last frame that `end` sends.
+
+        `tx` is left out: it says on a virtual link only that the frame came from this machine.
+        """
+        found: list[dict[str, Any]] = []
+        with self.device.watch("can") as watch:
+            send()
+            (end or (lambda: self.cansend(f"{END:03X}#")))()
+            deadline = time.monotonic() + DEADLINE
+            while time.monotonic() < deadline:
+                batch = watch.get(1.0)
+                if batch is None:
+                    continue
+                assert not batch.missed, f"{batch.missed} frames missed: {batch.dropped}"
+                found += [{key: frame[key] for key in frame if key != "tx"} for frame in batch.frames]
+                if found and found[-1]["id"] == END:
+                    return found[:-1]
+        raise AssertionError(f"the last frame did not come; {len(found)} others did: {found[-3:]}")
+
+
+def plain(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The frames without their times."""
+    return [{key: value for key, value in frame.items() if key != "t"} for frame in frames]
+
+
+class Candump:
+    """``candump`` on one link: what the kernel gave to somebody else."""
+
+    def __init__(self, link: Link, *filters: str) -> None:
+        self._link = link
+        self._process: Process = link.machine.start(
+            "stdbuf", "-oL", "candump", "-L", ",".join((link.name, *filters)), timeout=4 * DEADLINE
+        )
+
+    def __enter__(self) -> Self:
+        """Wait until it listens."""
+        deadline = time.monotonic() + DEADLINE
+        while not self._process.lines():
+            assert time.monotonic() < deadline, "candump does not listen"
+            self._link.cansend(f"{END:03X}#BEE1")
+            self._process.read(0.2)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.close()
+
+    def frames(self, count: int) -> list[tuple[float, str]]:
+        """The first `count` frames after the listening was tried out: time, and text as ``cansend`` takes it."""
+        deadline = time.monotonic() + DEADLINE
+        while len(found := self._found()) < count:
+            assert time.monotonic() < deadline, f"candump saw {len(found)} of {count} frames: {found[-3:]}"
+            self._process.read(0.5)
+        return found
+
+    def _found(self) -> list[tuple[float, str]]:
+        matches = [_LINE.match(line) for line in self._process.lines()]
+        lines = [(float(match[1]), f"{match[2]}#{_as_sent(match[3])}") for match in matches if match is not None]
+        return [line for line in lines if line[1] != f"{END:03X}#BEE1"]
+
+
+def _as_sent(text: str) -> str:
+    """Without the flag in which the kernel repeats that a frame is a CAN FD one (CANFD_FDF)."""
+    return f"#{int(text[1], 16) & ~4:X}{text[2:]}" if text.startswith("#") else text
+
+
+@contextmanager
+def virtual_link(machine: Machine, rack: Rack, name: str, options: str = "") -> Iterator[Link]:
+    """A vcan link that is up and streams; it is removed at the end. `options` are those of ``ip link add``."""
+    machine.shell(f"ip link add {name} {options} type vcan; ip link set {name} up")
+    try:
+        yield Link(machine, rack, name).await_stream()
+    finally:
+        machine.run("ip", "link", "del", name)

@@ -1,0 +1,52 @@
+"""One virtual machine for all tests of this folder, with the whole system running in it and a rack outside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from sat_client import Rack
+from tests.vm.buses import HOST, eventually_true
+from tests.vm.machine import Image, Machine
+
+POLICY = [{"match": "*", "level": "connected", "streams": {"can": {}}}]
+SETTINGS = {"SAT_POLICY": json.dumps(POLICY), "SAT_DATABASE_URL": "sqlite:////tmp/sat.db", "SAT_HOST": HOST}
+BROKER = "listener 1883 0.0.0.0\\nallow_anonymous true\\nset_tcp_nodelay true\\n"
+
+
+@pytest.fixture(scope="session")
+def machine() -> Iterator[Machine]:
+    with Machine(Image.build()) as machine:
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def system(machine: Machine) -> Iterator[Machine]:
+    """Mosquitto, an orchestrator that connects and streams every link, and a driver host, in the machine."""
+    machine.shell(f"printf '{BROKER}' >/tmp/broker.conf")
+    with (
+        machine.serve("mosquitto", "mosquitto", "-c", "/tmp/broker.conf"),
+        machine.serve("orchestrator", "sat", "orchestrator", env=SETTINGS),
+        machine.serve("host", "sat", "host", "--family", "can", env=SETTINGS),
+    ):
+        yield machine
+
+
+@pytest.fixture(scope="session")
+def rack(system: Machine) -> Iterator[Rack]:
+    """A client of the guest's broker on this side."""
+    with Rack(system.broker_url) as rack:
+        eventually_true(lambda: HOST in rack.hosts(), "the driver host is on the bus")
+        yield rack
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the programs in the machine and its kernel said last."""
+    report = yield
+    machine = item.funcargs.get("machine") if isinstance(item, pytest.Function) else None
+    if report.failed and isinstance(machine, Machine):
+        report.sections.append((f"the virtual machine ({machine.accelerator})", machine.evidence()))
+    return report
