@@ -19,61 +19,30 @@ from plugins.devices.pty_link import PtyLink
 from plugins.devices.serial.drv_serial import SerialDriver
 from plugins.devices.serial.framing import frame_bytes
 from sat_toolkit.core.runner import DriverRunner
-from sat_toolkit.core.stream_manager import FrameByFrame, StreamData
 from sat_toolkit.models.Device_Model import Device
+from sat_toolkit.testing import Recorder
 
 DEADLINE = 10.0
 ROOT = Path(__file__).resolve().parents[3]
 
 
-class Collector(FrameByFrame):
-    """A StreamSink that keeps what arrives."""
+class Collector(Recorder):
+    """A recorder of bytes."""
 
-    def __init__(self) -> None:
-        self.frames: list[StreamData] = []
-        self.failures: list[str] = []
-        self.is_open = False
-        self._changed = threading.Condition()
-
-    def opened(self, channel: str) -> None:
-        self.is_open = True
-
-    def closed(self, channel: str) -> None:
-        self.is_open = False
-
-    def data(self, stream_data: StreamData) -> None:
-        with self._changed:
-            self.frames.append(stream_data)
-            self._changed.notify_all()
-
-    def failed(self, reason: str) -> None:
-        with self._changed:
-            self.failures.append(reason)
-            self._changed.notify_all()
+    @property
+    def is_open(self) -> bool:
+        return bool(self.open)
 
     @property
     def carried(self) -> bytes:
         """The bytes of all frames in a row."""
         return b"".join(frame_bytes(frame.data, frame.metadata) for frame in list(self.frames))
 
-    def wait_frames(self, matches: Callable[[StreamData], bool], count: int = 1) -> list[StreamData]:
-        """The first `count` frames that match."""
-        with self._changed:
-            self._changed.wait_for(lambda: sum(map(matches, self.frames)) >= count, DEADLINE)
-            found = [frame for frame in self.frames if matches(frame)]
-        assert len(found) >= count, f"{len(found)} of {count} frames among {[frame.data for frame in self.frames]}"
-        return found[:count]
-
     def wait_carried(self, expected: bytes) -> None:
         """Until the frames in a row are `expected`."""
         with self._changed:
             self._changed.wait_for(lambda: len(self.carried) >= len(expected), DEADLINE)
         assert self.carried == expected
-
-    def wait_failure(self) -> str:
-        with self._changed:
-            assert self._changed.wait_for(lambda: bool(self.failures), DEADLINE), "no failure was told"
-        return self.failures[0]
 
 
 class Rig:

@@ -45,7 +45,7 @@ def test_its_log_is_streamed_line_by_line(console) -> None:
     assert console.device.hardware_id == "serial:console"
     assert console.command("start") == "Started streaming"
     started = time.time()
-    logs = console.sink.wait_frames(is_log, 3)
+    logs = console.sink.wait_frames(3, is_log)
     assert all(frame.metadata == {"encoding": "utf-8", "direction": "rx", "eol": "\r\n"} for frame in logs)
     assert all(frame.stream_type is StreamType.UART and frame.channel == "console" for frame in logs)
     assert logs[2].timestamp - logs[1].timestamp == pytest.approx(0.5, abs=0.2)
@@ -71,7 +71,7 @@ def test_expect_asks_and_waits_for_the_answer(console, streaming: bool) -> None:
     assert console.command("expect", text="sat> ")["before"] == ".2\r\n"
     console.command("expect", send="reboot", newline="cr", text="boot: ready", timeout_ms=8000)
     if streaming:
-        console.sink.wait_frames(lambda frame: "reset cause: software" in frame.data)
+        console.sink.wait_frames(matches=lambda frame: "reset cause: software" in frame.data)
 
 
 def test_write_then_expect_sees_the_answer_and_nothing_older(console) -> None:
@@ -92,9 +92,9 @@ def test_expect_that_ends_in_vain_says_what_came_instead(console) -> None:
 def test_what_a_client_sends_is_typed(console) -> None:
     console.command("start")
     console.runner.client_data(sent({"text": "echo from the bus", "newline": "crlf"}))
-    console.sink.wait_frames(lambda frame: frame.data == "from the bus")
+    console.sink.wait_frames(matches=lambda frame: frame.data == "from the bus")
     console.runner.client_data(sent("echo as text\r"))
-    console.sink.wait_frames(lambda frame: frame.data == "as text")
+    console.sink.wait_frames(matches=lambda frame: frame.data == "as text")
     with pytest.raises(BadArgs, match="accepted"):
         console.runner.client_data(sent({"txt": "a"}))
 
@@ -187,13 +187,13 @@ def test_two_consoles_at_once_do_not_mix(sim: Callable, rig: Callable, tmp_path:
         device.command("start")
     first.command("expect", send="echo I am one", newline="cr", text="\nI am one")
     second.command("expect", send="echo I am two", newline="cr", text="\nI am two")
-    first.sink.wait_frames(lambda frame: frame.data == "I am one")
-    second.sink.wait_frames(lambda frame: frame.data == "I am two")
+    first.sink.wait_frames(matches=lambda frame: frame.data == "I am one")
+    second.sink.wait_frames(matches=lambda frame: frame.data == "I am two")
     first.runner.close()
     assert (first.sink.is_open, second.sink.is_open) == (False, True)
     second.command("expect", send="version", newline="cr", text="firmware")
     second.sink.frames.clear()
-    second.sink.wait_frames(is_log)
+    second.sink.wait_frames(matches=is_log)
     assert {frame.channel for frame in first.sink.frames} == {"one"}
     assert {frame.channel for frame in second.sink.frames} == {"two"}
     assert not [frame for frame in first.sink.frames if "two" in frame.data]
@@ -216,7 +216,7 @@ def test_unplugged_and_plugged_in_again(sim: Callable, rig: Callable, tmp_path: 
     console = rig(info_for(port)).connect()
     if streaming:
         console.command("start")
-        console.sink.wait_frames(is_log)
+        console.sink.wait_frames(matches=is_log)
     process.stop(signal.SIGKILL)
     assert "is gone" in console.sink.wait_failure()
     assert console.sink.is_open is False
@@ -231,13 +231,18 @@ def test_unplugged_and_plugged_in_again(sim: Callable, rig: Callable, tmp_path: 
         console.runner.initialize()
     sim("--pty", str(port))
     console.connect()
-    console.sink.frames.clear()
-    console.command("start")
-    console.sink.wait_frames(is_log)
     assert len(console.sink.failures) == 1, "one unplug is told once"
+    console.sink.frames.clear()
+    console.sink.failures.clear()
+    console.command("start")
+    console.sink.wait_frames(matches=is_log)
 
 
 def test_whatever_it_answers_is_json(console) -> None:
     console.command("start")
-    answers = [console.command("status"), console.command("settings"), console.sink.wait_frames(is_log)[0].to_dict()]
+    answers = [
+        console.command("status"),
+        console.command("settings"),
+        console.sink.wait_frames(matches=is_log)[0].to_dict(),
+    ]
     assert json.loads(json.dumps(answers)) == answers

@@ -54,7 +54,7 @@ def test_binary_lines_are_hex_and_text_lines_text(pair) -> None:
     far, device = pair
     device.command("start")
     far.say(b"text\n\x00\xff\r\n\xc3\xa9\n")
-    frames = device.sink.wait_frames(lambda frame: True, 3)
+    frames = device.sink.wait_frames(3, lambda frame: True)
     assert [(frame.data, frame.metadata["encoding"], frame.metadata["eol"]) for frame in frames] == [
         ("text", "utf-8", "\n"),
         ("00ff", "hex", "\r\n"),
@@ -67,14 +67,14 @@ def test_a_prompt_is_sent_when_the_line_pauses_and_a_line_in_pieces_is_one(pair)
     device.command("start", idle_ms=100)
     far.say(b"pro")
     far.say(b"mpt> ")
-    (prompt,) = device.sink.wait_frames(lambda frame: True)
+    (prompt,) = device.sink.wait_frames()
     assert (prompt.data, prompt.metadata["eol"]) == ("prompt> ", "")
     device.command("start", idle_ms=60_000)
     far.say(b"in ")
     device.command("write", text="x")
     far.heard(1)
     far.say(b"pieces\n")
-    (line,) = device.sink.wait_frames(lambda frame: frame.metadata["eol"] == "\n")
+    (line,) = device.sink.wait_frames(matches=lambda frame: frame.metadata["eol"] == "\n")
     assert line.data == "in pieces"
 
 
@@ -96,7 +96,7 @@ def test_another_framing_begins_the_stream_anew_and_the_same_does_not(pair) -> N
     device.command("start", framing="raw")
     assert device.runner.driver.acquisition_thread is not first
     far.say(b"\x01")
-    (frame,) = device.sink.wait_frames(lambda frame: True)
+    (frame,) = device.sink.wait_frames()
     assert (frame.data, frame.metadata) == ("01", {"encoding": "hex", "direction": "rx"})
 
 
@@ -213,7 +213,7 @@ def test_what_a_stream_cannot_take_in_time_is_dropped_and_said(pair, wait_until:
     wait_until(lambda: device.command("status")["counters"]["rx"] == total + 4)
     dropped = device.command("status")["counters"]["dropped"]
     go_on.set()
-    device.sink.wait_frames(lambda frame: frame.data.endswith("last"))
+    device.sink.wait_frames(matches=lambda frame: frame.data.endswith("last"))
     assert dropped > 0
     assert len(device.sink.carried) + dropped == total + 4
     assert [frame.metadata["dropped"] for frame in device.sink.frames if "dropped" in frame.metadata] == [dropped]
@@ -223,7 +223,7 @@ def test_unplugged_in_the_middle_of_a_line_the_frames_before_it_arrive(pair) -> 
     far, device = pair
     device.command("start", idle_ms=60_000)
     far.say(b"whole\nhal")
-    device.sink.wait_frames(lambda frame: frame.data == "whole")
+    device.sink.wait_frames(matches=lambda frame: frame.data == "whole")
     far.unplug()
     assert "is gone" in device.sink.wait_failure()
     assert device.sink.carried == b"whole\nhal"
