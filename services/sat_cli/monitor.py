@@ -17,7 +17,10 @@ _UP = (DeviceState.CONNECTED, DeviceState.ACTIVE)
 
 @dataclass
 class Flow:
-    """The frames of one device: totals, and the rate of the last second (None before there was one)."""
+    """The frames of one device: totals, and the rate of the last second (None before there was one).
+
+    `dropped` are those that the host counted as lost, `missed` those that were lost after it.
+    """
 
     frames: int = 0
     missed: int = 0
@@ -33,8 +36,8 @@ class Flow:
     def add(self, received: Received) -> None:
         self.frames += received.batch.n
         self._window_frames += received.batch.n
-        self.missed += received.missed
-        self.dropped += sum(received.dropped.values())
+        self.missed += received.lost_after
+        self.dropped += received.missed - received.lost_after
 
     def tick(self, now: float) -> None:
         if now - self._window_start >= _WINDOW:

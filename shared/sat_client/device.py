@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sat_bus import messages as m
 from sat_bus import strict_json, topics
+from sat_client.gaps import Gap
+from sat_client.inbox import QUEUE
 from sat_client.requests import Offline, check
-from sat_client.streams import Watch
+from sat_client.sending import Sent, packed, send_packed
+from sat_client.streams import Form, Frames, Watch
 from sat_client.view import Key
 from sat_toolkit.core.device_spec import DeviceState
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadArgs, HostLost, UnknownDevice
 
 if TYPE_CHECKING:
@@ -142,14 +146,26 @@ class Device:
             wanted.add(DeviceState.ACTIVE)
         self._rack.wait_until(lambda view: view.state(self.key) in wanted, timeout, lambda: self._where(state))
 
-    def watch(self, stream: str | None = None, *, capacity: int = 1_000) -> Watch:
-        """The device's batches from now on, of one type of stream or of all; close it when done."""
+    def watch(self, stream: str | None = None, *, form: Form = "auto", capacity: int = QUEUE) -> Watch:
+        """The device's batches from now on, of one type of stream or of all; close it when done. `Rack.watch` says
+        what `form` and `capacity` are."""
         levels = self._levels() if stream is None else {**self._levels(), "stream": stream}
-        return Watch(self._rack.feed(topics.STREAM_JSON, capacity=capacity, **levels))
+        return self._rack.watch(form=form, capacity=capacity, levels=levels)
+
+    def frames(
+        self,
+        stream: str | None = None,
+        *,
+        form: Form = "auto",
+        on_gap: Callable[[Gap], object] | None = None,
+        capacity: int = QUEUE,
+    ) -> Frames:
+        """As `watch`, frame by frame; `on_gap` is called with what is missing, before the frame that follows it."""
+        return Frames(self.watch(stream, form=form, capacity=capacity), on_gap)
 
     def send(self, *frames: Mapping[str, Any], stream: str = "can") -> None:
         """Send frames to the device, each ``{"id": 0x123, "data": "deadbeef"}`` and so on, without waiting for
-        an answer; the driver's ``send`` command gives one for each frame.
+        an answer; `send_frames` waits for one.
 
         Raises:
             HostLost, UnknownDevice, Offline: nothing was sent.
@@ -158,6 +174,31 @@ class Device:
         topic = topics.INPUT_JSON.build(self._rack.site, **self._levels(), stream=stream, client=self._rack.client)
         if not self._rack.bus.publish(topic, strict_json.dumps({"frames": [dict(frame) for frame in frames]})):
             raise Offline("not connected to the broker, or its queue is full; nothing was sent")
+
+    def send_frames(
+        self,
+        frames: FrameBlock | Iterable[Mapping[str, Any]],
+        *,
+        stream: str = "can",
+        confirm: bool = True,
+        timeout: float = 10.0,
+    ) -> Sent | None:
+        """Send CAN frames packed, any number of them; say what became of each.
+
+        Args:
+            frames: dicts as for `send`, with an integer ``id``; or a block.
+            confirm: wait for the answers; without them None is returned as soon as the frames are on their way.
+            timeout: seconds for each batch of up to 4096 frames.
+
+        Raises:
+            BadArgs: a frame that is none; nothing was sent.
+            SatError: a batch was refused, or no answer came; a note says how many frames were sent before it.
+        """
+        block = packed(frames)
+        self._living_host()
+        topic = topics.INPUT_BIN.build(self._rack.site, **self._levels(), stream=stream, client=self._rack.client)
+        requests = self._rack.requests if confirm else None
+        return send_packed(self._rack.bus, requests, topic, block, host=self.host, timeout=timeout)
 
     def _levels(self) -> dict[str, str]:
         return {"host": self.host, "driver": self.driver, "device": self.id}

@@ -12,7 +12,8 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
@@ -22,9 +23,10 @@ from sat_bus.endpoint import parse_url
 from sat_bus.mqtt import MqttBus
 from sat_bus.port import Bus, Handler, Inbound
 from sat_client.device import Device
-from sat_client.feed import QUEUE, Feed
+from sat_client.feed import Feed
+from sat_client.inbox import QUEUE
 from sat_client.requests import Offline, Requester
-from sat_client.streams import Watch
+from sat_client.streams import Form, Watch, rows_of
 from sat_client.view import HostView, SiteView
 from sat_toolkit.errors import HostLost, Indeterminate, Timeout
 
@@ -81,6 +83,7 @@ class Rack:
         self._synced = False
         self._syncs = 0
         self._fans: dict[str, list[Handler]] = {}
+        self._readers: weakref.WeakSet[Feed | Watch] = weakref.WeakSet()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -131,6 +134,8 @@ class Rack:
         if bus is None or requests is None:
             return
         self._requests = None
+        for reader in list(self._readers):
+            reader.close()
         self._fans.clear()
         requests.close()
         bus.close()
@@ -224,14 +229,35 @@ class Rack:
         state = "has stopped" if self.orchestrator else "was never seen"
         raise HostLost(f"the orchestrator of site {self.site} {state}; start it: sat orchestrator (or sat up)")
 
-    def watch(self, *, capacity: int = QUEUE, from_start: bool = False) -> Watch:
-        """The batches of all devices from now on; close it when done. `from_start`: no stream runs yet."""
-        return Watch(self.feed(topics.STREAM_JSON, capacity=capacity), from_start=from_start)
+    def watch(
+        self,
+        *,
+        form: Form = "auto",
+        capacity: int = QUEUE,
+        from_start: bool = False,
+        levels: Mapping[str, str] | None = None,
+    ) -> Watch:
+        """The batches of all streams from now on, or of those whose topic's `levels` are as given; close it when done.
+
+        Args:
+            form: ``json``, ``bin``, or ``auto`` for whatever is published: ``bin`` where a stream comes in both.
+                Who names the form that is there spares the network the other.
+            capacity: batches that wait for the reader; beyond that the oldest fall out, and are counted.
+            from_start: no stream runs yet.
+        """
+        subscriptions = self._subscriptions(rows_of(form), levels or {})
+        watch = Watch(self.site, subscriptions, self.attach, capacity=capacity, from_start=from_start)
+        self._readers.add(watch)
+        return watch
 
     def feed(self, *rows: topics.Topic, capacity: int = QUEUE, **levels: str) -> Feed:
         """The messages of these rows of the contract from now on, where `levels` are as given; close it when done."""
-        subscriptions = (subscription for row in rows for subscription in row.filters(self.site, **levels))
-        return Feed(self.site, tuple(subscriptions), self.attach, capacity=capacity)
+        feed = Feed(self.site, self._subscriptions(rows, levels), self.attach, capacity=capacity)
+        self._readers.add(feed)
+        return feed
+
+    def _subscriptions(self, rows: tuple[topics.Topic, ...], levels: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(subscription for row in rows for subscription in row.filters(self.site, **levels))
 
     def wait_until(self, condition: Callable[[SiteView], bool], timeout: float, what: Callable[[], str]) -> None:
         """Wait until `condition` holds of the view; it is asked again at every change.

@@ -75,9 +75,24 @@ class Requester:
             Timeout: no reply in time; whether the request took effect is unknown.
             BadRequest: args that JSON has no form for.
         """
+        return self.exchange_packed(
+            topic, lambda envelope: self._encode(envelope, args, boot), timeout=timeout, target=target
+        )
+
+    def exchange_packed(
+        self, topic: str, encode: Callable[[dict[str, Any]], bytes], *, timeout: float = 10.0, target: str = ""
+    ) -> m.Reply:
+        """As `exchange`, with a payload of its own: what `encode` makes of ``request_id``, ``reply_to`` and
+        ``timeout_ms``."""
         request_id = self._new_id()
         pending = _Pending(Future(), target)
-        payload = self._encode(request_id, args, timeout, boot)
+        payload = encode(
+            {
+                "request_id": request_id,
+                "reply_to": topics.REPLY.build(self._site, client=self._client, id=request_id),
+                "timeout_ms": min(max(int(timeout * 1000), 1), m.MAX_TIMEOUT_MS),
+            }
+        )
         with self._lock:
             if len(self._pending) >= MAX_PENDING:
                 raise Busy(f"{MAX_PENDING} requests are waiting for their replies already")
@@ -118,12 +133,10 @@ class Requester:
         for pending in waiting:
             pending.future.set_exception(error)
 
-    def _encode(self, request_id: str, args: dict[str, Any], timeout: float, boot: str | None) -> bytes:
-        timeout_ms = min(max(int(timeout * 1000), 1), m.MAX_TIMEOUT_MS)
-        reply_to = topics.REPLY.build(self._site, client=self._client, id=request_id)
-        request = m.Request(args=args, request_id=request_id, timeout_ms=timeout_ms, reply_to=reply_to, boot=boot)
+    @staticmethod
+    def _encode(envelope: dict[str, Any], args: dict[str, Any], boot: str | None) -> bytes:
         try:
-            return request.encode()
+            return m.Request(args=args, boot=boot, **envelope).encode()
         except (TypeError, ValueError) as error:
             raise BadRequest(f"args that JSON has no form for: {error}") from None
 

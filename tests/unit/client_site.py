@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from sat_bus import bin_batch, topics
 from sat_bus import messages as m
-from sat_bus import topics
 from sat_bus.memory import MemoryBroker, MemoryBus
 from sat_bus.port import Inbound
+from sat_host.inputs import parse_bin_input
 from sat_toolkit.core.device_spec import DeviceState
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import SatError
 
 SITE = "lab"
@@ -31,7 +33,10 @@ class FakeSite:
         self.inputs: list[bytes] = []
         self.rev = 0
         self.bus = MemoryBus(broker, f"fake-{host}")
-        for topic in (topics.COMMAND, topics.SET, topics.INPUT_JSON, topics.ORCHESTRATOR_REQUEST):
+        self.packed: list[tuple[dict[str, Any], FrameBlock]] = []
+        for topic in (
+            topics.COMMAND, topics.SET, topics.INPUT_JSON, topics.INPUT_BIN, topics.ORCHESTRATOR_REQUEST,
+        ):  # fmt: skip
             for subscription in topic.filters(SITE):
                 self.bus.subscribe(subscription, self._on_request)
         self.bus.start()
@@ -86,6 +91,12 @@ class FakeSite:
         )
         self.publish(topics.STREAM_JSON, batch, host=self.host, driver=DRIVER, device=device, stream="can")
 
+    def packed_batch(self, seq: int, n: int, *, stream: str = "s1", device: str = "ecu", **dropped: int) -> None:
+        header = {"stream": stream, "boot": self.boot, "seq": seq, "t0": 1.0, "dropped": dropped, "channel": device}
+        block = FrameBlock.pack({"t": 1.0 + i, "id": seq + i, "data": "00"} for i in range(n))
+        levels = {"host": self.host, "driver": DRIVER, "device": device, "stream": "can"}
+        self.bus.publish(topics.STREAM_BIN.build(SITE, **levels), bin_batch.encode(header, block))
+
     def _on_request(self, message: Inbound) -> None:
         match = topics.parse(SITE, message.topic)
         if match is None or ("host" in match.levels and match.levels["host"] != self.host):
@@ -93,9 +104,22 @@ class FakeSite:
         if match.topic is topics.INPUT_JSON:
             self.inputs.append(message.payload)
             return
-        request = m.parse_set(message.payload)[0] if match.topic is topics.SET else m.parse_request(message.payload)
-        self.asked.append((message.topic, request))
+        if match.topic is topics.INPUT_BIN:
+            self.packed.append(bin_batch.decode(message.payload))
+            request = parse_bin_input(message.payload)
+            if request.reply_to is None:
+                return
+        else:
+            request = self._read(match, message.payload)
+            self.asked.append((message.topic, request))
         assert request.reply_to is not None
+        self._reply(match, request, request.reply_to)
+
+    @staticmethod
+    def _read(match: topics.Match, payload: bytes) -> m.Request:
+        return m.parse_set(payload)[0] if match.topic is topics.SET else m.parse_request(payload)
+
+    def _reply(self, match: topics.Match, request: m.Request, reply_to: str) -> None:
         try:
             result = self.answer(match, request)
         except FakeSite.Silence:
@@ -106,4 +130,4 @@ class FakeSite:
             reply = (
                 result if isinstance(result, m.Reply) else m.ok(request, host=self.host, boot=self.boot, result=result)
             )
-        self.bus.publish(request.reply_to, reply.encode())
+        self.bus.publish(reply_to, reply.encode())

@@ -66,10 +66,19 @@ def test_frames_missing_at_the_very_beginning_count(monitor: Monitor, site: Fake
 
 def test_drops_that_the_host_counted_count(monitor: Monitor, site: FakeSite) -> None:
     site.device("ecu", "connected")
-    site.batch(0, 5, kernel=2)
-    turn_until_frames(monitor, 5)
-    assert monitor.problems() == ["2 frames were lost"]
-    assert monitor.summary()["dropped"] == 2
+    site.batch(2, 5, kernel=2)
+    site.batch(8, 5, kernel=2)
+    turn_until_frames(monitor, 10)
+    assert monitor.problems() == ["3 frames were lost"]
+    assert (monitor.summary()["dropped"], monitor.summary()["gaps"]) == (2, 1)
+
+
+def test_a_drop_that_the_host_tells_late_is_no_longer_a_gap(monitor: Monitor, site: FakeSite) -> None:
+    site.batch(0, 5)
+    site.batch(8, 5)
+    site.batch(13, 5, frames_full=3)
+    turn_until_frames(monitor, 15)
+    assert (monitor.summary()["dropped"], monitor.summary()["gaps"]) == (3, 0)
 
 
 def test_a_device_that_was_connected_once_counts_as_connected(monitor: Monitor, site: FakeSite) -> None:

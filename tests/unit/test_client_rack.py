@@ -14,9 +14,10 @@ from sat_bus import messages as m
 from sat_bus import topics
 from sat_bus.memory import MemoryBroker, MemoryBus
 from sat_bus.ports import find_free_port
-from sat_client import Offline, Rack
+from sat_client import Failed, Offline, Rack, Sent
 from sat_toolkit import errors
 from sat_toolkit.core.device_spec import DeviceState
+from sat_toolkit.core.frame_block import FrameBlock
 from tests.brokers import embedded_broker
 from tests.unit.client_site import SITE, FakeSite
 
@@ -237,6 +238,24 @@ def test_a_watch_sees_batches_and_what_is_missing(rack: Rack, site: FakeSite) ->
     assert (second.missed, second.dropped) == (2, {"kernel": 2})
 
 
+def test_a_watch_takes_the_form_that_is_published_unless_it_names_one(rack: Rack, site: FakeSite) -> None:
+    ecu = rack.device("ecu")
+    with ecu.watch("can") as both, ecu.watch("can", form="json") as plain, ecu.frames("can", form="bin") as frames:
+        site.packed_batch(0, 3)
+        site.batch(3, 1, stream="s2")
+        assert [both.get(5.0).batch.form for _ in range(2)] == ["bin", "json"]  # type: ignore[union-attr]
+        assert plain.get(5.0).batch.stream == "s2"  # type: ignore[union-attr]
+        assert next(iter(frames))["id"] == 0
+    with pytest.raises(errors.BadArgs, match="auto, json, bin are accepted"):
+        ecu.watch("can", form="xml")  # type: ignore[arg-type]
+
+
+def test_closing_the_rack_ends_its_readers(site: FakeSite) -> None:
+    with Rack(site=SITE, bus=MemoryBus(site.broker, "short")) as rack:
+        watch, feed = rack.watch(), rack.feed(topics.DEVICE_EVENT)
+    assert (list(watch), list(feed)) == ([], [])
+
+
 def test_two_watches_of_one_device_do_not_disturb_each_other(rack: Rack, site: FakeSite) -> None:
     one, two = rack.device("ecu").watch("can"), rack.device("ecu").watch("can")
     with two:
@@ -250,6 +269,46 @@ def test_two_watches_of_one_device_do_not_disturb_each_other(rack: Rack, site: F
 def test_send_goes_to_the_devices_input(rack: Rack, site: FakeSite) -> None:
     rack.device("ecu").send({"id": 0x123, "data": "ff"})
     until(lambda: site.inputs == [b'{"frames":[{"id":291,"data":"ff"}]}'])
+
+
+def test_packed_frames_are_answered_one_by_one(rack: Rack, site: FakeSite) -> None:
+    site.answer = lambda match, request: {"sent": 2, "failed": [{"index": 1, "reason": "no such id"}]}
+    frames = [{"id": 1, "data": "00"}, {"id": 2, "data": ""}, {"id": 3, "rtr": True, "dlc": 4}]
+    assert rack.device("ecu").send_frames(frames) == Sent(2, (Failed(1, "no such id"),))
+    ((header, block),) = site.packed
+    assert [frame["id"] for frame in block.frames()] == [1, 2, 3]
+    assert header["reply_to"] == f"sat/1/lab/reply/{rack.client}/{header['request_id']}"
+
+
+@pytest.mark.parametrize(("fd", "parts"), [(False, [4096, 904]), (True, [3264, 1736])])
+def test_more_frames_than_a_host_takes_at_once_go_in_parts(
+    rack: Rack, site: FakeSite, fd: bool, parts: list[int]
+) -> None:
+    site.answer = lambda match, request: {"sent": 0, "failed": [{"index": 0, "reason": "never"}]}
+    sent = rack.device("ecu").send_frames({"id": i, "data": "", "fd": fd} for i in range(5000))
+    assert [len(block) for _, block in site.packed] == parts
+    assert sent == Sent(0, (Failed(0, "never"), Failed(parts[0], "never")))
+
+
+def test_packed_frames_may_go_without_an_answer(rack: Rack, site: FakeSite) -> None:
+    block = FrameBlock.pack([{"id": 1, "data": "00"}])
+    assert rack.device("ecu").send_frames(block, confirm=False) is None
+    until(lambda: [header for header, _ in site.packed] == [{"n": 1, "size": 24}])
+
+
+def test_frames_that_are_none_and_refusals_are_errors(rack: Rack, site: FakeSite) -> None:
+    with pytest.raises(errors.BadArgs, match=r"frame 1: .*id"):
+        rack.device("ecu").send_frames([{"id": 1, "data": ""}, {"data": ""}])
+
+    def refuse_the_second(match: topics.Match, request: m.Request) -> dict[str, Any]:
+        if len(site.packed) > 1:
+            raise errors.Busy("the queue is full")
+        return {"sent": 4096, "failed": []}
+
+    site.answer = refuse_the_second
+    with pytest.raises(errors.Busy) as caught:
+        rack.device("ecu").send_frames({"id": 1, "data": ""} for _ in range(5000))
+    assert caught.value.__notes__ == ["4096 of 5000 frames were in the batches before"]
 
 
 def test_send_to_a_lost_host_is_refused(rack: Rack, site: FakeSite) -> None:

@@ -1,70 +1,34 @@
-"""The counting of missing frames, and the bounded queue before the reader."""
+"""Batches and frames for threads and for asyncio tasks, in either form, and the bounded queue before the reader."""
 
 from __future__ import annotations
 
+import asyncio
+import sys
 import threading
 from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 
+from sat_bus import bin_batch, topics
 from sat_bus import messages as m
-from sat_bus import topics
 from sat_bus.port import Handler, Inbound
-from sat_client.feed import Feed
-from sat_client.streams import Cursor, Watch
+from sat_client.batches import read_batch
+from sat_client.gaps import Gap
+from sat_client.streams import Frames, Received, Watch
+from sat_toolkit.core.frame_block import FrameBlock
+from sat_toolkit.errors import BadRequest
 
 
 def batch(seq: int, n: int, stream: str = "s1", boot: str = "b1", **dropped: int) -> m.Batch:
-    frames = [{"t": 1.0, "id": 1, "data": ""}] * n
+    frames = [{"t": 1.0 + i, "id": seq + i, "data": ""} for i in range(n)]
     return m.Batch(stream=stream, boot=boot, seq=seq, n=n, t0=1.0, dropped=dropped, channel="ecu", frames=frames)
 
 
-def test_consecutive_batches_miss_nothing() -> None:
-    cursor = Cursor()
-    assert [cursor.advance(batch(seq, 5)) for seq in (0, 5, 10)] == [(0, {})] * 3
-
-
-def test_a_hole_is_counted_exactly() -> None:
-    cursor = Cursor()
-    cursor.advance(batch(0, 5))
-    assert cursor.advance(batch(12, 3)) == (7, {})
-
-
-def test_a_running_stream_is_joined_where_it_is() -> None:
-    assert Cursor().advance(batch(1000, 5, queue=7)) == (0, {})
-
-
-def test_a_later_stream_is_followed_from_its_first_frame() -> None:
-    cursor = Cursor()
-    cursor.advance(batch(1000, 5))
-    assert cursor.advance(batch(3, 5, stream="s2", queue=2)) == (3, {"queue": 2})
-
-
-def test_a_new_boot_is_a_new_stream_even_under_the_same_id() -> None:
-    cursor = Cursor()
-    cursor.advance(batch(100, 5))
-    assert cursor.advance(batch(0, 5, boot="b2")) == (0, {})
-
-
-def test_an_empty_batch_shows_a_hole_at_the_end_of_a_burst() -> None:
-    cursor = Cursor()
-    cursor.advance(batch(0, 5))
-    assert cursor.advance(batch(9, 0)) == (4, {})
-
-
-def test_a_repetition_is_no_hole_and_no_new_frames() -> None:
-    cursor = Cursor()
-    cursor.advance(batch(0, 5))
-    cursor.advance(batch(5, 5))
-    assert cursor.advance(batch(0, 5)) is None
-    assert cursor.advance(batch(10, 5)) == (0, {})
-
-
-def test_drops_are_reported_once_by_their_growth() -> None:
-    cursor = Cursor()
-    cursor.advance(batch(0, 1, kernel=1))
-    assert cursor.advance(batch(1, 1, kernel=4, queue=1)) == (0, {"kernel": 3, "queue": 1})
-    assert cursor.advance(batch(2, 1, kernel=4, queue=1)) == (0, {})
+def packed(seq: int, n: int, **dropped: int) -> bytes:
+    plain = batch(seq, n, **dropped).model_dump()
+    return bin_batch.encode(plain, FrameBlock.pack(plain.pop("frames")))
 
 
 class Tap:
@@ -81,9 +45,20 @@ class Tap:
         self.handler = None
 
     def push(self, payload: bytes, device: str = "ecu") -> None:
-        topic = topics.STREAM_JSON.build("lab", host="h", driver="d", device=device, stream="can")
+        row = topics.STREAM_BIN if payload.startswith(bin_batch.MAGIC) else topics.STREAM_JSON
+        topic = row.build("lab", host="h", driver="d", device=device, stream="can")
         assert self.handler is not None
         self.handler(Inbound(topic, payload))
+
+
+def watching(tap: Tap, **options: Any) -> Watch:
+    return Watch("lab", ("x",), tap.attach, **options)
+
+
+def read(watch: Watch) -> Received:
+    received = watch.get(5.0)
+    assert received is not None
+    return received
 
 
 @pytest.fixture
@@ -92,7 +67,7 @@ def tap() -> Tap:
 
 
 def test_a_watch_hands_out_batches_in_order_with_their_totals(tap: Tap) -> None:
-    with Watch(Feed("lab", ("x",), tap.attach)) as watch:
+    with watching(tap) as watch:
         for seq in (0, 5, 12):
             tap.push(batch(seq, 5).encode())
         got = [watch.get(1.0) for _ in range(3)]
@@ -102,19 +77,65 @@ def test_a_watch_hands_out_batches_in_order_with_their_totals(tap: Tap) -> None:
     assert tap.handler is None
 
 
-def test_what_falls_out_of_the_queue_is_missed_and_counted(tap: Tap) -> None:
-    with Watch(Feed("lab", ("x",), tap.attach, capacity=2)) as watch:
-        tap.push(batch(0, 1).encode())
-        assert watch.get(1.0) is not None
-        for seq in (1, 2, 3, 4):
-            tap.push(batch(seq, 1).encode())
-        received = watch.get(1.0)
-    assert received is not None
-    assert (received.batch.seq, received.missed, watch.overflow) == (3, 2, 2)
+@pytest.mark.parametrize("form", ["json", "bin"])
+def test_what_falls_out_of_the_queue_is_missed_by_the_client_and_counted(tap: Tap, form: str) -> None:
+    def push(seq: int, n: int, **dropped: int) -> None:
+        tap.push(packed(seq, n, **dropped) if form == "bin" else batch(seq, n, **dropped).encode())
+
+    with watching(tap, capacity=2) as watch:
+        push(0, 1)
+        assert read(watch).gap is None
+        for seq in (1, 6, 7, 8):
+            push(seq, 1, kernel=3 if seq > 1 else 0)
+        received = read(watch)
+        assert read(watch).gap is None
+    assert (received.batch.seq, watch.overflow) == (7, 2)
+    assert received.gap == Gap(1, 6, {"client": 2, "kernel": 3, "transport": 1})
+    assert received.dropped == {"kernel": 3}
+    assert (watch.frames, watch.missed, watch.causes) == (3, 6, {"client": 2, "kernel": 3, "transport": 1})
+
+
+def test_json_whose_frames_do_not_stand_last_falls_out_as_well(tap: Tap) -> None:
+    with watching(tap, capacity=1) as watch:
+        tap.push(
+            b'{"frames":[{"t":1.0,"id":1,"data":""}],"stream":"s1","boot":"b1","seq":0,"n":1,"t0":1,"channel":"c"}'
+        )
+        tap.push(b"no batch")
+        tap.push(batch(1, 1).encode())
+        assert read(watch).gap == Gap(0, 1, {"client": 1})
+    assert watch.malformed == 1
+
+
+def test_a_packed_batch_is_read_as_the_json_one(tap: Tap) -> None:
+    with watching(tap) as watch:
+        tap.push(packed(0, 3, kernel=1))
+        tap.push(batch(3, 3, kernel=1).encode(), "other")
+        one, two = read(watch), read(watch)
+    assert (one.batch.form, two.batch.form) == ("bin", "json")
+    assert [frame["id"] for frame in one.frames] == [0, 1, 2]
+    assert one.batch.block.frames().__next__() == one.frames[0]
+    assert (one.batch.stream, one.batch.boot, one.batch.t0, one.batch.dropped) == ("s1", "b1", 1.0, {"kernel": 1})
+
+
+def test_of_a_stream_in_both_forms_each_frame_comes_once(tap: Tap) -> None:
+    with watching(tap) as watch:
+        tap.push(batch(0, 5).encode())
+        tap.push(batch(5, 2).encode())  # the rest of what the next one has was lost as json
+        tap.push(packed(0, 5))
+        tap.push(packed(5, 5))
+        tap.push(batch(10, 5).encode())
+        tap.push(packed(10, 5))
+        got = [read(watch) for _ in range(4)]
+    assert [(r.batch.form, r.batch.seq, r.batch.n) for r in got] == [
+        ("json", 0, 5), ("json", 5, 2), ("bin", 7, 3), ("bin", 10, 5),
+    ]  # fmt: skip
+    assert got[2].batch.t0 == 3.0
+    assert [frame["id"] for r in got for frame in r.frames] == list(range(15))
+    assert watch.missed == 0
 
 
 def test_streams_of_two_devices_are_counted_apart(tap: Tap) -> None:
-    with Watch(Feed("lab", ("x",), tap.attach)) as watch:
+    with watching(tap) as watch:
         tap.push(batch(0, 5).encode(), "a")
         tap.push(batch(0, 5).encode(), "b")
         tap.push(batch(5, 5).encode(), "a")
@@ -122,7 +143,7 @@ def test_streams_of_two_devices_are_counted_apart(tap: Tap) -> None:
 
 
 def test_garbage_is_counted_and_passed_over(tap: Tap) -> None:
-    with Watch(Feed("lab", ("x",), tap.attach)) as watch:
+    with watching(tap) as watch:
         tap.push(b"\xff")
         tap.push(batch(0, 1).encode())
         assert watch.get(1.0) is not None
@@ -130,12 +151,12 @@ def test_garbage_is_counted_and_passed_over(tap: Tap) -> None:
 
 
 def test_get_returns_none_when_nothing_comes(tap: Tap) -> None:
-    with Watch(Feed("lab", ("x",), tap.attach)) as watch:
+    with watching(tap) as watch:
         assert watch.get(0.01) is None
 
 
 def test_close_ends_a_reader_that_waits(tap: Tap) -> None:
-    watch = Watch(Feed("lab", ("x",), tap.attach))
+    watch = watching(tap)
     seen: list[object] = []
     reader = threading.Thread(target=lambda: seen.extend(watch), name="test/reader")
     reader.start()
@@ -143,3 +164,175 @@ def test_close_ends_a_reader_that_waits(tap: Tap) -> None:
     watch.close()
     reader.join(5.0)
     assert not reader.is_alive()
+
+
+def test_frames_come_one_by_one_and_gaps_between_them(tap: Tap) -> None:
+    seen: list[Any] = []
+    with Frames(watching(tap), seen.append) as frames:
+        tap.push(packed(0, 2))
+        tap.push(packed(5, 1, kernel=3))
+        for frame in frames:
+            seen.append(frame["id"])
+            if frame["id"] == 5:
+                break
+    assert seen == [0, 1, Gap(2, 3, {"kernel": 3}), 5]
+    assert (frames.watch.frames, frames.watch.causes) == (3, {"kernel": 3})
+
+
+# -- asyncio -------------------------------------------------------------------------------------
+
+
+def test_a_task_gets_batches_from_the_dispatch_thread(tap: Tap) -> None:
+    async def main() -> list[int]:
+        async with watching(tap) as watch:
+            pusher = threading.Thread(
+                target=lambda: [tap.push(packed(seq, 1)) for seq in range(100)], name="test/dispatch"
+            )
+            asyncio.get_running_loop().call_later(0.05, pusher.start)  # the task waits by then
+            seen: list[int] = []
+            async for received in watch:
+                seen.append(received.batch.seq)
+                if len(seen) == 100:
+                    break
+            pusher.join()
+            return seen
+
+    assert asyncio.run(main()) == list(range(100))
+    assert tap.handler is None
+
+
+def test_a_task_gets_frames_and_gaps(tap: Tap) -> None:
+    async def main() -> list[Any]:
+        seen: list[Any] = []
+        async with Frames(watching(tap), seen.append) as frames:
+            tap.push(batch(0, 1).encode())
+            tap.push(batch(2, 1).encode())
+            async for frame in frames:
+                seen.append(frame["id"])
+                if frame["id"] == 2:
+                    return seen
+        return seen
+
+    assert asyncio.run(main()) == [0, Gap(1, 1, {"transport": 1}), 2]
+
+
+def test_receive_gives_up_in_time_and_loses_nothing_by_it(tap: Tap) -> None:
+    async def main() -> None:
+        async with watching(tap) as watch:
+            assert await watch.receive(timeout=0.01) is None
+            assert await watch.receive(timeout=0) is None
+            tap.push(batch(0, 1).encode())
+            received = await watch.receive(timeout=0)
+            assert received is not None
+
+    asyncio.run(main())
+
+
+def test_a_cancelled_task_leaves_the_batch_to_the_next(tap: Tap) -> None:
+    async def main() -> None:
+        async with watching(tap) as watch:
+            task = asyncio.create_task(watch.receive())
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            tap.push(batch(0, 1).encode())
+            received = await watch.receive(timeout=5.0)
+            assert received is not None
+            assert received.batch.seq == 0
+
+    asyncio.run(main())
+
+
+def test_close_ends_a_task_that_waits(tap: Tap) -> None:
+    async def main() -> list[Received]:
+        watch = watching(tap)
+        asyncio.get_running_loop().call_later(0.05, watch.close)
+        return [received async for received in watch]
+
+    assert asyncio.run(main()) == []
+
+
+def test_other_tasks_have_their_turn_while_batches_abound(tap: Tap) -> None:
+    async def main() -> int:
+        turns = 0
+
+        async def other() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        async with watching(tap) as watch:
+            for seq in range(200):
+                tap.push(batch(seq, 1).encode())
+            task = asyncio.create_task(other())
+            for _ in range(200):
+                assert await watch.receive(timeout=5.0)
+            task.cancel()
+        return turns
+
+    assert asyncio.run(main()) >= 199
+
+
+# -- one batch -----------------------------------------------------------------------------------
+
+
+def test_a_packed_batch_is_a_numpy_array_without_a_copy() -> None:
+    frames = [
+        {"t": 1.5, "id": 0x123, "data": "0102"},
+        {"t": 2.25, "id": 0x1ABCDEF0, "ext": True, "data": "ff"},
+        {"t": 3.0, "id": 1, "fd": True, "brs": True, "data": "07" * 64},
+    ]
+    plain = batch(0, 3).model_dump(exclude={"frames"})
+    for some, size in ((frames[:2], 24), (frames, 80)):
+        payload = bin_batch.encode(plain | {"n": len(some)}, FrameBlock.pack(some))
+        array = read_batch("bin", payload).numpy()
+        assert array.dtype.itemsize == size
+        assert np.shares_memory(array, np.frombuffer(payload, "u1"))
+        assert not array.flags.writeable
+        assert array["can_id"].tolist()[:2] == [0x123, 0x9ABCDEF0]
+        assert (array["sec"] + array["nsec"] / 1e9).tolist()[:2] == [1.5, 2.25]
+        assert array["len"].tolist()[:2] == [2, 1]
+        assert array["data"][0, :3].tolist() == [1, 2, 0]
+    assert array["flags"].tolist() == [0, 0, 5]
+    assert array["data"][2].tolist() == [7] * 64
+
+
+def test_a_json_batch_is_a_numpy_array_too_where_it_has_can_frames() -> None:
+    assert read_batch("json", batch(4, 3).encode()).numpy()["can_id"].tolist() == [4, 5, 6]
+    text = batch(0, 1).model_copy(update={"frames": [{"t": 1.0, "data": "login:"}]})
+    with pytest.raises(ValueError, match="frame 0"):
+        read_batch("json", text.encode()).numpy()
+
+
+def test_an_empty_batch_is_an_empty_array() -> None:
+    assert read_batch("bin", packed(7, 0)).numpy().shape == (0,)
+
+
+def test_without_numpy_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "numpy", None)
+    with pytest.raises(ImportError, match=r"pip install numpy, or sat-toolkit\[numpy\]"):
+        read_batch("bin", packed(0, 1)).numpy()
+
+
+def test_frames_of_a_packed_batch_are_decoded_once_and_only_when_asked_for() -> None:
+    one = read_batch("bin", packed(0, 2))
+    assert "frames" not in vars(one)
+    assert one.frames is one.frames
+
+
+@pytest.mark.parametrize(
+    ("form", "payload"),
+    [
+        ("json", batch(0, 2).encode().replace(b'"n":2', b'"n":3')),
+        ("json", b"[]"),
+        ("bin", packed(0, 2)[:-1]),
+        ("bin", bin_batch.encode({"n": 0}, FrameBlock(b""))),
+        ("bin", b""),
+    ],
+)
+def test_what_is_no_batch_is_refused(form: str, payload: bytes) -> None:
+    with pytest.raises(BadRequest):
+        read_batch(form, payload)

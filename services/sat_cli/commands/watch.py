@@ -44,8 +44,9 @@ def watch(
 ) -> None:
     """Print what happens: the frames of a device, or states and events of the site.
 
-    Frames are printed as candump does. Those that were lost are reported where they are missing;
-    with --json as an object with the keys [bold]missed[/] and [bold]dropped[/]. Ctrl-C ends it.
+    Frames are printed as candump does, whether they come as json or as bin. Those that were lost are reported
+    where they are missing, with the causes; with --json as an object with the keys [bold]missed[/], [bold]dropped[/],
+    [bold]first[/], [bold]last[/] and [bold]causes[/]. Ctrl-C ends it.
 
       sat watch
       sat watch ecu
@@ -107,15 +108,19 @@ def _frames(
 
 
 def _losses(received: Received, json: bool) -> Iterator[dict[str, Any]]:
-    if not received.missed and not received.dropped:
-        return
+    gap = received.gap
     if json:
-        yield {"device": received.key.device, "missed": received.missed, "dropped": received.dropped}
+        if gap or received.dropped or received.explained:
+            where = {"first": gap.first, "last": gap.last, "causes": dict(gap.causes)} if gap else {}
+            more = {"explained": received.explained} if received.explained else {}
+            counts = {"missed": received.missed, "dropped": received.dropped}
+            yield {"device": received.key.device} | counts | where | more
         return
-    if received.missed:
-        err.print(f"-- {received.missed} frames are missing here: they were sent and did not arrive", style="red")
-    for cause, number in received.dropped.items():
-        err.print(f"-- {number} frames were lost before the bus ({cause})", style="red")
+    if gap:
+        causes = ", ".join(f"{cause} {count}" for cause, count in sorted(gap.causes.items()))
+        err.print(f"-- {gap.count} frames are missing here, {gap.first} to {gap.last}: {causes}", style="red")
+    for cause, count in received.explained.items():
+        err.print(f"-- {count} of the frames that are missing above were lost in the host: {cause}", style="red")
 
 
 def _events(rack: Rack, json: bool) -> Iterator[Text | dict[str, Any] | None]:
