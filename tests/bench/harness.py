@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -36,12 +36,27 @@ class Context:
         repetitions: how often ours and the peer are measured in turn.
         can: a CAN link to measure on, such as ``vcan0``; None: the stand-in, a UDP socket of the loopback.
         soak: minutes at full rate; 0: leave that out.
+        sender_cpu: the processor that the sender is kept to; None: any.
     """
 
     quick: bool = False
     repetitions: int = 3
     can: str | None = None
     soak: float = 0.0
+    sender_cpu: int | None = None
+
+    @contextmanager
+    def split(self) -> Iterator[Context]:
+        """The same, but the sender has the last processor to itself and all that is started shares the others."""
+        every = sorted(os.sched_getaffinity(0))
+        if len(every) == 1:
+            yield self
+            return
+        os.sched_setaffinity(0, every[:-1])
+        try:
+            yield replace(self, sender_cpu=every[-1])
+        finally:
+            os.sched_setaffinity(0, every)
 
     @contextmanager
     def broker(self, *, websocket: bool = False) -> Iterator[MosquittoBroker]:

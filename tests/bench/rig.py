@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Self
@@ -23,6 +24,7 @@ PAUSE_MS = 300
 LATE_S = 1.0
 WARM_UP = (200.0, 0.3)  # the first frames find caches cold and code not yet loaded
 _runs = count(1)
+Sender = Callable[[float, float, int], dict[str, float]]
 
 
 @dataclass(frozen=True)
@@ -113,14 +115,14 @@ class Rig:
     """A subject at work. Runs follow one another on it."""
 
     def __init__(
-        self, broker: MosquittoBroker, subject: Subject, program: Program, subscriber: Program, to: str
+        self, broker: MosquittoBroker, subject: Subject, program: Program, subscriber: Program, sender: Sender
     ) -> None:
         self.port = broker.port
         self._broker_pid = broker_pid(broker)
         self.subject = subject
         self.program = program
         self.subscriber = subscriber
-        self._to = to
+        self._sender = sender
 
     def trial(self, rate: float, seconds: float, *, settle: bool = False) -> Trial:
         """Send frames at `rate`; with `settle` the last drops are waited for, which take a second to be told."""
@@ -128,7 +130,7 @@ class Rig:
         self.subscriber.tell(f"begin {run}")
         self.subscriber.need("begun", 60.0)
         before = self._cpu()
-        sent = send(self._to, rate, seconds, run)
+        sent = self._sender(rate, seconds, run)
         in_time = self.subscriber.wait("sentinel", 20.0 if settle else LATE_S) is not None
         after = self._cpu()
         if settle and in_time:
@@ -154,7 +156,7 @@ def running(context: Context, subject: Subject) -> Iterator[Rig]:
         subscriber.need("ready")
         source = f"can:{context.can}" if context.can else "udp:0"
         program, to = subject.start(stack, source, broker.port)
-        rig = Rig(broker, subject, program, subscriber, to)
+        rig = Rig(broker, subject, program, subscriber, partial(send, to, context.sender_cpu))
         rig.trial(*WARM_UP)
         yield rig
 
@@ -186,9 +188,10 @@ class Pool:
             stack.close()
 
 
-def send(to: str, rate: float, seconds: float, run: int) -> dict[str, float]:
-    """Run the sender; what it says it sent."""
-    argv = [str(compiled("sender")), to, str(rate), str(seconds), str(run), str(PAUSE_MS)]
+def send(to: str, cpu: int | None, rate: float, seconds: float, run: int) -> dict[str, float]:
+    """Run the sender, on the processor `cpu` if one is named; what it says it sent."""
+    pin = [] if cpu is None else ["taskset", "-c", str(cpu)]
+    argv = [*pin, str(compiled("sender")), to, str(rate), str(seconds), str(run), str(PAUSE_MS)]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60.0, check=False)
     if done.returncode:
         raise RuntimeError(f"the sender failed: {done.stderr}")
