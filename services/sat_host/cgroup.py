@@ -1,8 +1,9 @@
 """A cgroup for each worker, where this process may make some: what a plugin starts stays in it, wherever it hides.
 
 The kernel refuses processes beyond a ceiling at the moment they are forked, so nothing has to be fast to hold a fork
-bomb. Both versions of cgroups will do, as soon as the pids controller and the folder are this process's own to use.
-The folder of a host names its process, so that the next host finds and removes what a killed one has left.
+bomb. Where the cpu controller is to be had as well, all of a worker shares the processor with others as one. Both
+versions of cgroups will do, as soon as the pids controller and the folder are this process's own to use. The folder of
+a host names its process, so that the next host finds and removes what a killed one has left.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import signal
 import time
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 
 from sat_host.census import PROC, signal_all, start_time
@@ -24,55 +26,61 @@ _SELF = "host"
 
 
 class Cgroup:
-    """What holds one worker and all that it starts, in `folder`.
+    """What holds one worker and all that it starts: a folder for each controller, that of pids first.
 
     Raises:
         OSError: it cannot be made.
     """
 
-    def __init__(self, folder: Path, processes: int) -> None:
+    def __init__(self, folders: Sequence[Path], processes: int) -> None:
         self.ceiling = processes + THREADS
-        self._folder = folder
-        folder.mkdir()
+        self._pids, *self._others = folders
         try:
-            (folder / "pids.max").write_text(str(self.ceiling))
+            for folder in folders:
+                folder.mkdir()
+            (self._pids / "pids.max").write_text(str(self.ceiling))
         except OSError:
-            folder.rmdir()
+            self.remove()
             raise
 
     def add(self, pid: int) -> None:
         """Have `pid`, which has started nothing yet, live here. Raises OSError."""
-        (self._folder / "cgroup.procs").write_text(str(pid))
+        (self._pids / "cgroup.procs").write_text(str(pid))
+        for folder in self._others:
+            with contextlib.suppress(OSError):
+                (folder / "cgroup.procs").write_text(str(pid))
 
     def pids(self) -> list[int]:
         """The processes that live here; those that have ended and wait for their parent do not count."""
-        return _pids(self._folder)
+        return _pids(self._pids)
 
     def refused(self) -> bool:
         """Whether the kernel had to refuse a process or thread, since there were too many."""
         try:
-            with open(self._folder / "pids.events", "rb") as file:
+            with open(self._pids / "pids.events", "rb") as file:
                 return file.read().split()[1] != b"0"
         except (OSError, IndexError):
             return False
 
     def kill(self) -> int:
         """SIGKILL all that live here, which can start no more; how many."""
-        return _kill(self._folder)
+        return _kill(self._pids)
 
     def remove(self) -> bool:
         """Kill and remove; False while something is still ending."""
-        return _remove(self._folder)
+        return all(_remove(folder) for folder in (self._pids, *self._others))
 
 
 class Cgroups:
     """The cgroups of one host's workers. `find` tells whether there can be any."""
 
-    def __init__(self, base: Path) -> None:
-        self.folder = base / f"{_PREFIX}-{_namespace()}-{os.getpid()}-{start_time(os.getpid())}"
-        self._base = base
+    def __init__(self, bases: Sequence[Path]) -> None:
+        name = f"{_PREFIX}-{_namespace()}-{os.getpid()}-{start_time(os.getpid())}"
+        self.folder = bases[0] / name
+        self._bases = bases
+        self._folders = [base / name for base in bases]
         self._home: Path | None = None
-        self._handed_on = False
+        self._undo: list[tuple[Path, str]] = []
 
     @classmethod
     def find(cls, root: Path = ROOT, proc: Path = PROC) -> Cgroups:
@@ -81,45 +89,54 @@ class Cgroups:
         Raises:
             OSError: there is no pids controller, or its cgroups are not this process's to use.
         """
-        own, unified = _own_cgroup(root, proc)
-        if not unified:
-            return cls(own)._open(None)
+        paths = _own_paths(proc)
+        if "pids" in paths:
+            own, cpu = root / "pids" / paths["pids"], root / "cpu" / paths.get("cpu", "")
+            _check_in(own)
+            return cls([own, cpu] if _is_in(cpu) and os.access(cpu, os.W_OK) else [own])._open(None)
+        own = root / paths.get("", "")
+        _check_in(own)
         if own == root or _delegated(own):
-            return cls(own)._open(own)
+            return cls([own])._open(own)
         if _delegated(own.parent):  # systemd's DelegateSubgroup=
-            return cls(own.parent)._open(own)
+            return cls([own.parent])._open(own)
         raise PermissionError(f"{own} is not delegated to this process")
 
     def make(self, processes: int) -> Cgroup:
         """A cgroup for one worker of so many processes. Raises OSError."""
-        return Cgroup(self.folder / uuid.uuid4().hex, processes)
+        name = uuid.uuid4().hex
+        return Cgroup([folder / name for folder in self._folders], processes)
 
     def close(self) -> None:
         """Remove what is left; a folder that cannot go is removed by the next host or the service manager."""
         with contextlib.suppress(OSError):
-            for child in _children(self.folder):
+            for child in _children(*self._folders):
                 if child.name != _SELF:
                     _remove(child)
-            if self._home is not None:
-                (self.folder / "cgroup.subtree_control").write_text("-pids")
-                if self._handed_on:  # fails where a neighbour needs it
-                    (self._base / "cgroup.subtree_control").write_text("-pids")
+        for control, word in self._undo:
+            with contextlib.suppress(OSError):  # a neighbour needs it
+                control.write_text(word)
+        if self._home is not None:
+            with contextlib.suppress(OSError):
                 (self._home / "cgroup.procs").write_text(str(os.getpid()))
                 (self.folder / _SELF).rmdir()
-        with contextlib.suppress(OSError):
-            self.folder.rmdir()
+        for folder in self._folders:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
     def _open(self, home: Path | None) -> Cgroups:
         """`home`: the cgroup of version 2 that this process is in."""
-        self.folder.mkdir(exist_ok=True)
         try:
+            for folder in self._folders:
+                folder.mkdir(exist_ok=True)
             if home is not None:
                 self._delegate(home)
             self.make(1).remove()
         except OSError:
             self.close()
             raise
-        _remove_stale(self._base)
+        for base in self._bases:
+            _remove_stale(base)
         return self
 
     def _delegate(self, home: Path) -> None:
@@ -128,23 +145,35 @@ class Cgroups:
         leaf.mkdir(exist_ok=True)
         (leaf / "cgroup.procs").write_text(str(os.getpid()))
         self._home = home
-        control = self._base / "cgroup.subtree_control"
-        if "pids" not in control.read_text().split():
-            control.write_text("+pids")
-            self._handed_on = True
-        (self.folder / "cgroup.subtree_control").write_text("+pids")
+        ours, above = (folder / "cgroup.subtree_control" for folder in (self.folder, self._bases[0]))
+        for controller in ("pids", "cpu"):
+            try:
+                if controller not in above.read_text().split():
+                    above.write_text(f"+{controller}")
+                    self._undo.append((above, f"-{controller}"))
+                ours.write_text(f"+{controller}")
+                self._undo.insert(0, (ours, f"-{controller}"))
+            except OSError:
+                if controller == "pids":
+                    raise
 
 
-def _own_cgroup(root: Path, proc: Path) -> tuple[Path, bool]:
-    """The cgroup of this process that has to do with pids, and whether it is one of version 2. Raises OSError."""
+def _own_paths(proc: Path) -> dict[str, str]:
+    """Controller -> the cgroup that this process is in; that of version 2 has no name."""
     paths = {}
     for line in (proc / "self" / "cgroup").read_text().splitlines():
         _, controllers, path = line.split(":", 2)
         paths.update(dict.fromkeys(controllers.split(","), path.lstrip("/")))
-    own, unified = (root / "pids" / paths["pids"], False) if "pids" in paths else (root / paths.get("", ""), True)
-    if str(os.getpid()) not in (own / "cgroup.procs").read_text().split():
-        raise FileNotFoundError(f"this process is not in {own}")
-    return own, unified
+    return paths
+
+
+def _is_in(folder: Path) -> bool:
+    return os.getpid() in _pids(folder)
+
+
+def _check_in(folder: Path) -> None:
+    if not _is_in(folder):
+        raise FileNotFoundError(f"this process is not in {folder}")
 
 
 def _delegated(folder: Path) -> bool:
@@ -173,8 +202,8 @@ def _remove_stale(base: Path) -> None:
             folder.rmdir()
 
 
-def _children(folder: Path) -> list[Path]:
-    return [child for child in folder.iterdir() if child.is_dir()]
+def _children(*folders: Path) -> list[Path]:
+    return [child for folder in folders for child in folder.iterdir() if child.is_dir()]
 
 
 def _pids(folder: Path) -> list[int]:
@@ -186,8 +215,8 @@ def _pids(folder: Path) -> list[int]:
 
 
 def _kill(folder: Path) -> int:
-    with contextlib.suppress(OSError):
-        (folder / "pids.max").write_text("0")
+    with contextlib.suppress(OSError), open(folder / "pids.max", "r+") as file:
+        file.write("0")
     pids = _pids(folder)
     signal_all(pids, signal.SIGKILL)
     return len(pids)

@@ -93,12 +93,15 @@ class WorkerProcess(Worker):
             signal_all(take_census(all_pids()).below(self._process.pid), signal.SIGKILL)
         self._kill_group()
 
-    def excess(self, census: Census, pids: list[int]) -> str:
-        """Which limit it and what it started, `pids`, are over; empty when none. For the watch's thread."""
+    def excess(self, census: Census, pids: list[int], ended: int) -> str:
+        """Which limit it and what it started, `pids`, are over; empty when none. For the watch's thread.
+
+        `ended`: those that were found outside its tree and ended meanwhile.
+        """
         refused = self.cgroup is not None and self.cgroup.refused()
         if self.cgroup is not None and refused:
             pids = self.cgroup.pids()  # those it had before it was refused one may have been few
-        if len(pids) > self._limits.processes:  # many are not measured one by one
+        if len(pids) + ended > self._limits.processes:  # many are not measured one by one
             return f"process limit of {self._limits.processes} exceeded"
         if self.cgroup is not None and refused:
             return f"limit of {self.cgroup.ceiling} processes and threads exceeded"

@@ -1,8 +1,8 @@
 """Watches what the workers' processes use and leave behind, on a thread of its own, so that no heartbeat waits for it.
 
 Once a second it takes a census, and at once when the machine has many more processes than at the last one. Where
-workers have cgroups, only those are looked at. Otherwise it is the whole process table, and what has escaped from its
-worker's tree is found as a child of this process, the subreaper.
+workers have cgroups, only those are looked at, and nothing can escape. Otherwise it is the whole process table, and
+what has left its worker's tree is found as a child of this process, the subreaper.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence, Set
 from itertools import chain
 from pathlib import Path
@@ -26,7 +27,8 @@ _log = structlog.get_logger(__name__)
 LOOK_PERIOD = 0.1
 CENSUS_PERIOD = 1.0
 MANY = 16  # more tasks than at the last census, for the next one to be now
-END_DEADLINE = 1.0
+STOP_DEADLINE = 1.0  # for finding all of a tree
+END_DEADLINE = 3.0  # for the kernel to be done with what was killed, when the host ends
 
 
 class Watch:
@@ -45,6 +47,7 @@ class Watch:
         self._leaving: list[Cgroup] = []
         self._whole_table = False
         self._known: set[int] = set()
+        self._ended: Counter[str] = Counter()
         self._tasks = 0
         self._due = 0.0
         self._stopping = threading.Event()
@@ -90,13 +93,15 @@ class Watch:
         due = now >= self._due
         if due or count >= self._tasks + MANY:
             self._tasks = count
-            self._check(orphans_end=due)
+            self._check(regular=due)
         if due:
             self._due = now + CENSUS_PERIOD
 
-    def _check(self, *, orphans_end: bool) -> None:
-        """Take a census; end the workers that use too much. Orphans live until the regular census, and so are counted
-        against the limit of a worker that breeds them by the dozen."""
+    def _check(self, *, regular: bool) -> None:
+        """Take a census; end the workers that use too much, and in a regular one all orphans.
+
+        Those that were ended since the regular census before count against the limit of their worker.
+        """
         self._reap()
         workers = self._living()
         self._leaving = [cgroup for cgroup in self._leaving if not cgroup.remove()]
@@ -108,14 +113,16 @@ class Watch:
         condemned = []
         for worker in workers:
             tree = held.get(worker.mark) or census.below(worker.pid) + escaped.get(worker.mark, [])
-            if problem := worker.excess(census, tree):
+            if problem := worker.excess(census, tree, self._ended[worker.mark]):
                 worker.condemn(problem)
                 condemned.append(worker)
-        if condemned or orphans_end:
+        if regular:
+            self._ended.clear()
+        if condemned or regular:
             self._end(condemned, census)
 
     def _end(self, condemned: Sequence[WorkerProcess], census: Census) -> int:
-        """End `condemned` with all they started, and all orphans; how many processes that were.
+        """End `condemned` with all they started, and all orphans; how many processes were found.
 
         All are stopped before one is killed: what has been killed cannot be found in its tree any more, and those
         that were not found yet go on and start others.
@@ -125,33 +132,29 @@ class Watch:
                 worker.cgroup.kill()
         stopped: set[int] = set()
         orphans: set[int] = set()
-        deadline = time.monotonic() + END_DEADLINE
+        deadline = time.monotonic() + STOP_DEADLINE
         while time.monotonic() < deadline:
             orphans.update(self._orphans(census))
-            roots = stopped.union(orphans, (worker.pid for worker in condemned))
+            roots = stopped.union(orphans, (worker.pid for worker in condemned if worker.cgroup is None))
             doomed = {below for pid in roots for below in census.below(pid)}
             if doomed <= stopped:
                 break
             signal_all(doomed - stopped, signal.SIGSTOP)
             stopped |= doomed
             census = self._census(without=stopped)
+        self._ended.update(mark_of(pid) for pid in stopped)
         signal_all(stopped, signal.SIGKILL)
         self.orphans_ended += len(orphans - self._known)
         self._known = orphans  # they may still be ending at the next census
         return len(stopped)
 
     def _census(self, without: Set[int] = frozenset()) -> Census:
-        if self._whole_table:
-            pids = all_pids(self._proc)
-        else:
-            with self._lock:
-                cgroups = [worker.cgroup for worker in self._workers if worker.cgroup is not None]
-            pids = [pid for cgroup in cgroups for pid in cgroup.pids()]
+        pids = all_pids(self._proc) if self._whole_table else []
         return take_census((pid for pid in pids if pid not in without), self._proc)
 
     def _orphans(self, census: Census) -> list[int]:
-        """The children of this process that are no workers."""
-        if not self._ends_orphans:
+        """The children of this process that are no workers, where no cgroup holds them until their worker ends."""
+        if not self._ends_orphans or not self._whole_table:
             return []
         with self._lock:
             own = {worker.pid for worker in self._workers}
