@@ -33,17 +33,7 @@ _NOTE = "<!-- Written by scripts/generate_docs.py from {source}. Do not edit. --
 _SCHEMA_REF = "#/components/schemas/{model}"
 _ELSEWHERE = {"DeviceState": "lifecycle.md", "Code": "#codes"}
 _BOUNDS = (("at least", "minimum"), ("at most", "maximum"), ("at most (characters)", "maxLength"))
-_LEVELS = {
-    "site": "The installation; all its services share the broker. 1 to 64 of A-Z a-z 0-9 _ . : -",
-    "host": "A driver host: one program for one hardware family on one machine, `bench1-can`.",
-    "driver": "A driver plugin, `drv_socketcan`.",
-    "device": "The plugin's id of a device; `/ + # %` and control characters stand as `%XX`.",
-    "stream": "A kind of data, `can`.",
-    "command": "A command that the device's `meta` lists.",
-    "client": "Who asks: a name of the client's own choice, or the account that a broker's access list vouches for.",
-    "op": "An operation.",
-    "id": "The request's id.",
-}
+_BIN = (topics.STREAM_BIN, topics.INPUT_BIN)
 
 
 # -- lifecycle -----------------------------------------------------------------------------------
@@ -147,8 +137,11 @@ def contract_page() -> str:
         "",
         "## Levels",
         "",
-        *_table(("Level", "Meaning"), ((f"`<{level}>`", about) for level, about in _LEVELS.items())),
+        *_table(("Level", "Meaning"), ((f"`<{level}>`", about) for level, about in topics.LEVELS.items())),
         "",
+        "## Streams",
+        "",
+        topics.STREAMS,
         "## Codes",
         "",
         "The `code` of a reply whose `status` is `error`. Retryable: the same request may work a moment later.",
@@ -167,7 +160,7 @@ def contract_page() -> str:
 
 def _topic_row(topic: topics.Topic) -> tuple[str, ...]:
     name = topic.payload.__name__ if topic.payload else ""
-    payload = f"[{name}](#{name.lower()})" if name else "see right"
+    payload = f"[{name}](#{name.lower()})" if name else "[bytes](bin-batches.md)" if topic in _BIN else "see right"
     pattern = topic.pattern.replace("{", "<").replace("}", ">")
     return f"`{pattern}`", "R" if topic.retain else "", str(topic.qos), topic.writer, payload, topic.about
 
@@ -256,7 +249,7 @@ def asyncapi_document() -> str:
         "info": {
             "title": "SAT Toolkit bus",
             "version": "1",
-            "description": "Bench hardware on an MQTT bus, told from the side of its services.",
+            "description": "Bench hardware on an MQTT bus, told from the side of its services.\n\n" + topics.STREAMS,
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -275,7 +268,7 @@ def _channel(topic: topics.Topic, address: str) -> dict[str, Any]:
         "address": address,
         "description": f"{topic.about}. Written by: {topic.writer}.",
         "messages": {topic.name: {"$ref": f"#/components/messages/{topic.name}"}},
-        "parameters": {level: {"description": _LEVELS[level]} for level in re.findall(r"\{(\w+)\}", address)},
+        "parameters": {level: {"description": topics.LEVELS[level]} for level in re.findall(r"\{(\w+)\}", address)},
     }
 
 
@@ -284,6 +277,9 @@ def _message(topic: topics.Topic) -> dict[str, Any]:
     if topic is topics.DEVICE_STATE:
         payload: dict[str, Any] = {"type": "string", "enum": [state.value for state in DeviceState]}
         message["contentType"] = "text/plain"
+    elif topic in _BIN:
+        payload = {"type": "string", "format": "binary", "description": "docs/reference/bin-batches.md, byte by byte"}
+        message["contentType"] = "application/octet-stream"
     elif topic.payload is messages.Request:
         bare = {"type": "object", "not": {"required": ["args"]}, "description": "the args themselves"}
         payload = {"anyOf": [_ref(messages.Request), bare]}

@@ -150,6 +150,31 @@ TABLE: tuple[Topic, ...] = (
     ORCHESTRATOR_STATE, ORCHESTRATOR_HEALTH, ORCHESTRATOR_REQUEST, ORCHESTRATOR_REPLY, TABLE_ROW, REPLY,
 )  # fmt: skip
 
+# What the levels of a topic are, and what the table cannot say of its streams; for `contract.md`.
+LEVELS = {
+    "site": "The installation; all its services share the broker. 1 to 64 of A-Z a-z 0-9 _ . : -",
+    "host": "A driver host: one program for one hardware family on one machine, `bench1-can`.",
+    "driver": "A driver plugin, `drv_socketcan`.",
+    "device": "The plugin's id of a device; `/ + # %` and control characters stand as `%XX`.",
+    "stream": "A kind of data, `can`.",
+    "command": "A command that the device's `meta` lists.",
+    "client": "Who asks: a name of the client's own choice, or the account that a broker's access list vouches for.",
+    "op": "An operation.",
+    "id": "The request's id.",
+}
+STREAMS = """\
+Frames travel in batches, as `json` ([Batch](#batch)) and, of CAN streams, as `bin` ([byte by byte](bin-batches.md)).
+A start of a stream has an id, `stream`, and its frames have numbers from 0: `seq` is that of a batch's first frame, `n`
+how many it has. Both forms share the numbers. What was lost keeps its numbers, whether it was lost before the host, in
+it or after it, so a reader misses exactly the frames from the last `seq` + `n` up to the next `seq`. `dropped` says by
+cause what the host knows to be lost of this form so far; it may tell a batch or two before or after the place where the
+numbers show it. `thinned` counts what `max_hz` left out, which has no numbers. A batch without frames is sent each
+second of silence and at the end of a stream.
+
+The args of any driver's `start` may hold a `stream`, which the host takes out: a [StreamWish](#streamwish). While a
+stream runs, another start adds forms to it and changes what else it names. Without a wish the host's settings hold.
+"""
+
 
 @dataclass(frozen=True)
 class Match:

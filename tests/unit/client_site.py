@@ -8,7 +8,7 @@ from typing import Any
 from sat_bus import bin_batch, topics
 from sat_bus import messages as m
 from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_bus.port import Inbound
+from sat_bus.port import Bus, Inbound
 from sat_host.inputs import parse_bin_input
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.frame_block import FrameBlock
@@ -26,13 +26,15 @@ class FakeSite:
     class Silence(Exception):
         pass
 
-    def __init__(self, broker: MemoryBroker, host: str = "bench-can", boot: str = BOOT) -> None:
+    def __init__(
+        self, broker: MemoryBroker, host: str = "bench-can", boot: str = BOOT, *, bus: Bus | None = None
+    ) -> None:
         self.broker, self.host, self.boot = broker, host, boot
         self.answer: Answer = lambda match, request: {"args": request.args}
         self.asked: list[tuple[str, m.Request]] = []
         self.inputs: list[bytes] = []
         self.rev = 0
-        self.bus = MemoryBus(broker, f"fake-{host}")
+        self.bus = bus or MemoryBus(broker, f"fake-{host}")
         self.packed: list[tuple[dict[str, Any], FrameBlock]] = []
         for topic in (
             topics.COMMAND, topics.SET, topics.INPUT_JSON, topics.INPUT_BIN, topics.ORCHESTRATOR_REQUEST,
