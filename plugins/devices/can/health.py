@@ -159,7 +159,7 @@ class BusHealth:
         fields: dict[str, Any] = {"state": self.state, "was": was}
         if self.tx_errors is not None:
             fields |= {"tx_errors": self.tx_errors, "rx_errors": self.rx_errors}
-        if self.state == BUS_OFF or self.bus_offs != bus_offs:
+        if BUS_OFF in (self.state, was) or self.bus_offs != bus_offs:
             fields |= {"bus_offs": self.bus_offs, "recoveries": self.recoveries, "recovery": self.recovery}
         return fields
 

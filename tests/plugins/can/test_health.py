@@ -101,6 +101,18 @@ def test_error_frames_alone_tell_the_state_of_a_link_without_a_controller_until_
     assert bus.state == "error-active"
 
 
+def test_the_end_of_a_bus_off_is_told_with_the_sums() -> None:
+    bus = health()
+    bus.saw_link(in_state("bus-off"), 1.0)
+    off = bus.news()
+    bus.saw_link(CONTROLLER, 2.0)
+    on = bus.news()
+    assert off is not None
+    assert on is not None
+    assert (off["was"], off["bus_offs"], off["recoveries"]) == ("error-active", 1, 0)
+    assert (on["was"], on["bus_offs"], on["recoveries"]) == ("bus-off", 1, 1)
+
+
 def test_a_bus_off_that_is_over_already_is_told_all_the_same() -> None:
     bus = health(link=replace(CONTROLLER, restart_ms=10))
     bus.saw_error_frame(Signs("bus-off"), 1.0)
@@ -137,6 +149,15 @@ def test_the_wait_doubles_up_to_the_longest_while_it_goes_off_again_and_again() 
     bus = health(Policy(first_s=1.0, max_s=10.0))
     assert delays(bus, 6, stays=2.0) == pytest.approx([1, 2, 4, 8, 10, 10])
     assert (bus.bus_offs, bus.recoveries) == (6, 6)
+    assert bus.news() == {
+        "state": "error-active",
+        "was": "error-active",
+        "tx_errors": 0,
+        "rx_errors": 0,
+        "bus_offs": 6,
+        "recoveries": 6,
+        "recovery": "driver",
+    }
     assert delays(bus, 3, stays=11.0) == pytest.approx([10, 1, 1])
 
 
