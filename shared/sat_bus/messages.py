@@ -167,7 +167,8 @@ class Batch(Message):
 
 
 class Event(Message):
-    """Something that happened; fields beyond these belong to the event's kind."""
+    """Something that happened; fields beyond these belong to the event's kind. What a driver reports by itself is
+    `driver.<name>` with its fields in `data`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 

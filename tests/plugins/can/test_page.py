@@ -10,6 +10,7 @@ from pathlib import Path
 from plugins.devices.can.buses import parse_buses
 from plugins.devices.can.commands import COMMANDS
 from plugins.devices.can.frames import message_from_dict
+from plugins.devices.can.health import Policy, parse_policy
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs" / "families" / "can.md").read_text()
 
@@ -20,8 +21,10 @@ def blocks(language: str) -> list[str]:
 
 def test_the_configuration_of_the_page_is_accepted() -> None:
     (text,) = blocks("toml")
-    (bus,) = parse_buses(tomllib.loads(text)["drivers"]["drv_socketcan"])
+    info = tomllib.loads(text)["drivers"]["drv_socketcan"]
+    (bus,) = parse_buses(info)
     assert (bus.name, bus.interface, bus.bitrate) == ("ecu", "slcan", 500_000)
+    assert parse_policy(info) == Policy()
 
 
 def test_every_command_and_arg_is_on_the_page() -> None:
