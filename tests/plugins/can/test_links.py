@@ -150,7 +150,7 @@ def test_a_restart_is_asked_for_as_the_kernel_reads_it() -> None:
 
 
 def test_a_restart_that_the_kernel_refuses_says_why() -> None:
-    with pytest.raises(OSError, match="No such device|not permitted"):
+    with pytest.raises(OSError, match=r"No such device|not permitted"):
         restart_controller(2**31 - 1)
 
 
