@@ -115,7 +115,7 @@ COMMANDS: Final[dict[str, Any]] = {
         "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
     },
     "status": {
-        "description": "Interface, channel, health of the link and its controller, load, counters, filters, cyclic frames",
+        "description": "Interface, channel, health of link and controller, load, counters, filters, cyclic frames",
         "parameters": {"type": "object", "properties": {}, "additionalProperties": False},
     },
     "send": {
