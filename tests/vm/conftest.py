@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,17 @@ from sat_client import Rack
 from tests.vm.buses import BUFFER, HOST, eventually_true
 from tests.vm.machine import Image, Machine
 
+FOLDER = Path(__file__).parent
 POLICY = [{"match": "*", "level": "connected", "streams": {"can": {}}}]
 SETTINGS = {"SAT_POLICY": json.dumps(POLICY), "SAT_DATABASE_URL": "sqlite:////tmp/sat.db", "SAT_HOST": HOST}
 BROKER = "listener 1883 0.0.0.0\\nallow_anonymous true\\nset_tcp_nodelay true\\n"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test boots the machine, and an emulated one is slow when its own machine is busy."""
+    for item in items:
+        if item.path.parent == FOLDER and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(400))
 
 
 @pytest.fixture(scope="session")

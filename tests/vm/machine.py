@@ -28,7 +28,7 @@ from tests.vm import wire
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKER_PORT = 1883
-BOOT_S = {"kvm": 30.0, "tcg": 90.0}
+BOOT_S = {"kvm": 20.0, "tcg": 90.0}
 TIMEOUT_S = 30.0
 CARDS = {"card0": "0x10", "card1": "0x11"}  # with their PCI slots
 
@@ -182,6 +182,7 @@ class Machine:
         self._options = Options() if options is None else options
         self._folder = Path(tempfile.mkdtemp(prefix="sat-vm-"))
         self._console = self._folder / "console"
+        self._errors = self._folder / "errors"
         self._qemu: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
         self._held: socket.socket | None = None
@@ -297,9 +298,9 @@ class Machine:
             started = time.monotonic()
             try:
                 self._boot(accelerator, started + BOOT_S[accelerator])
-            except VMError as error:
-                failures.append(f"{accelerator}: {error}")
+            except (VMError, OSError) as error:
                 self._power_off()
+                failures.append(f"{accelerator}: {error} {self._errors.read_text(errors='replace').strip()}")
             else:
                 self.accelerator, self.boot_s = accelerator, time.monotonic() - started
                 return
@@ -309,18 +310,17 @@ class Machine:
         self._console.unlink(missing_ok=True)
         socket_path = self._folder / "control"
         socket_path.unlink(missing_ok=True)
-        errors = self._folder / "errors"
-        with errors.open("wb") as stderr:
+        with self._errors.open("wb") as stderr:
             argv = self._argv(accelerator, socket_path)
             self._qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
-        self._wait_for(socket_path.exists, "QEMU's control socket", deadline, errors)
+        self._wait_for(socket_path.exists, "QEMU's control socket", deadline)
         self._control = socket.socket(socket.AF_UNIX)
         self._control.settimeout(TIMEOUT_S)
-        self._wait_for(lambda: self._connects(socket_path), "QEMU's control socket", deadline, errors)
+        self._wait_for(lambda: self._connects(socket_path), "QEMU's control socket", deadline)
         _line(self._control)
         self.control("qmp_capabilities")
         pattern = re.compile(rf"^{wire.READY} (\w+)\s*$", re.MULTILINE)
-        self._wait_for(lambda: pattern.search(self.console()), "the agent", deadline, errors)
+        self._wait_for(lambda: pattern.search(self.console()), "the agent", deadline)
         found = pattern.search(self.console())
         assert found is not None
         self._token = found[1]
@@ -340,19 +340,19 @@ class Machine:
             return False
         return True
 
-    def _wait_for(self, condition: Callable[[], Any], what: str, deadline: float, errors: Path) -> None:
+    def _wait_for(self, condition: Callable[[], Any], what: str, deadline: float) -> None:
         pause = threading.Event()
         while not condition():
             assert self._qemu is not None
             if self._qemu.poll() is not None:
-                raise VMError(f"QEMU ended: {errors.read_text(errors='replace').strip()} {self._last_lines()}")
+                raise VMError(f"QEMU ended. {self._last_lines()}")
             if time.monotonic() > deadline:
                 raise VMError(f"{what} did not come in time. {self._last_lines()}")
             pause.wait(0.05)
 
     def _last_lines(self) -> str:
         lines = self.console().strip().split("\n")[-15:]
-        return "Its console's last lines:\n" + "\n".join(lines)
+        return "\n".join(["Its console's last lines:", *lines, ""])
 
     def _argv(self, accelerator: str, control: Path) -> list[str]:
         options, base = self._options, self._image.base
