@@ -175,6 +175,17 @@ def test_down_and_up_are_told_and_the_new_bit_rate_is_known(adapter: Adapter) ->
     assert adapter.carries_frames()
 
 
+def test_a_link_that_comes_up_for_can_fd_is_opened_anew(machine: Machine, rack: Rack) -> None:
+    with virtual_link(machine, rack, "vcan8", "mtu 16") as link:
+        stream = link.stream
+        assert link.do("status")["fd"] is False
+        machine.shell("ip link set vcan8 down; ip link set vcan8 mtu 72; ip link set vcan8 up")
+        eventually_true(lambda: link.stream not in (None, stream), "it streams anew")
+        assert plain(link.frames_of(lambda: link.cansend("105##1" + "AB" * 12))) == [
+            {"id": 0x105, "fd": True, "brs": True, "data": "ab" * 12}
+        ]
+
+
 def test_error_frames_of_a_virtual_link_are_told_though_nobody_restarts_it(machine: Machine, rack: Rack) -> None:
     with virtual_link(machine, rack, "vcan6") as link, events_of(link) as events:
         link.cansend("20000204#0008000000006002")

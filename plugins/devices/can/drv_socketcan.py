@@ -15,7 +15,7 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import can
@@ -28,7 +28,7 @@ from plugins.devices.can.cyclic import Cyclic, cyclic_sender
 from plugins.devices.can.fast_reader import FastReader, can_read
 from plugins.devices.can.health import parse_policy, state_of
 from plugins.devices.can.hotplug import watch_links
-from plugins.devices.can.links import CanLink, find_link, kernel_links
+from plugins.devices.can.links import CanLink, await_up, kernel_links, require_up
 from plugins.devices.can.monitor import LinkMonitor
 from plugins.devices.can.receiving import (
     DRAIN_LIMIT_S,
@@ -110,7 +110,7 @@ class SocketCANDriver(BaseDeviceDriver):
     def _initialize_impl(self, device: Device) -> bool:
         config = self._config_of(device)
         if config.interface == "socketcan":
-            _require_up(str(config.channel))
+            require_up(str(config.channel))
         elif config.port is not None and not config.port.exists():
             raise DriverError(f"{config.port} is not there: is the adapter plugged in?")
         self._config = config
@@ -121,7 +121,7 @@ class SocketCANDriver(BaseDeviceDriver):
         self._release()
         policy, link = parse_policy(self.info), None
         if config.interface == "socketcan":
-            link = _require_up(str(config.channel))
+            link = require_up(str(config.channel))
             config = _with_fd(config, link)
         hardware = self._wants_hardware_stamps()
         bus = self._make_bus(config)
@@ -315,9 +315,7 @@ class SocketCANDriver(BaseDeviceDriver):
             else:
                 drain_bus(bus)
         except (can.CanError, OSError) as error:
-            if self._outlives(error):
-                return
-            raise DriverError(f"the bus is gone: {reason(error)}") from error
+            self._outlive(error, lambda: False)
 
     def _acquisition_loop(self) -> None:
         bus, device, reader, running = self._open_bus(), self.device, self._reader, self.is_acquiring
@@ -332,16 +330,28 @@ class SocketCANDriver(BaseDeviceDriver):
                 try:
                     stream.run(running)
                 except (can.CanError, OSError) as error:
-                    if not self._outlives(error):
-                        raise DriverError(f"the bus is gone: {reason(error)}") from error
+                    self._outlive(error, running.is_set)
 
     def _link_name(self) -> str | None:
         config = self._config
         return str(config.channel) if config is not None and config.interface == "socketcan" else None
 
-    def _outlives(self, error: Exception) -> bool:
-        """Whether it only says that the link went down: its socket stays bound and goes on when it is up again."""
-        return self._monitor is not None and isinstance(error, OSError) and error.errno == errno.ENETDOWN
+    def _outlive(self, error: Exception, waits: Callable[[], bool]) -> None:
+        """Wait while `waits()` for a link that went down: its socket stays bound and goes on when it is up again.
+
+        Raises:
+            DriverError: the error says something else, or the link is not what it was.
+        """
+        name = self._link_name()
+        if name is None or not isinstance(error, OSError) or error.errno != errno.ENETDOWN:
+            raise DriverError(f"the bus is gone: {reason(error)}") from error
+        link = await_up(name, waits)
+        if link is None:
+            raise DriverError(f"the bus is gone: the link {name} was removed")
+        if link.up and link.fd is (self._open_bus().protocol is can.CanProtocol.CAN_20):
+            raise DriverError(
+                f"the link {name} is {'' if link.fd else 'no longer '}for CAN FD now: it must be opened anew"
+            )
 
 
 def _timings(link: CanLink) -> dict[str, Any]:
@@ -381,18 +391,6 @@ def _bus_device(bus: BusConfig) -> Device:
     }
     known = {key: value for key, value in attributes.items() if value is not None}
     return Device(bus.name, f"CAN {bus.name} ({bus.interface} {bus.channel})", DeviceType.CAN, known)
-
-
-def _require_up(name: str) -> CanLink:
-    try:
-        link = find_link(name)
-    except OSError as error:
-        raise DriverError(f"cannot ask the kernel for the link {name}: {error}") from error
-    if link is None:
-        raise DriverError(f"there is no CAN link {name}: `ip link show type can` and `type vcan` list those there are")
-    if not link.up:
-        raise DriverError(f"the link {name} is down; bringing it up needs CAP_NET_ADMIN: as root, `{link.up_command}`")
-    return link
 
 
 def _with_fd(config: BusConfig, link: CanLink) -> BusConfig:

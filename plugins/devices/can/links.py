@@ -10,7 +10,8 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,12 +19,15 @@ from typing import Any, Final
 from pyroute2 import IPRoute
 from pyroute2.netlink.exceptions import NetlinkError
 
+from sat_toolkit.errors import DriverError
+
 ARPHRD_CAN: Final = 280
 KINDS: Final = frozenset({"can", "vcan", "vxcan", "slcan"})
 CANFD_MTU: Final = 72
 SYSFS: Final = Path("/sys")
 _IFF_UP: Final = 1
 _ANSWER_S: Final = 5.0
+_LOOK_S: Final = 0.1
 _WITHOUT_RESTART: Final = frozenset({"gs_usb"})
 
 _HEADER: Final = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence, port
@@ -84,6 +88,30 @@ def kernel_links(sysfs: Path = SYSFS) -> list[CanLink]:
 def find_link(name: str, sysfs: Path = SYSFS) -> CanLink | None:
     """The link of that name, None when there is none."""
     return next((link for link in kernel_links(sysfs) if link.name == name), None)
+
+
+def require_up(name: str) -> CanLink:
+    """The link of that name. Raises DriverError when it is not there or not up, with what to do about it."""
+    link = _find(name)
+    if link is None:
+        raise DriverError(f"there is no CAN link {name}: `ip link show type can` and `type vcan` list those there are")
+    if not link.up:
+        raise DriverError(f"the link {name} is down; bringing it up needs CAP_NET_ADMIN: as root, `{link.up_command}`")
+    return link
+
+
+def await_up(name: str, waits: Callable[[], bool]) -> CanLink | None:
+    """The link once it is up, or when `waits()` is no longer true; None when it is removed. Raises DriverError."""
+    while (link := _find(name)) is not None and not link.up and waits():
+        time.sleep(_LOOK_S)
+    return link
+
+
+def _find(name: str) -> CanLink | None:
+    try:
+        return find_link(name)
+    except OSError as error:
+        raise DriverError(f"cannot ask the kernel for the link {name}: {error}") from error
 
 
 class LinkQuery:

@@ -25,6 +25,7 @@ from plugins.devices.netlink_watch import NetlinkWatch
 logger = logging.getLogger(__name__)
 
 LOOK_S: Final = 1.0
+CLOSE_S: Final = 6.0  # longer than the kernel is given for a restart
 # Between two looks, so that a bus that reports one error after the other costs little.
 PACE_S: Final = 0.1
 _ERROR_FRAMES: Final = 512  # more than a socket's receive buffer holds
@@ -62,10 +63,8 @@ class LinkMonitor:
     def close(self) -> None:
         """End the thread."""
         self._closed.set()
-        self._waker.send(b"\0")
-        self._thread.join()
-        self._wake.close()
         self._waker.close()
+        self._thread.join(CLOSE_S)
 
     @property
     def state(self) -> str:
@@ -95,6 +94,7 @@ class LinkMonitor:
 
     def _run(self) -> None:
         with ExitStack() as stack:
+            stack.enter_context(self._wake)
             try:
                 query = LinkQuery(self._index)
                 stack.callback(query.close)
