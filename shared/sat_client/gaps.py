@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 TRANSPORT = "transport"
 CLIENT = "client"
 _STREAMS = 64  # streams remembered per cursor
+_RANGES = 256  # of numbers that fell out, remembered while nobody reads
 
 
 @dataclass(frozen=True)
@@ -44,22 +45,23 @@ class Head:
 
 @dataclass(frozen=True)
 class Fallen:
-    """Batches of one stream, taken together, that fell out of the reader's queue: `frames` of those from `first` on,
-    up to before `end`."""
+    """Batches of one stream that fell out of the reader's queue: what the newest says, and which numbers they had, each
+    range up to before its second figure."""
 
     head: Head
-    first: int
-    end: int
-    frames: int
+    ranges: tuple[tuple[int, int], ...]
 
     @classmethod
     def of(cls, head: Head, before: Fallen | None) -> Fallen:
         """`head` fell out after what is `before`."""
-        if before is None:
-            return cls(head, head.seq, head.seq + head.n, head.n)
-        end = max(before.end, head.seq + head.n)
-        new = min(head.n, end - before.end)
-        return cls(head, before.first, end, before.frames + new)
+        ranges = before.ranges if before else ()
+        begin, end = head.seq, head.seq + head.n
+        if ranges and ranges[-1][0] <= begin <= ranges[-1][1]:
+            begin, end = ranges[-1][0], max(ranges[-1][1], end)
+            ranges = ranges[:-1]
+        if len(ranges) >= _RANGES:  # what is missing between them is then taken for fallen out
+            ranges = ((ranges[0][0], ranges[1][1]), *ranges[2:])
+        return cls(head, (*ranges, (begin, end)))
 
 
 @dataclass(frozen=True)
@@ -107,12 +109,12 @@ class _Stream:
             _add(self.causes, TRANSPORT, until - self.expected)
             self.expected = until
 
-    def lose(self, frames: int) -> None:
-        """The next `frames` fell out of the reader's queue."""
-        if frames > 0:
+    def lose(self, until: int) -> None:
+        """The numbers up to `until` fell out of the reader's queue."""
+        if until > self.expected:
             self._open_gap()
-            _add(self.causes, CLIENT, frames)
-            self.expected += frames
+            _add(self.causes, CLIENT, until - self.expected)
+            self.expected = until
 
     def explain(self) -> None:
         """Say of what is missing what the host has told: first of the newest gap, then of earlier ones."""
@@ -155,25 +157,25 @@ class Cursor:
     def advance(self, head: Head) -> Step | None:
         """A batch was read: what it brings; None for a repetition, or the form that is not followed."""
         stream = self._follow(head, head.seq)
-        if stream is None or _is_over(stream, head.seq + head.n, head.n):
+        end = head.seq + head.n
+        if stream is None or end < stream.expected or (end == stream.expected and head.n):
             return None
         known = max(0, stream.expected - head.seq)
         stream.hear(head.dropped)
         stream.miss(head.seq)
         stream.explain()
-        stream.expected = head.seq + head.n
+        stream.expected = end
         return stream.step(known)
 
     def pass_over(self, fallen: Fallen) -> None:
         """Batches fell out of the reader's queue before the one that is read next."""
-        stream = self._follow(fallen.head, fallen.first)
-        if stream is None or _is_over(stream, fallen.end, fallen.frames):
+        stream = self._follow(fallen.head, fallen.ranges[0][0])
+        if stream is None:
             return
         stream.hear(fallen.head.dropped)
-        stream.miss(fallen.first)
-        own = min(fallen.frames, fallen.end - stream.expected)
-        stream.lose(own)
-        stream.miss(fallen.end)
+        for first, end in fallen.ranges:
+            stream.miss(first)
+            stream.lose(end)
         stream.explain()
 
     def _follow(self, head: Head, first: int) -> _Stream | None:
@@ -191,11 +193,6 @@ class Cursor:
                 return None
             stream.form, stream.told = head.form, dict(head.dropped)  # each form has losses of its own
         return stream
-
-
-def _is_over(stream: _Stream, end: int, frames: int) -> bool:
-    """Whether all up to `end` has been seen before."""
-    return end < stream.expected or (end == stream.expected and frames > 0)
 
 
 def _doubtful(cause: str) -> bool:

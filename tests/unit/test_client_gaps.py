@@ -122,6 +122,44 @@ def test_a_repetition_that_falls_out_is_nothing() -> None:
     assert step(cursor, head(5, 5)).gap is None
 
 
+def test_a_repetition_among_what_fell_out_counts_once() -> None:
+    cursor = Cursor()
+    cursor.advance(head(0, 5))
+    fallen = Fallen.of(head(0, 5), None)
+    for one in (head(5, 5), head(6, 2), head(13, 5)):
+        fallen = Fallen.of(one, fallen)
+    cursor.pass_over(fallen)
+    assert cursor.advance(head(13, 5)) is None
+    assert step(cursor, head(18, 5)).gap == Gap(5, 13, {"client": 10, "transport": 3})
+
+
+def test_what_is_remembered_of_what_fell_out_is_bounded() -> None:
+    fallen: Fallen | None = None
+    for seq in range(0, 10_000, 10):
+        fallen = Fallen.of(head(seq, 5), fallen)
+    assert fallen is not None
+    assert len(fallen.ranges) <= 257
+    cursor = Cursor()
+    cursor.pass_over(fallen)
+    gap = step(cursor, head(10_000, 1)).gap
+    assert gap is not None
+    assert (gap.first, gap.count, sum(gap.causes.values())) == (0, 10_000, 10_000)
+
+
+def test_what_had_arrived_and_falls_out_again_in_part_counts_in_part() -> None:
+    cursor = Cursor()
+    cursor.advance(head(0, 8))
+    cursor.pass_over(Fallen.of(head(5, 5), None))
+    assert step(cursor, head(10, 5)).gap == Gap(8, 2, {"client": 2})
+
+
+def test_totals_of_an_older_message_are_no_news_and_neither_is_their_return() -> None:
+    cursor = Cursor(from_start=True)
+    assert step(cursor, head(0, 5, kernel=5)).dropped == {"kernel": 5}
+    assert step(cursor, head(5, 5, kernel=3)).dropped == {}
+    assert step(cursor, head(10, 5, kernel=5)).dropped == {}
+
+
 def test_of_both_forms_bin_is_followed_as_soon_as_it_has_caught_up() -> None:
     cursor = Cursor()
     assert cursor.advance(head(0, 5))

@@ -179,6 +179,16 @@ def test_frames_come_one_by_one_and_gaps_between_them(tap: Tap) -> None:
     assert (frames.watch.frames, frames.watch.causes) == (3, {"kernel": 3})
 
 
+def test_the_totals_follow_what_the_host_tells_late(tap: Tap) -> None:
+    with watching(tap) as watch:
+        for one in (packed(0, 2), packed(5, 2), packed(7, 2, frames_full=2)):
+            tap.push(one)
+        got = [read(watch) for _ in range(3)]
+    assert [received.lost_after for received in got] == [0, 3, -2]
+    assert watch.causes == {"transport": 1, "frames_full": 2}
+    assert (watch.frames, watch.missed, watch.dropped) == (6, 3, 2)
+
+
 # -- asyncio -------------------------------------------------------------------------------------
 
 
