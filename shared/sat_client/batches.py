@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -83,8 +83,7 @@ class Batch:
         except ImportError:
             raise ImportError("batch.numpy() needs numpy: pip install numpy, or sat-toolkit[numpy]") from None
         block = self.block
-        kinds: list[Any] = ["<u4", "<u4", "<u4", "u1", "u1", "u1", "u1", ("u1", (block.size - CLASSIC + 8,))]
-        return numpy.frombuffer(block.records, numpy.dtype({"names": _FIELDS, "formats": kinds}))
+        return numpy.frombuffer(block.records, _record(block.size))
 
     def without_first(self, count: int) -> Batch:
         """The batch without its first `count` frames."""
@@ -96,6 +95,15 @@ class Batch:
             self.form, self.stream, self.boot, self.seq + count, self.n - count, t0,
             self.dropped, self.channel, self.thinned, source,
         )  # fmt: skip
+
+
+@cache
+def _record(size: int) -> np.dtype[np.void]:
+    """A record of `size` bytes as numpy sees it."""
+    import numpy
+
+    kinds: list[Any] = ["<u4", "<u4", "<u4", "u1", "u1", "u1", "u1", ("u1", (size - CLASSIC + 8,))]
+    return numpy.dtype({"names": _FIELDS, "formats": kinds})
 
 
 def read_batch(form: str, payload: bytes) -> Batch:
