@@ -129,7 +129,7 @@ class Program:
             if said["event"] == "end":
                 raise RuntimeError(f"{self.name} ended: {self.last_words()}")
 
-    def need(self, event: str, timeout: float = 20.0) -> dict[str, Any]:
+    def need(self, event: str, timeout: float = 90.0) -> dict[str, Any]:
         """As `wait`, but it must come."""
         said = self.wait(event, timeout)
         if said is None:

@@ -76,7 +76,7 @@ def ours(form: str = "bin", *, can: str | None = None) -> Subject:
 
     def start(stack: ExitStack, source: str, broker: int) -> tuple[Program, str]:
         argv = [sys.executable, "-m", "sat_cli", "host", "--family", "can" if can else "standin", "--name", HOST]
-        env = {"SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}", "SAT_SITE": SITE, "SAT_LOG_LEVEL": "warning"}
+        env = {"SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}", "SAT_SITE": SITE, "SAT_LOG_LEVEL": "info"}
         port = 0
         if not can:
             port = _free_udp_port()
