@@ -401,11 +401,12 @@ class HostedDevice:
         before = (self._previous, self._since, self._reason)
         rev = self.rev
         self._move(DeviceState.ACTIVE)
-        self._context.later(ACTIVE_SHOWN_AFTER, lambda: self._show_active(job))
+        showing = self._context.later(ACTIVE_SHOWN_AFTER, lambda: self._show_active(job))
         declared = self.commands.get(job.command)
         limit = declared.timeout_ms / 1000 if declared and declared.timeout_ms else self._deadlines.command
 
         def commanded(result: CallResult) -> None:
+            showing.cancel()
             if self._job is not job:
                 return
             if result.error is not None and result.fatal:

@@ -179,7 +179,7 @@ class Worker(abc.ABC):
             message = wire.unpack(body)
             if "event" in message:
                 self._count_event()
-            self._loop.post(lambda message=message: self._on_message(message))  # type: ignore[misc]
+            self._loop.perform(lambda message=message: self._on_message(message))  # type: ignore[misc]
 
     def _count_event(self) -> None:
         second = int(time.monotonic())

@@ -1,7 +1,7 @@
 """The driver host: drivers and devices of one family on the bus. The shell around `device` and `drivers`.
 
-Everything here runs on the work loop. Bus handlers only parse a topic and post; batches of frames pass from
-the multiplexer's thread to the bus by way of `streams`.
+Everything here runs on the work loop, bus handlers too; batches of frames pass from the multiplexer's thread to the
+bus by way of `streams`.
 """
 
 from __future__ import annotations
@@ -91,8 +91,9 @@ class Host:
             self._add_driver(plugin)
         if not plugins:
             _log.warning("no drivers", family=self._settings.family, folders=[str(f) for f in self._folders()])
+        self._bus.deliver_on(self._loop.perform)
         self._subscribe()
-        self._bus.on_connection(lambda up: self._post(self.resync) if up else None)
+        self._bus.on_connection(lambda up: self.resync() if up else None)
         self._loop.on_gap(lambda gap: self._after_gap())
         self._loop.every(SOURCES_PERIOD, self._look_at_sources)
         self._loop.later(READY_AFTER, self._become_ready)
@@ -294,23 +295,15 @@ class Host:
             for subscription in topic.filters(self.site, host=self.name):
                 self._bus.subscribe(subscription, self._on_own)
 
-    def _post(self, job: Callable[[], None]) -> None:
-        self._loop.post(job)
-
     def _on_request(self, inbound: Inbound) -> None:
-        """On the bus's thread."""
-        arrived = self.monotonic()
         match = topics.parse(self.site, inbound.topic)
         if match is None:
-            self._post(lambda: self._drops.update(bad_topic=1))
+            self._drops.update(bad_topic=1)
         else:
-            self._post(lambda: self._requests.handle(inbound, match, arrived))
+            self._requests.handle(inbound, match, inbound.arrived)
 
     def _on_own(self, inbound: Inbound) -> None:
-        """On the bus's thread: a retained topic of this host, as the broker has it."""
-        self._post(lambda: self._see(inbound))
-
-    def _see(self, inbound: Inbound) -> None:
+        """A retained topic of this host, as the broker has it."""
         match = topics.parse(self.site, inbound.topic)
         if match is not None and match.topic is topics.HOST_BIRTH and inbound.payload and self._is_usurped(inbound):
             self.foreign = True
@@ -339,7 +332,7 @@ class Host:
     def _after_gap(self) -> None:
         """The host stood still: nobody's silence counts, and the bus may show what others made of it."""
         self._pool.forgive()
-        self._post(self.resync)
+        self._loop.post(self.resync)
 
     def resync(self) -> None:
         """Publish everything again: after a reconnect, after a gap in the loop, and when asked."""

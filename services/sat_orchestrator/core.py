@@ -100,7 +100,18 @@ class Core:
         for key in list(self.fleet.rows):
             self.show(key)
             self.plan(key)
+        self.note_observed()
         self._save_wishes()
+
+    def note_observed(self) -> None:
+        """Have written what was observed since the last time."""
+        for key, row in self.fleet.rows.items():
+            if row.quality != "good" or row.status is None:
+                continue
+            seen = (row.observed, row.status.rev)
+            if self._noted.get(key) != seen:
+                self._noted[key] = seen
+                self.store.observed(key, *seen)
 
     def reconnected(self) -> None:
         """The broker is back, perhaps without its memory."""
@@ -162,16 +173,9 @@ class Core:
         self.publisher.lost(key, rows.lost_status(row, host, round(self.wall(), 3)))
 
     def show(self, key: Key) -> None:
-        """Publish the row and note what was observed, where they changed."""
-        row = self.fleet.rows.get(key)
-        if row is None:
-            return
-        self.publisher.row(key, rows.table_row(row, self.fleet.hosts[key.host]))
-        if row.quality == "good" and row.status is not None:
-            seen = (row.observed, row.status.rev)
-            if self._noted.get(key) != seen:
-                self._noted[key] = seen
-                self.store.observed(key, *seen)
+        """Publish the row where it has changed."""
+        if key in self.fleet.rows:
+            self.publisher.row(key)
 
     # -- hosts -------------------------------------------------------------------------------------
 

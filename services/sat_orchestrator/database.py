@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -124,8 +124,13 @@ def save_record(connection: Connection, record: Record) -> None:
     )
 
 
-def save_observed(connection: Connection, observed: Iterable[tuple[Key, DeviceState, int]]) -> None:
-    """Write what was observed, and leave the rest of each row alone."""
+def save_observed(connection: Connection, observed: Sequence[tuple[Key, DeviceState, int]]) -> None:
+    """Write what was observed, all in one statement where the rows are there, and leave the rest of each row alone."""
+    values = [{"of_" + level: name for level, name in key._asdict().items()} for key, _, _ in observed]
+    for value, (_, state, rev) in zip(values, observed, strict=True):
+        value |= {"observed": state.value, "rev": rev, "updated_at": time.time()}
+    if not values or connection.execute(_UPDATE_OBSERVED, values).rowcount == len(values):
+        return
     for key, state, rev in observed:
         _upsert(connection, key, observed=state.value, rev=rev)
 
@@ -152,6 +157,11 @@ def reason(error: BaseException) -> str:
     """What the database said, in one line and without the statement."""
     original = getattr(error, "orig", None) or error
     return f"{type(original).__name__}: {str(original).splitlines()[0] if str(original) else 'no reason given'}"
+
+
+_UPDATE_OBSERVED = sa.update(devices).where(
+    *(devices.c[level] == sa.bindparam(f"of_{level}") for level in Key._fields)
+)  # fmt: skip
 
 
 def _upsert(connection: Connection, key: Key, **values: Any) -> None:

@@ -8,6 +8,8 @@ from sat_bus import topics
 from sat_bus.messages import Event, HostState, Status, TableRow
 from sat_bus.port import Bus
 from sat_bus.topics import Topic, Traffic
+from sat_orchestrator import rows
+from sat_orchestrator.fleet import Fleet
 from sat_orchestrator.table import Key
 
 ROW_PERIOD_S = 0.2
@@ -17,27 +19,26 @@ class Publisher:
     """Writes to the bus. A row that changes often is published 5 times a second, the newest each time.
 
     Args:
+        fleet: whose rows are published.
         clock: monotonic seconds.
         wall: seconds since the Unix epoch.
     """
 
     def __init__(
-        self, site: str, bus: Bus, clock: Callable[[], float], wall: Callable[[], float]
+        self, site: str, bus: Bus, fleet: Fleet, clock: Callable[[], float], wall: Callable[[], float]
     ) -> None:  # fmt: skip
         self._site = site
         self._bus = bus
+        self._fleet = fleet
         self._clock = clock
         self._wall = wall
         self._shown: dict[Key, TableRow] = {}
         self._shown_at: dict[Key, float] = {}
-        self._waiting: dict[Key, TableRow] = {}
+        self._waiting: dict[Key, None] = {}
 
-    def row(self, key: Key, row: TableRow) -> None:
-        """Show a row, now or when its turn comes."""
-        if self._shown.get(key) == row:
-            self._waiting.pop(key, None)
-            return
-        self._waiting[key] = row
+    def row(self, key: Key) -> None:
+        """Show a row if it has changed, now or when its turn comes."""
+        self._waiting[key] = None
         self._show(key, self._clock())
 
     def flush(self) -> None:
@@ -82,9 +83,12 @@ class Publisher:
     def _show(self, key: Key, now: float) -> None:
         if now - self._shown_at.get(key, -ROW_PERIOD_S) < ROW_PERIOD_S:
             return
-        row = self._waiting.pop(key)
-        self._shown[key], self._shown_at[key] = row, now
-        self._retain(topics.TABLE_ROW, key, row.encode())
+        del self._waiting[key]
+        known = self._fleet.rows[key]
+        row = rows.table_row(known, self._fleet.hosts[key.host])
+        if self._shown.get(key) != row:
+            self._shown[key], self._shown_at[key] = row, now
+            self._retain(topics.TABLE_ROW, key, row.encode())
 
     def _retain(self, topic: Topic, key: Key, payload: bytes) -> None:
         self._bus.publish(topic.build(self._site, **key._asdict()), payload, retain=True, traffic=Traffic.STATE)

@@ -1,6 +1,6 @@
 """The orchestrator on the bus: subscriptions, timers, leadership. The shell around `core` and `operations`.
 
-Bus handlers only look the topic up and post; all else runs on the work loop.
+Everything runs on the work loop, bus handlers too.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Orchestrator:
             recovery_limit=settings.recovery_limit,
         )
         calls = HostCalls(self.site, own, bus, lambda: self._leadership.epoch, clock)
-        publisher = Publisher(self.site, bus, clock, wall)
+        publisher = Publisher(self.site, bus, fleet, clock, wall)
         self.core = Core(loop, fleet, store, calls, publisher, clock, wall, self._on_epoch)
         self.core.load(kept)
         self._desk = RequestDesk(self.site, NAME, own, bus, clock, own_boot_only=False)
@@ -115,10 +115,11 @@ class Orchestrator:
 
     def start(self) -> None:
         """Listen, and lead as soon as the truth that the broker holds is in."""
+        self._bus.deliver_on(self._loop.perform)
         for topic in _WATCHED:
             self._subscribe(topic)
         self._subscribe(topics.REPLY, client=self.own)
-        self._bus.on_connection(self._on_link)
+        self._bus.on_connection(self._on_connection)
         self._loop.on_gap(lambda gap: self.core.fleet.restart_timers(self._clock()))
         self._loop.every(_TICK_S, self.core.tick)
         self._loop.every(_TURN_S, self._turn)
@@ -132,6 +133,7 @@ class Orchestrator:
         if self.core.leading:
             self._say("offline")
         self._bus.flush(1.0)
+        self.core.note_observed()
         self.core.leading = False
         self._bus.close()
         self._store.close()
@@ -199,24 +201,16 @@ class Orchestrator:
             self._bus.subscribe(subscription, self._on_message, qos=topic.qos)
 
     def _on_message(self, inbound: Inbound) -> None:
-        """On the bus's thread."""
-        arrived = self._clock()
-        match = topics.parse(self.site, inbound.topic)
-        self._loop.post(lambda: self._receive(inbound, match, arrived))
-
-    def _on_link(self, up: bool) -> None:
-        """On the bus's thread."""
-        self._loop.post(lambda: self._on_connection(up))
-
-    def _receive(self, inbound: Inbound, match: Match | None, arrived: float) -> None:
+        now = self._clock()
         if inbound.retain:
-            self._retained_at = self._clock()
+            self._retained_at = now
+        match = topics.parse(self.site, inbound.topic)
         handler = self._take.get(match.topic.name) if match is not None else None
         if match is None or handler is None:
             self._counts["bad_topic"] += 1
             return
         try:
-            handler(inbound, match, arrived)
+            handler(inbound, match, now - inbound.age)
         except SatError as error:
             self._counts["garbage"] += 1
             _log.debug("garbage", topic=inbound.topic, reason=str(error))

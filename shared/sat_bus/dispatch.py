@@ -1,8 +1,9 @@
 """Hands arrived messages to their handlers, on one thread, in order of arrival. Shared by all adapters of the bus.
 
-The network thread only enqueues here: a handler that raises or blocks never reaches it, so it cannot end the
-connection nor let the broker take us for dead. The inbox is bounded in two lanes, so that a flood of frames
-never pushes out a command or a state; each lane drops its oldest and counts.
+That is a thread of its own, so that a handler that raises or blocks never reaches the network thread and cannot end
+the connection nor let the broker take us for dead; or a service's work loop, which saves each message a hop. The
+inbox is bounded in two lanes, so that a flood of frames never pushes out a command or a state; each lane drops its
+oldest and counts.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sat_bus.outbox import Outbox
 from sat_bus.port import BusStats, Handler, Inbound
@@ -21,6 +23,7 @@ log = logging.getLogger(__name__)
 
 _FRAME_LEVEL = 7  # sat/1/<site>/dev/<host>/<driver>/<device>/stream/...
 _CACHED_TOPICS = 4_096
+_AT_A_TIME = 32  # messages handled in one job of a work loop
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class _Arrival:
 
 
 class Dispatcher:
-    """Subscriptions, the inbox, and the thread ``bus/dispatch/<client_id>``.
+    """Subscriptions, the inbox, and the thread ``bus/dispatch/<client_id>`` unless `deliver_on` gives another.
 
     Args:
         client_id: whom it serves.
@@ -68,11 +71,18 @@ class Dispatcher:
         self._arrivals = 0
         self._dropped: Counter[str] = Counter()
         self._stopped = False
+        self._post: Callable[[Callable[[], None]], bool] | None = None
+        self._posted = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=f"bus/dispatch/{client_id}", daemon=True)
 
+    def deliver_on(self, post: Callable[[Callable[[], None]], bool]) -> None:
+        """Before `start`: handle what arrives in jobs that `post` takes, and have no thread."""
+        self._post = post
+
     def start(self) -> None:
-        self._thread.start()
+        if self._post is None:
+            self._thread.start()
 
     def stop(self, timeout: float) -> None:
         """End the thread after the present handler; what waits is forgotten."""
@@ -134,19 +144,24 @@ class Dispatcher:
                 self._others.append(arrival)
                 if len(self._others) > self._capacity:
                     self._drop_oldest_message()
-            self._changed.notify()
+        self._wake()
 
     def connection(self, up: bool) -> None:
         """Queue the news of the connection for the `on_connection` handlers."""
         with self._changed:
             self._arrivals += 1
             self._others.append(_Arrival(self._arrivals, up, ()))
-            self._changed.notify()
+        self._wake()
 
     def count(self, cause: str) -> None:
         """Count a message that was lost before it came here."""
         with self._changed:
             self._dropped[cause] += 1
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so much waits that it is better to let the broker keep the next messages for a moment."""
+        return 2 * len(self._others) > self._capacity
 
     def depth(self) -> int:
         with self._changed:
@@ -164,16 +179,50 @@ class Dispatcher:
                 self._dropped["inbox_full"] += 1
                 return
 
+    def _wake(self) -> None:
+        with self._changed:
+            post = self._post
+            if post is None:
+                self._changed.notify()
+                return
+            if self._posted:
+                return
+            self._posted = True
+        if not post(self._drain):
+            self._posted = False  # and the next arrival tries again
+
     def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._stopped or self._others or self._frames)
                 if self._stopped:
                     return
-                arrival = self._next()
-                calls = self._calls(arrival)
-            for call in calls:
-                self._call(call)
+                event, handlers = self._take()
+            self._call(handlers, event)
+
+    def _drain(self) -> None:
+        """A job of the work loop: handle some messages, and leave the rest for after the other jobs that wait."""
+        for _ in range(_AT_A_TIME):
+            with self._changed:
+                if self._stopped or not (self._others or self._frames):
+                    self._posted = False
+                    return
+                event, handlers = self._take()
+            self._call(handlers, event)
+        with self._changed:
+            self._posted = False
+        self._wake()
+
+    def _take(self) -> tuple[Inbound | bool, list[Callable[[Any], None]]]:
+        """The next event, with those who want it."""
+        arrival = self._next()
+        event = arrival.event
+        if isinstance(event, bool):
+            return event, list(self._connection_handlers)
+        if arrival.idents:
+            by_ident = self._by_ident
+            return event, [by_ident[ident].handler for ident in arrival.idents if ident in by_ident]
+        return event, [entry.handler for entry in self._catching(event.topic)]
 
     def _next(self) -> _Arrival:
         if self._frames and (not self._others or self._frames[0].number < self._others[0].number):
@@ -181,16 +230,6 @@ class Dispatcher:
             self._frame_bytes -= arrival.size
             return arrival
         return self._others.popleft()
-
-    def _calls(self, arrival: _Arrival) -> list[Callable[[], None]]:
-        event = arrival.event
-        if isinstance(event, bool):
-            return [lambda handler=handler: handler(event) for handler in self._connection_handlers]  # type: ignore[misc]
-        if arrival.idents:
-            chosen = [self._by_ident[ident] for ident in arrival.idents if ident in self._by_ident]
-        else:
-            chosen = list(self._catching(event.topic))
-        return [lambda entry=entry: entry.handler(event) for entry in chosen]  # type: ignore[misc]
 
     def _catching(self, topic: str) -> tuple[Subscription, ...]:
         found = self._matching.get(topic)
@@ -201,12 +240,13 @@ class Dispatcher:
             self._matching[topic] = found
         return found
 
-    def _call(self, call: Callable[[], None]) -> None:
-        try:
-            call()
-        except Exception:
-            self.count("handler_error")
-            log.exception("a bus handler failed")
+    def _call(self, handlers: list[Callable[[Any], None]], event: Inbound | bool) -> None:
+        for handler in handlers:
+            try:
+                handler(event)
+            except Exception:
+                self.count("handler_error")
+                log.exception("a bus handler failed")
 
 
 def is_frames(topic: str) -> bool:

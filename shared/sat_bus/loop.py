@@ -1,8 +1,9 @@
-"""The work loop that every service runs on: jobs and timers, one at a time, on one thread.
+"""The work loop that every service runs on: jobs and timers, one at a time.
 
 A service keeps all of its state on this loop, so it needs no locks; other threads hand their results over
-with `WorkLoop.post`. Nothing that blocks belongs here: the heartbeat is a timer of the same loop, so that it
-proves that the service works and not merely that its process exists.
+with `WorkLoop.post`, or run them in the loop's place with `WorkLoop.perform` while it has nothing to do, as waking
+another thread takes longer than most jobs. Nothing that blocks belongs here: the heartbeat is a timer of the same
+loop, so that it proves that the service works and not merely that its process exists.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Timer:
 
 
 class WorkLoop:
-    """Jobs in order of arrival, timers when due, on the thread that calls `run`.
+    """Jobs in order of arrival, timers when due; on the thread that calls `run`, or in its place.
 
     Args:
         name: whom it serves; stands in log lines.
@@ -58,6 +59,10 @@ class WorkLoop:
         self._capacity = capacity
         self._clock = clock
         self._changed = threading.Condition()
+        self._turning = threading.RLock()  # held by who runs a job or timer, and from before it is taken
+        self._occupied = True  # by a job; before `run` by whoever sets the service up
+        self._wanted = False  # the loop waits for `_turning`
+        self._wakes_at = 0.0
         self._jobs: deque[Job] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._tidy_at = _FEW_TIMERS
@@ -106,6 +111,18 @@ class WorkLoop:
             self._changed.notify()
         return True
 
+    def perform(self, job: Job) -> bool:
+        """Run `job` at once, on the calling thread, when the loop has nothing to do; else as `post`."""
+        if self._wanted or not self._turning.acquire(blocking=False):
+            return self.post(job)
+        try:
+            if self._jobs or self._occupied or self._stopped or self._urgent is not None:
+                return self.post(job)
+            self._call(job)
+            return True
+        finally:
+            self._turning.release()
+
     def every(self, period: float, job: Job, *, first: float | None = None) -> Timer:
         """Run `job` each `period` seconds, the first time after `first` (default: one period).
 
@@ -130,6 +147,7 @@ class WorkLoop:
     def run(self) -> None:
         """Run jobs and timers on the calling thread until `stop`. What a job raises is logged and counted."""
         self._last_turn = None
+        self._occupied = False
         while not self._stopped:
             self._turn()
 
@@ -183,26 +201,34 @@ class WorkLoop:
                 heapq.heapify(self._timers)
                 self._tidy_at = max(_FEW_TIMERS, 2 * len(self._timers))
             heapq.heappush(self._timers, (timer.due, next(self._order), timer))
-            self._changed.notify()
+            if timer.due < self._wakes_at:
+                self._changed.notify()
         return timer
 
     def _turn(self, longest: float = _LONGEST_WAIT_S) -> None:
         """Run one job or timer, or wait a little for one."""
-        now = self._clock()
-        self._notice_gap(now)
+        self._wanted = True
+        with self._turning:
+            self._wanted = False
+            now = self._clock()
+            self._notice_gap(now)
+            with self._changed:
+                work = self._next(now)
+            if work is not None:
+                self._call(work)
+                return
         with self._changed:
-            work = self._next(now)
-            if work is None and not self._stopped:
-                self._changed.wait(self._wait(now, longest))
-        if work is not None:
-            self._call(work)
+            if not (self._jobs or self._urgent or self._stopped):
+                wait = self._wait(now, longest)
+                self._wakes_at = now + wait
+                self._changed.wait(wait)
 
     def _next(self, now: float) -> Job | None:
         """What is due now: timers go first, so that a flood of jobs does not stop the heartbeat."""
         if self._urgent is not None:
             urgent, self._urgent = self._urgent, None
             return urgent
-        while self._timers and self._timers[0][0] <= now:
+        while self._timers and (self._timers[0][0] <= now or self._timers[0][2].cancelled):
             timer = heapq.heappop(self._timers)[2]
             if timer.cancelled:
                 continue
@@ -226,8 +252,11 @@ class WorkLoop:
             self._call(lambda handler=handler: handler(now - last))  # type: ignore[misc]
 
     def _call(self, job: Job) -> None:
+        outer, self._occupied = self._occupied, True
         try:
             job()
         except Exception:
             self._errors += 1
             log.exception("a job of the work loop of %s failed", self.name)
+        finally:
+            self._occupied = outer

@@ -199,6 +199,9 @@ class MemoryBus:
     def unsubscribe(self, subscription: str) -> None:
         self.dispatcher.remove(subscription)
 
+    def deliver_on(self, post: Callable[[Callable[[], None]], bool]) -> None:
+        self.dispatcher.deliver_on(post)
+
     def on_connection(self, handler: Callable[[bool], None]) -> None:
         self.dispatcher.on_connection(handler)
 

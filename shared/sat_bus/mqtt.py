@@ -3,7 +3,7 @@
 The network thread of `sat_bus.network` alone uses the paho client, which lives for one connection: other threads
 put messages in the outbox and wake it, and what arrives goes to the dispatcher. So no handler runs on that
 thread, none can end it, and none can block it until the broker takes us for dead. At most 20 messages are
-outstanding, 4 of them frames, QoS 0 included.
+outstanding, 4 of them frames, QoS 0 included. Over plain TCP messages are read by `sat_bus.publishes`, past paho.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+from sat_bus import publishes
 from sat_bus.dispatch import Subscription
 from sat_bus.endpoint import parse_url
 from sat_bus.network import Link, NetworkBus, Outcome
@@ -39,11 +40,16 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 5
 CONNECT_TIMEOUT_S = 3.0
+READ_BYTES = 65_536
+# While the inbox is crowded nothing is read, as the broker's queue is the longer one. But not for so long that it
+# takes us for dead.
+PAUSE_S, LONGEST_PAUSE_S = 0.002, 1.0
 _PAHO_VERSION = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 # Reason codes of MQTT 5, which paho also makes of the codes of 3.1.1.
 _UNSUPPORTED_VERSION = 132
 _BAD_CREDENTIALS = (134, 135)
 _TAKEN_OVER = 142
+_PUBACK = 0x40
 
 
 class MqttBus(NetworkBus):
@@ -84,6 +90,20 @@ class MqttBus(NetworkBus):
         )
 
 
+class _Client(paho.Client):
+    """paho's client, whose stream another may read between two packets."""
+
+    @property
+    def between_packets(self) -> bool:
+        """Whether no packet is half read, so that what comes next on the socket is the beginning of one."""
+        return self._in_packet["command"] == 0
+
+    def acknowledge(self, acks: bytes) -> None:
+        """Send whole PUBACKs in their turn."""
+        if acks:
+            self._packet_queue(_PUBACK, acks, 0, 0)
+
+
 class _Connection:
     """One connection, with a paho client of its own. Who uses the client holds `_turn_lock`: the network thread
     except while it waits, or a publisher that finds it waiting."""
@@ -96,6 +116,8 @@ class _Connection:
         self._ended = False
         self._ready = False
         self._idents = version == "5"
+        self._paused = False
+        self._uncrowded = 0.0
         self._revision = -1
         self._active: dict[str, Subscription] = {}
         self._unconfirmed: dict[int, str] = {}
@@ -134,9 +156,9 @@ class _Connection:
         if sock is not None:
             sock.close()
 
-    def _make_client(self) -> paho.Client:
+    def _make_client(self) -> _Client:
         link, endpoint = self._link, self._link.endpoint
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=link.client_id,
             protocol=_PAHO_VERSION[self._version],
@@ -184,13 +206,15 @@ class _Connection:
         if sock is None:
             self._ended = True
             return
-        buffered = getattr(sock, "pending", int)()  # TLS may hold what poll does not see
+        # TLS may hold what poll does not see
+        buffered = not self._paused and getattr(sock, "pending", int)()
+        longest = PAUSE_S if self._paused else longest
         events = dict(self._poll.poll(0 if buffered else longest * 1000))
         if self._link.waker.fileno() in events:
             self._link.waker.clear()
         with self._turn_lock:
             fired = events.get(sock.fileno(), 0)
-            if buffered or fired & ~select.POLLOUT:
+            if (buffered or fired & ~select.POLLOUT) and not self._read_messages(sock):
                 self._client.loop_read()
             if not self._ended and self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._ended = True
@@ -206,8 +230,33 @@ class _Connection:
         sock = client.socket()
         if self._ended or sock is None:
             return None
-        self._poll.register(sock.fileno(), select.POLLIN | (select.POLLOUT if client.want_write() else 0))
+        self._paused = self._is_paused()
+        reading = 0 if self._paused else select.POLLIN
+        self._poll.register(sock.fileno(), reading | (select.POLLOUT if client.want_write() else 0))
         return sock
+
+    def _is_paused(self) -> bool:
+        now = time.monotonic()
+        if not self._link.dispatcher.crowded:
+            self._uncrowded = now
+        return 0 < now - self._uncrowded < LONGEST_PAUSE_S
+
+    def _read_messages(self, sock: Any) -> bool:
+        """Take the messages that have arrived, up to what is none; False: it is for paho to read."""
+        if type(sock) is not socket.socket or not self._client.between_packets:  # TLS and WebSocket cannot be peeked at
+            return False
+        try:
+            data = sock.recv(READ_BYTES, socket.MSG_PEEK)
+        except OSError:
+            return False
+        arrived = publishes.read(data, time.monotonic(), mqtt5=self._version == "5")
+        if not arrived.size:
+            return False
+        sock.recv(arrived.size)
+        for inbound, idents in arrived.messages:
+            self._link.dispatcher.message(inbound, idents)
+        self._client.acknowledge(arrived.acks)
+        return True
 
     def _reconcile(self) -> None:
         """Make the broker's subscriptions what the dispatcher's are."""

@@ -231,6 +231,9 @@ class NetworkBus:
         if self._dispatcher.remove(subscription):
             self._waker.wake()
 
+    def deliver_on(self, post: Callable[[Callable[[], None]], bool]) -> None:
+        self._dispatcher.deliver_on(post)
+
     def on_connection(self, handler: Callable[[bool], None]) -> None:
         self._dispatcher.on_connection(handler)
 

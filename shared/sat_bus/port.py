@@ -1,13 +1,14 @@
 """The bus as services see it: one Protocol, two adapters (`memory` and `mqtt`) that pass one test class.
 
-Handlers run on the adapter's own dispatch thread, one at a time and in order of arrival, never on the
-network thread. A handler must be quick: it parses and enqueues. What it raises is logged and counted.
+Handlers run on the adapter's own dispatch thread or, where a service says so, on its work loop; one at a time and
+in order of arrival, never on the network thread. A handler must be quick. What it raises is logged and counted.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from sat_bus.topics import Traffic
@@ -16,7 +17,8 @@ from sat_toolkit.errors import BadRequest
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A message that arrived. `retain` is True only for what the broker had kept before the subscription."""
+    """A message that arrived, at `arrived` on `time.monotonic`. `retain` is True only for what the broker had kept
+    before the subscription."""
 
     topic: str
     payload: bytes
@@ -24,6 +26,12 @@ class Inbound:
     response_topic: str | None = None
     correlation: bytes | None = None
     traceparent: str | None = None
+    arrived: float = field(default_factory=time.monotonic, compare=False)
+
+    @property
+    def age(self) -> float:
+        """Seconds since it arrived."""
+        return time.monotonic() - self.arrived
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,9 +116,12 @@ class Bus(Protocol):
     def unsubscribe(self, subscription: str) -> None:
         """End a subscription and forget its handler."""
 
+    def deliver_on(self, post: Callable[[Callable[[], None]], bool]) -> None:
+        """Before `start`: call all handlers in jobs that `post` takes, `WorkLoop.post`, not on a dispatch thread."""
+
     def on_connection(self, handler: Callable[[bool], None]) -> None:
         """Call `handler(True)` after each connection, when the subscriptions stand, and `handler(False)` when
-        it is lost (not for `close`); on the dispatch thread. Retained messages may come before `handler(True)`."""
+        it is lost (not for `close`). Retained messages may come before `handler(True)`."""
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything queued has gone out and been acknowledged; False when `timeout` seconds ran out."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 from sat_bus import messages as m
 from sat_toolkit.errors import BadRequest
@@ -219,8 +220,10 @@ def decode_level(text: str) -> str:
         raise BadRequest(f"{text!r} does not decode to UTF-8") from None
 
 
+@lru_cache(maxsize=4096)
 def parse(site: str, topic: str) -> Match | None:
-    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is none of ours."""
+    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is none of ours. What it returns is
+    shared by all who ask."""
     prefix = f"{ROOT}/{site}/"
     if not topic.startswith(prefix):
         return None

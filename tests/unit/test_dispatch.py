@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -123,3 +123,48 @@ def test_subscriptions_change_while_messages_come() -> None:
 ])  # fmt: skip
 def test_knows_frames_by_their_topic(topic: str, expected: bool) -> None:
     assert is_frames(topic) is expected
+
+
+def test_a_work_loop_can_take_the_place_of_the_thread() -> None:
+    dispatcher = Dispatcher("test")
+    inbox: Inbox[Inbound | bool] = Inbox()
+    jobs: list[Callable[[], None]] = []
+    dispatcher.deliver_on(lambda job: not jobs.append(job))  # type: ignore[func-returns-value]
+    dispatcher.add("#", inbox, 1)
+    dispatcher.on_connection(inbox)
+    dispatcher.start()
+    dispatcher.connection(True)
+    for number in range(100):
+        dispatcher.message(Inbound(f"n/{number}", b""))
+    assert len(jobs) == 1, "one job for all that waits"
+    runs = 0
+    while jobs:
+        jobs.pop()()
+        runs += 1
+    assert runs > 1, "other jobs of the loop have their turn in between"
+    assert inbox.items == [True, *(Inbound(f"n/{number}", b"") for number in range(100))]
+    dispatcher.message(Inbound("again", b""))
+    assert len(jobs) == 1
+    dispatcher.stop(5)
+    jobs.pop()()
+    assert len(inbox.items) == 101, "nothing is handled after the end"
+
+
+def test_what_the_loop_has_no_room_for_is_handled_with_the_next_arrival() -> None:
+    dispatcher = Dispatcher("test")
+    inbox: Inbox[Inbound] = Inbox()
+    full = True
+    jobs: list[Callable[[], None]] = []
+
+    def post(job: Callable[[], None]) -> bool:
+        if not full:
+            jobs.append(job)
+        return not full
+
+    dispatcher.deliver_on(post)
+    dispatcher.add("#", inbox, 1)
+    dispatcher.message(Inbound("a", b""))
+    full = False
+    dispatcher.message(Inbound("b", b""))
+    jobs.pop()()
+    assert [message.topic for message in inbox.items] == ["a", "b"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from sat_bus.loop import WorkLoop
+from tests.waiting import eventually
 
 
 class Clock:
@@ -35,6 +37,21 @@ def run_through(loop: WorkLoop) -> None:
     """Run what waits now, then end."""
     loop.post(loop.stop)
     loop.run()
+
+
+@contextmanager
+def running(loop: WorkLoop) -> Iterator[None]:
+    """Run it on a thread of its own, idle by the time the body begins."""
+    thread = threading.Thread(target=loop.run)
+    thread.start()
+    ready = threading.Event()
+    loop.post(ready.set)
+    assert ready.wait(5)
+    try:
+        yield
+    finally:
+        loop.stop()
+        thread.join(5)
 
 
 class TestJobs:
@@ -235,3 +252,71 @@ class TestFinish:
         loop.finish()
         loop.run()
         assert loop.status == 1
+
+
+class TestPerform:
+    def test_runs_at_once_on_the_callers_thread_while_the_loop_has_nothing_to_do(self, loop: WorkLoop) -> None:
+        with running(loop):
+            seen: list[int] = []
+            assert eventually(lambda: loop.perform(lambda: seen.append(threading.get_ident())) and seen)
+            assert threading.get_ident() in seen
+
+    def test_keeps_its_turn_behind_what_waits_and_what_runs(self, loop: WorkLoop) -> None:
+        with running(loop):
+            entered, go_on, done = threading.Event(), threading.Event(), threading.Event()
+            order: list[str] = []
+
+            def first() -> None:
+                entered.set()
+                assert go_on.wait(5)
+                loop.perform(lambda: order.append("from within"))
+                order.append("first")
+
+            loop.post(first)
+            assert entered.wait(5)
+            loop.perform(lambda: order.append("second"))
+            loop.perform(done.set)
+            assert order == []
+            go_on.set()
+            assert done.wait(5)
+            assert eventually(lambda: order == ["first", "second", "from within"])
+
+    def test_waits_for_run(self, loop: WorkLoop) -> None:
+        seen: list[int] = []
+        assert loop.perform(lambda: seen.append(1))
+        assert seen == []
+        run_through(loop)
+        assert seen == [1]
+
+    def test_is_refused_after_the_end(self, loop: WorkLoop) -> None:
+        run_through(loop)
+        assert not loop.perform(lambda: None)
+
+    def test_runs_one_job_at_a_time_whatever_the_thread(self) -> None:
+        loop = WorkLoop("test")
+        inside, worst, count = 0, 0, 0
+
+        def job() -> None:
+            nonlocal inside, worst, count
+            inside += 1
+            worst = max(worst, inside)
+            inside -= 1
+            count += 1
+
+        def give() -> None:
+            for _ in range(300):
+                assert loop.perform(job)
+
+        with running(loop):
+            givers = [threading.Thread(target=give) for _ in range(3)]
+            for giver in givers:
+                giver.start()
+            for giver in givers:
+                giver.join()
+            assert eventually(lambda: count == 900)
+        assert worst == 1
+
+    def test_a_job_that_raises_is_logged_and_counted(self, loop: WorkLoop) -> None:
+        with running(loop):
+            assert loop.perform(lambda: [][0])
+            assert eventually(lambda: loop.errors == 1)
