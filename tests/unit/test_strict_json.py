@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +16,11 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
+
+
+def repeated_keys(first: object, second: object) -> str:
+    """An object with a key that stands twice, at some depth."""
+    return f'[{{"k": {json.dumps(first)}, "other": {{}}, "k": {json.dumps(second)}}}]'
 
 
 class TestLoads:
@@ -46,6 +53,18 @@ class TestLoads:
         assert strict_json.loads(b"1" + b" " * 65_535) == 1
         assert strict_json.loads(b"18446744073709551616") == 2**64
         assert strict_json.loads(b"[" + b"0," * 40_000 + b"0]", max_bytes=100_000)
+
+    @given(
+        st.text(alphabet='{}[]:,"\\ab0123456789.eE+- \u00e4NaI', max_size=30) | st.builds(repeated_keys, values, values)
+    )
+    def test_the_fast_way_takes_only_what_the_exact_one_does(self, text: str) -> None:
+        payload = text.encode()
+        fast = strict_json._fast(payload)
+        if fast is not strict_json._UNSURE:
+            assert repr(fast) == repr(strict_json._exact(payload))
+
+    def test_most_messages_go_the_fast_way(self) -> None:
+        assert strict_json._fast(b'{"a": [1, 2.5, null, "x"], "b": {"c": true}}') is not strict_json._UNSURE
 
 
 class TestDumps:
