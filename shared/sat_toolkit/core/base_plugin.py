@@ -12,7 +12,9 @@ import inspect
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from functools import lru_cache
+from types import MethodType
+from typing import Any, Literal
 
 from sat_toolkit.core import commands, driver_events
 from sat_toolkit.core.acquisition import Acquisition, AcquisitionThread
@@ -370,15 +372,27 @@ def call_command(driver: BaseDeviceDriver, device: Device, command: str, args: M
 
 def _pass_args(function: Callable[..., Any], device: Device, command: str, args: dict[str, Any]) -> Any:
     """Call with `args` in the way that the function takes them: third, by name, spread, or not at all."""
-    parameters = list(inspect.signature(function).parameters.values())
-    kinds = {parameter.kind for parameter in parameters}
-    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    if inspect.Parameter.VAR_POSITIONAL in kinds or sum(p.kind in by_position for p in parameters) > 2:
+    way = _way(getattr(function, "__func__", function), bound=hasattr(function, "__func__"))
+    if way == "third":
         return function(device, command, args)
-    if any(parameter.name == "args" for parameter in parameters):
+    if way == "named":
         return function(device, command, args=args)
-    if inspect.Parameter.VAR_KEYWORD in kinds:
+    if way == "spread":
         return function(device, command, **args)
     if args:
         raise BadArgs(f"{command}: the driver takes no args")
     return function(device, command)
+
+
+@lru_cache(maxsize=256)
+def _way(function: Callable[..., Any], *, bound: bool) -> Literal["third", "named", "spread", "none"]:
+    """How a function takes the args of a command; `bound`: its first parameter is given already."""
+    whole = MethodType(function, object()) if bound else function
+    parameters = list(inspect.signature(whole).parameters.values())
+    kinds = {parameter.kind for parameter in parameters}
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    if inspect.Parameter.VAR_POSITIONAL in kinds or sum(p.kind in by_position for p in parameters) > 2:
+        return "third"
+    if any(parameter.name == "args" for parameter in parameters):
+        return "named"
+    return "spread" if inspect.Parameter.VAR_KEYWORD in kinds else "none"

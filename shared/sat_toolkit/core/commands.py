@@ -136,6 +136,29 @@ def _command(name: str, spec: Any) -> Command:
         raise PluginError(
             f"supported_commands[{name!r}] must be text or {{description, parameters}}, not {type(spec).__name__}"
         )
+    parameters = spec.get("parameters")
+    if isinstance(parameters, type) and issubclass(parameters, BaseModel):
+        spec = {**spec, "parameters": _model_schema(parameters)}
+    try:
+        text = json.dumps(spec)
+    except (TypeError, ValueError):  # it holds what is no part of the declaration
+        return _parsed(name, spec)
+    return _remembered(name, text)
+
+
+@lru_cache(maxsize=1024)
+def _model_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
+
+
+@lru_cache(maxsize=1024)
+def _remembered(name: str, text: str) -> Command:
+    """The command that a driver declares as `text`. A driver is asked at each command, and to check a schema takes
+    longer than all else of a command's way."""
+    return _parsed(name, json.loads(text))
+
+
+def _parsed(name: str, spec: Mapping[str, Any]) -> Command:
     timeout_ms = spec.get("timeout_ms")
     if timeout_ms is not None and (isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms <= 0):
         raise PluginError(f"supported_commands[{name!r}]: timeout_ms must be a positive integer")
@@ -144,9 +167,7 @@ def _command(name: str, spec: Any) -> Command:
 
 
 def _schema(name: str, parameters: Any) -> dict[str, Any]:
-    """JSON Schema out of any of the three forms of `parameters`: model class, schema, plain mapping."""
-    if isinstance(parameters, type) and issubclass(parameters, BaseModel):
-        return _model_schema(parameters)
+    """JSON Schema out of the forms of `parameters` beside a model class: schema, plain mapping."""
     if parameters is None:
         return dict(ANY_OBJECT)
     if not isinstance(parameters, Mapping):
@@ -156,26 +177,10 @@ def _schema(name: str, parameters: Any) -> dict[str, Any]:
         )
     schema = dict(parameters) if _is_schema(parameters) else _from_plain(parameters)
     try:
-        _check_schema(json.dumps(schema))
-    except (SchemaError, TypeError, ValueError) as error:
-        reason = error.message if isinstance(error, SchemaError) else error
-        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {reason}") from None
+        Draft202012Validator.check_schema(schema)
+    except SchemaError as error:
+        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {error.message}") from None
     return schema
-
-
-@lru_cache(maxsize=1024)
-def _model_schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema()
-
-
-@lru_cache(maxsize=1024)
-def _check_schema(text: str) -> None:
-    """Check a schema once: it takes longer than a command's whole way, and a driver is asked at each command.
-
-    Raises:
-        SchemaError: it is none.
-    """
-    Draft202012Validator.check_schema(json.loads(text))
 
 
 def _is_schema(parameters: Mapping[str, Any]) -> bool:
