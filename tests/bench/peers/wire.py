@@ -31,7 +31,7 @@ def connected(port: int, client_id: str) -> mqtt.Client:
     """A client with TCP_NODELAY that is connected, its network thread running."""
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id)
     there = threading.Event()
-    client.on_socket_open = _nodelay
+    client.on_socket_open = nodelay
     client.on_connect = lambda *_: there.set()
     client.connect("127.0.0.1", port)
     client.loop_start()
@@ -40,5 +40,6 @@ def connected(port: int, client_id: str) -> mqtt.Client:
     return client
 
 
-def _nodelay(_client: mqtt.Client, _data: Any, sock: Any) -> None:
+def nodelay(_client: mqtt.Client, _data: Any, sock: Any) -> None:
+    """For `on_socket_open`."""
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
