@@ -74,11 +74,11 @@ class Cgroup:
 class Cgroups:
     """The cgroups of one host's workers. `find` tells whether there can be any."""
 
-    def __init__(self, bases: Sequence[Path]) -> None:
-        name = f"{_PREFIX}-{_namespace()}-{os.getpid()}-{start_time(os.getpid())}"
-        self.folder = bases[0] / name
-        self._bases = bases
-        self._folders = [base / name for base in bases]
+    def __init__(self, base: Path, cpu: Path | None = None) -> None:
+        self._name = f"{_PREFIX}-{_namespace()}-{os.getpid()}-{start_time(os.getpid())}"
+        self.folder = base / self._name
+        self._base = base
+        self._cpu = cpu
         self._home: Path | None = None
         self._undo: list[tuple[Path, str]] = []
 
@@ -93,26 +93,29 @@ class Cgroups:
         if "pids" in paths:
             own, cpu = root / "pids" / paths["pids"], root / "cpu" / paths.get("cpu", "")
             _check_in(own)
-            return cls([own, cpu] if _is_in(cpu) and os.access(cpu, os.W_OK) else [own])._open(None)
+            return cls(own, cpu if _is_in(cpu) and os.access(cpu, os.W_OK) else None)._open(None)
         own = root / paths.get("", "")
         _check_in(own)
         if own == root or _delegated(own):
-            return cls([own])._open(own)
+            return cls(own)._open(own)
         if _delegated(own.parent):  # systemd's DelegateSubgroup=
-            return cls([own.parent])._open(own)
+            return cls(own.parent)._open(own)
         raise PermissionError(f"{own} is not delegated to this process")
 
     def make(self, processes: int) -> Cgroup:
         """A cgroup for one worker of so many processes. Raises OSError."""
         name = uuid.uuid4().hex
-        return Cgroup([folder / name for folder in self._folders], processes)
+        folders = [self.folder / name]
+        if self._cpu is not None:  # below one folder, all workers would have one share of it
+            folders.append(self._cpu / f"{self._name}-{name}")
+        return Cgroup(folders, processes)
 
     def close(self) -> None:
         """Remove what is left; a folder that cannot go is removed by the next host or the service manager."""
         with contextlib.suppress(OSError):
-            for child in _children(*self._folders):
-                if child.name != _SELF:
-                    _remove(child)
+            for folder in (*_children(self.folder), *(self._cpu.glob(f"{self._name}-*") if self._cpu else ())):
+                if folder.name != _SELF:
+                    _remove(folder)
         for control, word in self._undo:
             with contextlib.suppress(OSError):  # a neighbour needs it
                 control.write_text(word)
@@ -120,22 +123,20 @@ class Cgroups:
             with contextlib.suppress(OSError):
                 (self._home / "cgroup.procs").write_text(str(os.getpid()))
                 (self.folder / _SELF).rmdir()
-        for folder in self._folders:
-            with contextlib.suppress(OSError):
-                folder.rmdir()
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()
 
     def _open(self, home: Path | None) -> Cgroups:
         """`home`: the cgroup of version 2 that this process is in."""
         try:
-            for folder in self._folders:
-                folder.mkdir(exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
             if home is not None:
                 self._delegate(home)
             self.make(1).remove()
         except OSError:
             self.close()
             raise
-        for base in self._bases:
+        for base in filter(None, (self._base, self._cpu)):
             _remove_stale(base)
         return self
 
@@ -145,7 +146,7 @@ class Cgroups:
         leaf.mkdir(exist_ok=True)
         (leaf / "cgroup.procs").write_text(str(os.getpid()))
         self._home = home
-        ours, above = (folder / "cgroup.subtree_control" for folder in (self.folder, self._bases[0]))
+        ours, above = (folder / "cgroup.subtree_control" for folder in (self.folder, self._base))
         for controller in ("pids", "cpu"):
             try:
                 if controller not in above.read_text().split():
@@ -192,18 +193,19 @@ def _namespace() -> int:
 def _remove_stale(base: Path) -> None:
     """Remove the folders of hosts that are gone, with what they left running."""
     for folder in base.glob(f"{_PREFIX}-{_namespace()}-*"):
-        pid, _, started = folder.name.removeprefix(f"{_PREFIX}-{_namespace()}-").partition("-")
+        pid, started, *_ = folder.name.removeprefix(f"{_PREFIX}-{_namespace()}-").split("-")
         if str(start_time(int(pid))) == started:
             continue
         deadline = time.monotonic() + STALE_DEADLINE
-        while any(not _remove(child) for child in _children(folder)) and time.monotonic() < deadline:
+        while not all(_remove(one) for one in (*_children(folder), folder)) and time.monotonic() < deadline:
             time.sleep(0.01)
-        with contextlib.suppress(OSError):
-            folder.rmdir()
 
 
-def _children(*folders: Path) -> list[Path]:
-    return [child for folder in folders for child in folder.iterdir() if child.is_dir()]
+def _children(folder: Path) -> list[Path]:
+    try:
+        return [child for child in folder.iterdir() if child.is_dir()]
+    except OSError:  # it was removed meanwhile
+        return []
 
 
 def _pids(folder: Path) -> list[int]:
