@@ -19,10 +19,11 @@ BROKER = "listener 1883 0.0.0.0\\nallow_anonymous true\\nset_tcp_nodelay true\\n
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test boots the machine, and an emulated one is slow when its own machine is busy."""
+    """Give tests the time that emulation takes, and run those on a machine of their own before the shared one boots."""
     for item in items:
         if item.path.parent == FOLDER and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(400))
+    items.sort(key=lambda item: item.path.parent == FOLDER and "rack" in getattr(item, "fixturenames", ()))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,8 @@ from tests.vm.machine import Machine
 
 @pytest.fixture(scope="module")
 def pair(machine: Machine, rack: Rack) -> Iterator[tuple[Link, Link]]:
-    machine.shell("modprobe kvaser_pci; for l in can0 can1; do ip link set $l up type can bitrate 500000; done")
+    links = "for link in can0 can1; do ip link set $link down; ip link set $link up type can bitrate 500000; done"
+    machine.shell(f"modprobe kvaser_pci; {links}")
     yield Link(machine, rack, "can0").await_stream(), Link(machine, rack, "can1").await_stream()
     machine.run("sh", "-c", "ip link set can0 down; ip link set can1 down")
 
