@@ -89,6 +89,7 @@ def test_nothing_outlives_a_bench_that_was_killed(sat: Sat) -> None:
 def test_a_service_that_is_killed_comes_back(sat: Sat) -> None:
     bench = start_bench(sat)
     try:
+        assert eventually(lambda: "ecu: connected can" in sat.said(), RUNNING), sat.said()
         (host,) = [pid for pid, line in sat.processes().items() if "sat_cli host --family can" in line]
         os.kill(host, signal.SIGKILL)
         assert eventually(lambda: "host-can has ended (killed by SIGKILL); it starts again" in sat.said(), RUNNING)
