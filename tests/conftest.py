@@ -9,6 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How long an example takes says how busy the machine is, nothing else.
+settings.register_profile("sat", deadline=None)
+settings.load_profile("sat")
 
 GRACE = 3.0
 # Threads that a library keeps for the whole process and that no API of it ends.

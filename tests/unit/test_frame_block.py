@@ -51,7 +51,7 @@ def test_one_can_fd_frame_makes_all_records_long() -> None:
     assert FrameBlock.pack([CLASSIC_FRAME]).size == CLASSIC
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(frames, max_size=20))
 def test_frames_come_back_as_they_were(given_frames: list[dict[str, Any]]) -> None:
     block = FrameBlock.pack(given_frames)
@@ -105,7 +105,7 @@ def test_a_slice_is_a_block() -> None:
     assert block[3:5].t0 == 3.0
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(frames, max_size=5))
 def test_a_batch_comes_back_as_it_was(given_frames: list[dict[str, Any]]) -> None:
     block = FrameBlock.pack(given_frames)

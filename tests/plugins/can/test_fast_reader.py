@@ -175,7 +175,7 @@ FRAMES = st.one_of(
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(FRAMES, min_size=1, max_size=40))
 def test_any_mixture_comes_out_as_it_went_in(wire: Wire, sent: list[tuple[int, int, bytes]]) -> None:
     reader = FastReader(wire.socket, fd=True)
