@@ -5,6 +5,7 @@ The bus with error states is that of a software USB adapter under the kernel's o
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from sat_bus import topics
 from sat_client import Rack
 from sat_client.feed import Feed
 from tests.vm.buses import DEADLINE, MARK, Link, eventually_true, plain, virtual_link
-from tests.vm.conftest import SETTINGS
 from tests.vm.machine import Machine, Process
 
 
@@ -144,23 +144,35 @@ def test_the_kernels_own_restart_is_left_to_it(adapter: Adapter) -> None:
     adapter.up()
 
 
+# A driver without a host, which prints its events.
+ALONE = """
+import json, sys
+from plugins.devices.can.drv_socketcan import SocketCANDriver
+from sat_toolkit.core.runner import DriverRunner
+
+def told(event, data):
+    print(event, json.dumps(data), flush=True)
+
+device = next(device for device in DriverRunner(SocketCANDriver).scan() if device.device_id == sys.argv[1])
+runner = DriverRunner(SocketCANDriver, device=device, on_event=told)
+runner.initialize()
+runner.connect()
+print("connected", flush=True)
+sys.stdin.read()
+runner.close()
+"""
+
+
 def test_without_the_privilege_the_command_to_type_is_told(adapter: Adapter) -> None:
     nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
-    site = {"SAT_SITE": "plain", "SAT_HOST": "plain-can", "SAT_DATABASE_URL": "sqlite:////tmp/plain.db"}
-    machine, settings = adapter.machine, SETTINGS | site
-    with (
-        machine.serve("plain-host", *nobody, "sat", "host", "--family", "can", env=settings | {"HOME": "/tmp"}),
-        machine.serve("plain-orchestrator", "sat", "orchestrator", env=settings),
-        Rack(machine.broker_url, site="plain") as rack,
-    ):
-        plainly = Link(machine, rack, adapter.name).await_stream()
-        with events_of(plainly) as events:
-            # The other host may restart it and does so ever later: this one's turn comes.
-            adapter.tell("short")
-            told = events.wait("bus_recovery", state="failed")
-            adapter.tell("mend")
+    with adapter.machine.start(*nobody, "python3", "-c", ALONE, adapter.name) as process:
+        process.wait_output("^connected$", DEADLINE)
+        # The host in the machine may restart it and does so ever later: the turn of this one comes.
+        adapter.tell("short")
+        told = json.loads(process.wait_output("^bus_recovery (.*)$", DEADLINE)[1])
+        adapter.tell("mend")
     expected = f"restarting it needs CAP_NET_ADMIN: as root, `ip link set {adapter.name} type can restart`"
-    assert told["reason"] == expected
+    assert told == {"state": "failed", "reason": expected}
     adapter.await_state("error-active")
 
 
