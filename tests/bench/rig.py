@@ -6,6 +6,7 @@ import json
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,13 @@ Sender = Callable[[float, float, int], dict[str, float]]
 
 @dataclass(frozen=True)
 class Trial:
-    """What became of the frames of one run. `cpu` in seconds of ``subject``, ``broker`` and ``subscriber``."""
+    """What became of the frames of one run.
+
+    `span` is when they were sent, by `time.perf_counter`; `cpu` the seconds of ``subject``, ``broker``, ``subscriber``.
+    """
 
     rate: float
+    span: tuple[float, float]
     sent: int
     received: int
     in_time: bool
@@ -130,7 +135,9 @@ class Rig:
         self.subscriber.tell(f"begin {run}")
         self.subscriber.need("begun", 60.0)
         before = self._cpu()
+        begun = time.perf_counter()
         sent = self._sender(rate, seconds, run)
+        span = begun, begun + sent["seconds"]
         in_time = self.subscriber.wait("sentinel", 20.0 if settle else LATE_S) is not None
         after = self._cpu()
         if settle and in_time:
@@ -139,7 +146,9 @@ class Rig:
         result = self.subscriber.need("result", 60.0)
         del result["event"], result["messages"]
         cpu = {role: after[role] - before[role] for role in after}
-        return Trial(rate=sent["sent"] / sent["seconds"], sent=sent["sent"], in_time=in_time, cpu=cpu, **result)
+        return Trial(
+            rate=sent["sent"] / sent["seconds"], span=span, sent=sent["sent"], in_time=in_time, cpu=cpu, **result
+        )
 
     def _cpu(self) -> dict[str, float]:
         pids = {"subject": self.program.pid, "broker": self._broker_pid, "subscriber": self.subscriber.pid}

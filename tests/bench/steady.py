@@ -20,7 +20,7 @@ RATES = (1_000, 8_000, 16_000)
 FULL_BUS = 8_000
 USUAL = 2_000  # what the usual way still carries on most machines
 WINDOW_MS = 10.0
-SECONDS = 4.0
+SECONDS = 3.0
 
 
 def run(context: Context) -> list[Row]:
