@@ -23,6 +23,7 @@ THREADS = 128  # the kernel counts threads as well: so many more than processes 
 STALE_DEADLINE = 1.0
 _PREFIX = "sat-host"
 _SELF = "host"
+_ROUNDS = 5  # of looking for those that were being forked when no more were allowed
 
 
 class Cgroup:
@@ -219,9 +220,13 @@ def _pids(folder: Path) -> list[int]:
 def _kill(folder: Path) -> int:
     with contextlib.suppress(OSError), open(folder / "pids.max", "r+") as file:
         file.write("0")
-    pids = _pids(folder)
-    signal_all(pids, signal.SIGKILL)
-    return len(pids)
+    killed: set[int] = set()
+    for _ in range(_ROUNDS):
+        if not (new := set(_pids(folder)) - killed):
+            break
+        signal_all(new, signal.SIGKILL)
+        killed |= new
+    return len(killed)
 
 
 def _remove(folder: Path) -> bool:

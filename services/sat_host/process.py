@@ -92,6 +92,7 @@ class WorkerProcess(Worker):
         else:
             signal_all(take_census(all_pids()).below(self._process.pid), signal.SIGKILL)
         self._kill_group()
+        self._loop.post(self._on_eof)  # what it started may hold its socket open for longer than it lives
 
     def excess(self, census: Census, pids: list[int], ended: int) -> str:
         """Which limit it and what it started, `pids`, are over; empty when none. For the watch's thread.
