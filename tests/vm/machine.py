@@ -378,7 +378,11 @@ class Machine:
         return argv
 
     def _connect(self) -> socket.socket:
-        connection = socket.create_connection(("127.0.0.1", self._ports[wire.AGENT_PORT]), TIMEOUT_S)
+        try:
+            connection = socket.create_connection(("127.0.0.1", self._ports[wire.AGENT_PORT]), TIMEOUT_S)
+        except OSError as error:
+            state = "still runs" if self._qemu is not None and self._qemu.poll() is None else "has ended"
+            raise VMError(f"the agent in the virtual machine is not reached, QEMU {state}: {error}") from error
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 
