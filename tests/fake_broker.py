@@ -15,7 +15,7 @@ from typing import Self
 
 from tests.waiting import Inbox
 
-CONNECT, PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 8, 10, 12, 14
+CONNECT, PUBLISH, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT = 1, 3, 4, 8, 10, 12, 14
 ACCEPTED, NOT_AUTHORIZED = 0, 5
 
 
@@ -90,6 +90,10 @@ class FakeBroker:
     def publish(self, topic: bytes, payload: bytes) -> None:
         """Send a PUBLISH of QoS 0."""
         self.send(packet(PUBLISH << 4, struct.pack("!H", len(topic)) + topic + payload))
+
+    def request(self, topic: bytes, payload: bytes, ident: int) -> bytes:
+        """The bytes of a PUBLISH of QoS 1."""
+        return packet(PUBLISH << 4 | 2, struct.pack("!H", len(topic)) + topic + struct.pack("!H", ident) + payload)
 
     def sent(self, kind: int, connection: int | None = None) -> list[Packet]:
         """The packets of `kind` that arrived."""

@@ -163,7 +163,8 @@ class Fleet:
         if status is None:
             row.status = None
             return self._refresh(row)
-        identity.boot_time(status.boot)
+        if status.boot != host.boot:
+            identity.boot_time(status.boot)
         if before is not None and self._is_late(host, before, status):
             return []
         row.status, row.status_at = status, now

@@ -6,7 +6,8 @@ never acts while a client does.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from typing import NamedTuple
 
 from sat_bus.messages import Desired
 from sat_orchestrator.table import Action
@@ -17,8 +18,7 @@ BACKOFF_MIN_S = 1.0
 BACKOFF_MAX_S = 30.0
 
 
-@dataclass(frozen=True)
-class View:
+class View(NamedTuple):
     """What the planner weighs of a row.
 
     Attributes:
@@ -36,9 +36,9 @@ class View:
     stopped: str = ""
     busy: bool = False
     not_before: float = 0.0
-    running: frozenset[str] = frozenset()
+    running: Collection[str] = ()
     acquiring: bool = False
-    declared: frozenset[str] = frozenset()
+    declared: Collection[str] = ()
 
 
 def next_action(view: View, now: float) -> Action | None:

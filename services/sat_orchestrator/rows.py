@@ -49,9 +49,9 @@ def view(row: Row, host: Host) -> View:
         stopped=row.stopped,
         busy=row.in_flight is not None or row.clients > 0,
         not_before=max(row.not_before, row.client_until, row.settle_until),
-        running=frozenset(name for name, stream in streams.items() if stream.state == "running"),
+        running=[name for name, stream in streams.items() if stream.state == "running"],
         acquiring=status.acquiring if status is not None else False,
-        declared=frozenset(row.meta.streams if row.meta is not None else ()),
+        declared=row.meta.streams if row.meta is not None else (),
     )
 
 

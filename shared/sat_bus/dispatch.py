@@ -144,14 +144,18 @@ class Dispatcher:
                 self._others.append(arrival)
                 if len(self._others) > self._capacity:
                     self._drop_oldest_message()
-        self._wake()
+            handle = self._notify()
+        if handle:
+            self._hand_over()
 
     def connection(self, up: bool) -> None:
         """Queue the news of the connection for the `on_connection` handlers."""
         with self._changed:
             self._arrivals += 1
             self._others.append(_Arrival(self._arrivals, up, ()))
-        self._wake()
+            handle = self._notify()
+        if handle:
+            self._hand_over()
 
     def count(self, cause: str) -> None:
         """Count a message that was lost before it came here."""
@@ -179,16 +183,17 @@ class Dispatcher:
                 self._dropped["inbox_full"] += 1
                 return
 
-    def _wake(self) -> None:
-        with self._changed:
-            post = self._post
-            if post is None:
-                self._changed.notify()
-                return
-            if self._posted:
-                return
-            self._posted = True
-        if not post(self._drain):
+    def _notify(self) -> bool:
+        """Wake the thread, with the lock held; True: there is none, and the inbox is to be handed over."""
+        if self._post is None:
+            self._changed.notify()
+            return False
+        handle, self._posted = not self._posted, True
+        return handle
+
+    def _hand_over(self) -> None:
+        """Have the inbox handled; without the lock, as it may happen at once."""
+        if self._post is not None and not self._post(self._drain):
             self._posted = False  # and the next arrival tries again
 
     def _run(self) -> None:
@@ -209,9 +214,7 @@ class Dispatcher:
                     return
                 event, handlers = self._take()
             self._call(handlers, event)
-        with self._changed:
-            self._posted = False
-        self._wake()
+        self._hand_over()
 
     def _take(self) -> tuple[Inbound | bool, list[Callable[[Any], None]]]:
         """The next event, with those who want it."""

@@ -33,7 +33,10 @@ class Message(BaseModel):
 
     def encode(self) -> bytes:
         """The payload: JSON, fields that are None left out."""
-        return strict_json.dumps(self.model_dump(mode="json", exclude_none=True))
+        try:
+            return self.model_dump_json(exclude_none=True).encode()
+        except ValueError:  # text that UTF-8 has no form for, such as a file's name in a driver's complaint
+            return strict_json.dumps(self.model_dump(mode="json", exclude_none=True))
 
     @classmethod
     def decode(cls, payload: bytes, *, max_bytes: int = 262_144) -> Self:

@@ -41,9 +41,13 @@ log = logging.getLogger(__name__)
 KEEPALIVE_S = 5
 CONNECT_TIMEOUT_S = 3.0
 READ_BYTES = 65_536
+PACKETS_A_TURN = 32
 # While the inbox is crowded nothing is read, as the broker's queue is the longer one. But not for so long that it
 # takes us for dead.
 PAUSE_S, LONGEST_PAUSE_S = 0.002, 1.0
+# A few PUBACKs are held for a moment, so that a reply goes out before the PUBACK of its request: a broker that saves
+# itself at each of them, as Mosquitto can, keeps the reply waiting meanwhile.
+HELD_ACKS, HOLD_S = 2, 0.004
 _PAHO_VERSION = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 # Reason codes of MQTT 5, which paho also makes of the codes of 3.1.1.
 _UNSUPPORTED_VERSION = 132
@@ -98,10 +102,16 @@ class _Client(paho.Client):
         """Whether no packet is half read, so that what comes next on the socket is the beginning of one."""
         return self._in_packet["command"] == 0
 
+    def read_packet(self) -> bool:
+        """Read one packet, where `loop_read` may go on to those behind it; False: there was none."""
+        code = self._packet_read()
+        if code > 0:
+            self._loop_rc_handle(code)
+        return code == MQTTErrorCode.MQTT_ERR_SUCCESS
+
     def acknowledge(self, acks: bytes) -> None:
         """Send whole PUBACKs in their turn."""
-        if acks:
-            self._packet_queue(_PUBACK, acks, 0, 0)
+        self._packet_queue(_PUBACK, acks, 0, 0)
 
 
 class _Connection:
@@ -116,6 +126,8 @@ class _Connection:
         self._ended = False
         self._ready = False
         self._idents = version == "5"
+        self._acks = b""
+        self._acks_due = 0.0
         self._paused = False
         self._uncrowded = 0.0
         self._revision = -1
@@ -193,6 +205,7 @@ class _Connection:
                 return False
             self._reconcile()  # what a caller subscribed to before it publishes, it shall hear
             self._send()
+            self._acknowledge()
             if self._client.want_write():
                 self._client.loop_write()
             return not (self._ended or self._client.want_write())
@@ -208,14 +221,14 @@ class _Connection:
             return
         # TLS may hold what poll does not see
         buffered = not self._paused and getattr(sock, "pending", int)()
-        longest = PAUSE_S if self._paused else longest
+        longest = PAUSE_S if self._paused else HOLD_S if self._acks else longest
         events = dict(self._poll.poll(0 if buffered else longest * 1000))
         if self._link.waker.fileno() in events:
             self._link.waker.clear()
         with self._turn_lock:
             fired = events.get(sock.fileno(), 0)
-            if (buffered or fired & ~select.POLLOUT) and not self._read_messages(sock):
-                self._client.loop_read()
+            if buffered or fired & ~select.POLLOUT:
+                self._read(sock)
             if not self._ended and self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
                 self._ended = True
 
@@ -225,6 +238,8 @@ class _Connection:
         if self.outcome is Outcome.LOST:
             self._reconcile()
             self._send()
+        if self._acks and (time.monotonic() >= self._acks_due or len(self._acks) > HELD_ACKS * 4):
+            self._acknowledge()
         if client.want_write():
             client.loop_write()
         sock = client.socket()
@@ -241,6 +256,12 @@ class _Connection:
             self._uncrowded = now
         return 0 < now - self._uncrowded < LONGEST_PAUSE_S
 
+    def _read(self, sock: Any) -> None:
+        """Take what has arrived: messages once, and whatever stands before them."""
+        for _ in range(PACKETS_A_TURN):
+            if self._read_messages(sock) or not self._client.read_packet() or self._ended:
+                return
+
     def _read_messages(self, sock: Any) -> bool:
         """Take the messages that have arrived, up to what is none; False: it is for paho to read."""
         if type(sock) is not socket.socket or not self._client.between_packets:  # TLS and WebSocket cannot be peeked at
@@ -249,14 +270,22 @@ class _Connection:
             data = sock.recv(READ_BYTES, socket.MSG_PEEK)
         except OSError:
             return False
-        arrived = publishes.read(data, time.monotonic(), mqtt5=self._version == "5")
+        now = time.monotonic()
+        arrived = publishes.read(data, now, mqtt5=self._version == "5")
         if not arrived.size:
             return False
         sock.recv(arrived.size)
         for inbound, idents in arrived.messages:
             self._link.dispatcher.message(inbound, idents)
-        self._client.acknowledge(arrived.acks)
+        if not self._acks:
+            self._acks_due = now + HOLD_S
+        self._acks += arrived.acks
         return True
+
+    def _acknowledge(self) -> None:
+        if self._acks:
+            acks, self._acks = self._acks, b""
+            self._client.acknowledge(acks)
 
     def _reconcile(self) -> None:
         """Make the broker's subscriptions what the dispatcher's are."""

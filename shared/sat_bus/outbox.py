@@ -272,7 +272,8 @@ class Outbox:
             while self._frames.bytes + message.size > frame_bytes and self._frames:
                 lost.append((self._frames.drop(), "frames_full"))
             self._frames.put(message)
-        self._dropped.update(cause for _, cause in lost)
+        if lost:
+            self._dropped.update(cause for _, cause in lost)
         return lost
 
     def _next(self) -> Outgoing | None:

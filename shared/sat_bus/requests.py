@@ -98,20 +98,42 @@ class Accepted:
 
     def ok(self, result: Any = None, *, state: DeviceState | None = None, message: str = "") -> bool:
         """Answer with success. False: it had been answered already, nothing was sent."""
-        desk = self._desk
-        return self.reply(
-            messages.ok(self.request, host=desk.host, boot=desk.boot, result=result, state=state, message=message)
+        desk, took = self._desk, self._duration_ms()
+        return self._answer(
+            messages.ok(
+                self.request,
+                host=desk.host,
+                boot=desk.boot,
+                result=result,
+                state=state,
+                message=message,
+                duration_ms=took,
+            )
         )
 
     def fail(self, error: SatError, *, state: DeviceState | None = None, result: Any = None) -> bool:
         """Answer with `error`. False: it had been answered already, nothing was sent."""
-        desk, request_id = self._desk, self.request.request_id
-        return self.reply(
-            messages.failed(request_id, error, host=desk.host, boot=desk.boot, state=state, result=result)
+        desk, took = self._desk, self._duration_ms()
+        return self._answer(
+            messages.failed(
+                self.request.request_id,
+                error,
+                host=desk.host,
+                boot=desk.boot,
+                state=state,
+                result=result,
+                duration_ms=took,
+            )
         )
 
     def reply(self, reply: Reply) -> bool:
         """Answer with `reply`; its duration is filled in. False: it had been answered already."""
+        return self._answer(reply.model_copy(update={"duration_ms": self._duration_ms()}))
+
+    def _duration_ms(self) -> float:
+        return round((self._desk.clock() - self.arrived) * 1000, 3)
+
+    def _answer(self, reply: Reply) -> bool:
         if self._answered:
             return False
         self._answered = True
@@ -145,7 +167,7 @@ class RequestDesk:
         self.site, self.host, self.boot = site, host, boot
         self.counts: Counter[str] = Counter()
         self._outbox = outbox
-        self._clock = clock
+        self.clock = clock
         self._own_boot_only = own_boot_only
         self._capacity = capacity
         self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
@@ -169,7 +191,7 @@ class RequestDesk:
         if not inbound.payload:
             self.counts["empty"] += 1
             return None
-        now = self._clock()
+        now = self.clock()
         try:
             request = parser(inbound.payload)
         except SatError as error:
@@ -266,11 +288,9 @@ class RequestDesk:
         del entries[answered]
 
     def _finish(self, accepted: Accepted, entry: _Entry, reply: Reply) -> None:
-        now = self._clock()
-        entry.reply = reply.model_copy(update={"duration_ms": round((now - accepted.arrived) * 1000, 3)})
-        entry.done_at = now
+        entry.reply, entry.done_at = reply, self.clock()
         for destination in entry.waiting:
-            self._send(entry.reply, destination, accepted.traceparent)
+            self._send(reply, destination, accepted.traceparent)
         entry.waiting.clear()
 
     def _refuse(self, request: Request, error: SatError, destination: Destination) -> None:

@@ -58,20 +58,22 @@ def _fast(payload: bytes) -> Any:
     except orjson.JSONDecodeError:
         return _UNSURE
     strings = 0
-    level = [value]
+    level: list[Any] = [[value]]
     for _ in range(MAX_DEPTH):
         below: list[Any] = []
-        for item in level:
-            kind = type(item)
-            if kind is str:
-                strings += 1
-            elif kind is dict:
-                strings += len(item)
-                below.extend(item.values())
-            elif kind is list:
-                below.extend(item)
-            elif kind is float and abs(item) >= _EXACT_BELOW:
-                return _UNSURE
+        for holder in level:
+            items = holder
+            if type(holder) is dict:
+                strings += len(holder)
+                items = holder.values()
+            for item in items:
+                kind = type(item)
+                if kind is str:
+                    strings += 1
+                elif kind is dict or kind is list:
+                    below.append(item)
+                elif kind is float and abs(item) >= _EXACT_BELOW:
+                    return _UNSURE
         if not below:
             return value if payload.count(b'"') == 2 * strings else _UNSURE
         level = below

@@ -11,7 +11,7 @@ import struct
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -23,7 +23,7 @@ from sat_bus.ports import find_free_port
 from sat_bus.topics import Traffic
 from sat_toolkit.errors import BadRequest, ConfigError
 from tests.brokers import BrokerUnderTest, embedded_broker, mosquitto_broker
-from tests.fake_broker import CONNECT, DISCONNECT, NOT_AUTHORIZED, PUBLISH, FakeBroker
+from tests.fake_broker import CONNECT, DISCONNECT, NOT_AUTHORIZED, PUBACK, PUBLISH, FakeBroker
 from tests.proxy import TcpProxy
 from tests.waiting import Inbox, eventually
 
@@ -336,6 +336,40 @@ class TestProtocol:
         assert flags & 0x02, "clean session"
         assert flags & 0x3C == 0x2C, "a will, QoS 1, retained"
         assert struct.unpack("!H", connect.body[8:10])[0] == 5
+
+    def test_messages_arrive_and_are_acknowledged_in_order_however_they_are_cut(self, fake: FakeBroker) -> None:
+        inbox: Inbox[Inbound] = Inbox()
+        with fake_bus(fake) as bus:
+            bus.subscribe("#", inbox)
+            assert bus.start(5)
+            payloads = [b"%d" % n * n for n in range(30)]
+            stream = b"".join(fake.request(b"t", payload, 1 + n) for n, payload in enumerate(payloads))
+            stream += fake.request(b"t", b"x" * 100_000, 31) + fake.request(b"t", b"last", 32)
+            at, step = 0, 1
+            while at < len(stream):
+                fake.send(stream[at : at + step])
+                at, step = at + step, step % 7 + 1 if at < 1_500 else 20_000
+            received = inbox.wait(32)
+            assert eventually(lambda: len(fake.sent(PUBACK)) == 32)
+        assert [message.payload for message in received] == [*payloads, b"x" * 100_000, b"last"]
+        assert [int.from_bytes(ack.body, "big") for ack in fake.sent(PUBACK)] == list(range(1, 33))
+
+    def test_a_reply_goes_out_before_the_ack_of_its_request(self, fake: FakeBroker) -> None:
+        """Mosquitto may save itself to disk at each ack, and keeps the reply waiting meanwhile."""
+        with fake_bus(fake) as bus:
+
+            def at_once(job: Callable[[], None]) -> bool:
+                job()
+                return True
+
+            bus.deliver_on(at_once)
+            bus.subscribe("request", lambda request: bus.publish("reply", request.payload) and None)
+            assert bus.start(5)
+            for number in range(1, 4):
+                fake.send(fake.request(b"request", b"", number))
+                assert eventually(lambda number=number: len(fake.sent(PUBACK)) == number)  # type: ignore[misc]
+            kinds = [p.kind for p in fake.packets.items if p.kind in (PUBLISH, PUBACK)]
+            assert kinds == [PUBLISH, PUBACK] * 3
 
     def test_a_bus_that_was_never_started_closes(self) -> None:
         MqttBus("mqtt://127.0.0.1", "bus").close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,7 +49,7 @@ def test_nothing_is_done_for_a_device_that_nobody_wants(state: DeviceState) -> N
 def test_nothing_is_done_while(reason: dict[str, object]) -> None:
     view = View(S.DISCOVERED, CONNECTED)
     assert next_action(view, 1.0) is not None
-    assert next_action(replace(view, **reason), 1.0) is None  # type: ignore[arg-type]
+    assert next_action(view._replace(**reason), 1.0) is None  # type: ignore[arg-type]
 
 
 def test_a_back_off_ends() -> None:
@@ -61,8 +59,8 @@ def test_a_back_off_ends() -> None:
 def test_missing_streams_are_started_one_at_a_time_with_their_args() -> None:
     view = View(S.CONNECTED, STREAMING, declared=frozenset({"can", "uart"}))
     assert next_action(view, 0.0) == Action("start", "can", {"fd": True})
-    assert next_action(replace(view, running=frozenset({"can"})), 0.0) == Action("start", "uart", {})
-    assert next_action(replace(view, running=frozenset({"can", "uart"})), 0.0) is None
+    assert next_action(view._replace(running=frozenset({"can"})), 0.0) == Action("start", "uart", {})
+    assert next_action(view._replace(running=frozenset({"can", "uart"})), 0.0) is None
 
 
 def test_streams_wait_while_a_command_runs_and_below_connected() -> None:
@@ -78,8 +76,8 @@ def test_extra_streams_are_never_stopped() -> None:
 def test_any_acquisition_satisfies_a_stream_that_the_driver_does_not_declare() -> None:
     view = View(S.CONNECTED, Desired(level="connected", streams={"can": {}}), acquiring=True)
     assert next_action(view, 0.0) is None
-    assert next_action(replace(view, declared=frozenset({"can"})), 0.0) is not None
-    assert next_action(replace(view, acquiring=False), 0.0) is not None
+    assert next_action(view._replace(declared=frozenset({"can"})), 0.0) is not None
+    assert next_action(view._replace(acquiring=False), 0.0) is not None
 
 
 def test_convergence() -> None:
