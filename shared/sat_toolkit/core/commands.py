@@ -17,6 +17,7 @@ from pydantic import BaseModel
 from referencing import Registry
 from referencing.exceptions import Unresolvable
 
+from sat_toolkit.core.plain_schema import fits
 from sat_toolkit.errors import BadArgs, PluginError, UnknownCommand
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def check_args(command: Command, args: Mapping[str, Any]) -> None:
     """
     if not isinstance(args, Mapping):
         raise BadArgs(f"{command.name}: args must be an object, not {type(args).__name__}")
+    if fits(command.parameters, args):
+        return
     try:
         error = best_match(command.validator.iter_errors(dict(args)))
     except Unresolvable as unresolvable:
