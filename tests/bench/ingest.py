@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import paho.mqtt.client as mqtt
 
 from sat_bus import identity, messages, topics
-from sat_bus.mosquitto import MosquittoBroker, find_mosquitto
 from sat_toolkit.core.device_spec import DeviceState
 from tests.bench import harness
+from tests.bench.flood import Sleep, patient_broker
 from tests.bench.peers.wire import connected
 from tests.bench.report import Row
 
@@ -46,7 +43,7 @@ def run(context: harness.Context) -> list[Row]:
 
 def _peer(count: int) -> float:
     """Seconds that a bare client takes for `count` messages."""
-    with _broker() as broker, Feeder(broker.port) as feeder:
+    with patient_broker() as broker, Feeder(broker.port) as feeder:
         command = [sys.executable, "-m", "tests.bench.peers.counter", str(broker.port), FILTER, str(count + 1)]
         with harness.Program("counter", command) as peer:
             peer.need("ready")
@@ -57,7 +54,7 @@ def _peer(count: int) -> float:
 
 def _orchestrator(count: int) -> float:
     """Seconds that the orchestrator takes for them."""
-    with tempfile.TemporaryDirectory() as folder, _broker() as broker, Feeder(broker.port) as feeder:
+    with tempfile.TemporaryDirectory() as folder, patient_broker() as broker, Feeder(broker.port) as feeder:
         database = f"sqlite:///{Path(folder) / 'orchestrator.db'}"
         env = {"SAT_BROKER_URL": broker.url, "SAT_SITE": SITE, "SAT_DATABASE_URL": database, "SAT_POLICY": POLICY}
         with harness.Program("sat orchestrator", [sys.executable, "-m", "sat_cli", "orchestrator"], env) as ours:
@@ -108,16 +105,12 @@ class Feeder:
 
     def flood(self, reader: int, count: int) -> float:
         """Have `count` messages and one of the last device wait for the process `reader`; when it was woken."""
-        os.kill(reader, signal.SIGSTOP)
-        try:
+        with Sleep(reader) as sleep:
             for number in range(count):
                 turn, device = divmod(number, DEVICES)
                 self._status(device, DeviceState.CONNECTED if turn % 2 else DeviceState.ACTIVE)
             self._status(DEVICES, DeviceState.CONNECTED).wait_for_publish(DEADLINE_S)
-        finally:
-            began = time.monotonic()
-            os.kill(reader, signal.SIGCONT)
-        return began
+        return sleep.woken
 
     def wait(self, condition: Any, what: str) -> None:
         """Wait until `condition` holds, which is looked at after each message."""
@@ -177,26 +170,3 @@ class Feeder:
             else:
                 self.rows[message.topic.rpartition("/")[2]] = json.loads(message.payload)
             self._changed.notify_all()
-
-
-class _PatientBroker(MosquittoBroker):
-    """Keeps all that waits for a client that does not read, not only 1,000 messages, and none of it on disk."""
-
-    def _config(self) -> Iterator[str]:
-        changed = ("persistence ", "max_queued_messages ")
-        yield from (line for line in super()._config() if not line.startswith(changed))
-        yield "max_queued_messages 0"
-
-
-@contextmanager
-def _broker() -> Iterator[MosquittoBroker]:
-    binary = find_mosquitto()
-    if binary is None:
-        raise SystemExit("bench: mosquitto is not on the PATH (Debian: apt-get install mosquitto)")
-    with tempfile.TemporaryDirectory(prefix="sat-bench-") as folder:
-        broker = _PatientBroker(binary, port=0, data_dir=Path(folder) / "broker")
-        broker.start()
-        try:
-            yield broker
-        finally:
-            broker.stop()
