@@ -192,6 +192,7 @@ def test_a_link_that_comes_up_for_can_fd_is_opened_anew(machine: Machine, rack: 
         stream = link.stream
         assert link.do("status")["fd"] is False
         machine.shell("ip link set vcan8 down; ip link set vcan8 mtu 72; ip link set vcan8 up")
+        eventually_true(lambda: link.stream != stream, "its old stream is over")
         eventually_true(lambda: link.stream not in (None, stream), "it streams anew")
         assert plain(link.frames_of(lambda: link.cansend("105##1" + "AB" * 12))) == [
             {"id": 0x105, "fd": True, "brs": True, "data": "ab" * 12}
