@@ -466,7 +466,7 @@ class HostedDevice:
 
     def _stream_event(self, event: dict[str, Any]) -> None:
         kind, stream, job = event["type"], event["stream"], self._job
-        by = job.by if job is not None else HOST
+        by = job.by if job is not None and not event.get("by_itself") else HOST
         if event["running"]:
             args = job.args if job is not None and job.operation is Operation.COMMAND else {}
             status = StreamStatus(state="running", stream=stream, by=by, args=args)

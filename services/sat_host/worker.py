@@ -126,6 +126,8 @@ class Worker:
         self._load_error: SatError | None = None
         self._feeder: Feeder | None = None
         self._events = DriverEvents(link.send)
+        self._caller = 0
+        self._ended_itself = False
 
     def load(self) -> None:
         """Load the driver. A plugin that cannot be loaded is told to whoever calls."""
@@ -158,6 +160,7 @@ class Worker:
 
     def serve(self) -> None:
         """Run calls until the host says that it is enough, or is gone."""
+        self._caller = threading.get_ident()
         threading.Thread(target=self._receive, name="receive", daemon=True).start()
         self.load()
         while not (message := self._calls.get()).get("exit"):
@@ -285,12 +288,15 @@ class Worker:
             self._batcher.lost(channel, count, cause)
 
     def closed(self, channel: str) -> None:
+        # Off the thread of the calls it is the driver that ended it, whatever call runs meanwhile.
+        self._ended_itself = threading.get_ident() != self._caller
         if self._batcher is not None:
             self._batcher.closed(channel)
         self._link.send({"event": "acquiring", "on": False})
 
     def _announce(self, kind: str, stream: str, running: bool) -> None:
-        self._link.send({"event": "stream", "type": kind, "stream": stream, "running": running})
+        event = {"event": "stream", "type": kind, "stream": stream, "running": running}
+        self._link.send(event | {"by_itself": not running and self._ended_itself})
 
     def _acquisition_failed(self, reason: str) -> None:
         self._link.send({"event": "failed", "reason": reason})

@@ -250,6 +250,14 @@ def test_a_dead_acquisition_loop_is_told(connected: Watcher) -> None:
     assert not status.get("acquiring")
 
 
+def test_a_loop_that_dies_during_a_clients_command_was_not_stopped_by_the_client(connected: Watcher) -> None:
+    connected.command("a", "start")
+    connected.command("a", "sleep", {"seconds": 0.5, "loop_dies": True})
+    status = connected.wait_state("a", "error")
+    assert "unplugged" in status["reason"]
+    assert (status["streams"]["custom"]["state"], status["streams"]["custom"]["by"]) == ("stopped", "host")
+
+
 def test_a_worker_that_is_killed_costs_its_device_only(connected: Watcher) -> None:
     connected.request("connect", "b")
     connected.command("b", "start")

@@ -100,6 +100,7 @@ class BenchDriver(BaseDeviceDriver):
         if command == "break":
             raise OSError("cable cut")
         if command == "sleep":
+            self._die = args.get("loop_dies", self._die)
             time.sleep(args.get("seconds", 5))
         if command == "exit":
             os._exit(3)
@@ -123,7 +124,7 @@ class BenchDriver(BaseDeviceDriver):
     def _acquisition_loop(self) -> None:
         count = 0
         while self.is_acquiring.is_set():
-            if self._die and count == 3:
+            if self._die and count >= 3:
                 raise OSError("unplugged")
             assert self.device is not None
             self.stream_wrapper.broadcast_data(
