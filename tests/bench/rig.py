@@ -84,7 +84,7 @@ def ours(form: str = "bin", *, can: str | None = None) -> Subject:
         env = {"SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}", "SAT_SITE": SITE, "SAT_LOG_LEVEL": "info"}
         port = 0
         if not can:
-            port = _free_udp_port()
+            port = free_udp_port()
             env |= {"SAT_PLUGINS": str(FOLDER / "plugins"), "SAT_DRIVERS": json.dumps({driver: {"port": port}})}
         asker = stack.enter_context(Asker(broker, "bench-asker"))
         program = stack.enter_context(Program("ours", argv, env, CACHE))
@@ -208,7 +208,8 @@ def send(to: str, cpu: int | None, rate: float, seconds: float, run: int) -> dic
     return said
 
 
-def _free_udp_port() -> int:
+def free_udp_port() -> int:
+    """A port that nobody reads from."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

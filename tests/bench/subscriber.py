@@ -4,8 +4,8 @@ While a run lasts it only keeps what comes with its time of arrival, so that it 
 in it is looked at when the run is over. Told ``begin RUN`` it waits until nothing comes any more and says ``begun``; it
 says ``sentinel`` when that arrives, ``idle`` for each batch without frames after it; told ``end`` it says ``result``.
 
-FORMAT is ``bin`` (ours), ``records`` (the batchers': ours without a header), ``json`` (ours) or ``frame`` (one JSON
-object for each frame).
+FORMAT is ``bin`` (ours), ``records`` (the batchers': ours without a header), ``json`` (ours), ``frame`` (one JSON
+object for each frame) or ``thingsboard`` (its gateway's telemetry).
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Subscriber:
         if payload.find(self._mark, -1000) >= 0:
             self._ended = True
             say("sentinel")
-        if self._form in ("frame", "records") or b'"n":0,' not in payload[:400]:
+        if self._form in ("frame", "records", "thingsboard") or b'"n":0,' not in payload[:400]:
             self._last = time.monotonic()
         elif self._ended:
             say("idle")
@@ -121,6 +121,12 @@ class Subscriber:
         self._header(seen, batch)
         for frame in batch["frames"]:
             self._json_frame(seen, arrived, frame)
+
+    def _look_thingsboard(self, seen: Seen, arrived: float, payload: bytes, sampled: bool) -> None:
+        for entries in json.loads(payload).values():
+            for entry in entries:
+                for data in entry["values"].values():
+                    self._json_frame(seen, arrived, {"t": entry["ts"] / 1e3, "data": data})
 
     def _look_bin(self, seen: Seen, arrived: float, payload: bytes, sampled: bool) -> None:
         start = 8 + int.from_bytes(payload[6:8], "little")
