@@ -12,11 +12,12 @@ import re
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -304,14 +305,18 @@ class Ward:
         observer = self._rack.observer
         devs = [dev for sick in self._evidence.sick if not sick.reason for dev in sick.devs]
         listen = ["mosquitto_sub", "-p", str(self._rack.port), "-C", "10", "-W", "2", "-t"]
-        ears = {
-            dev: subprocess.Popen([*listen, f"{dev}/stream/+/json"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-            for dev in devs
-        }
-        for dev, ear in ears.items():
-            self._rack.publish(f"{dev}/cmd/pid", "{}")
-            heard, _ = ear.communicate(timeout=DEADLINE)
-            self._evidence.batches[dev] = [json.loads(line) for line in heard.splitlines()]
+        with ExitStack() as stack:
+            # Into files: a pipe holds less than one batch of a flood, and nobody reads all of them at once.
+            files = {dev: stack.enter_context(tempfile.TemporaryFile()) for dev in devs}
+            ears = {
+                dev: subprocess.Popen([*listen, f"{dev}/stream/+/json"], stdout=file, stderr=subprocess.DEVNULL)
+                for dev, file in files.items()
+            }
+            for dev, ear in ears.items():
+                self._rack.publish(f"{dev}/cmd/pid", "{}")
+                ear.wait(timeout=DEADLINE)
+                files[dev].seek(0)
+                self._evidence.batches[dev] = [json.loads(line) for line in files[dev]]
         deadline = time.monotonic() + GRACE
         while time.monotonic() < deadline and not all(f"{dev}/res/pid" in observer.latest for dev in devs):
             threading.Event().wait(0.05)
