@@ -20,7 +20,7 @@ from typing import Any
 from sat_host import wire
 from sat_host.encoding import Run, encode, run_of_block
 from sat_host.wishes import Thinner, Wishes
-from sat_toolkit.core.frame_block import FrameBlock
+from sat_toolkit.core.frame_block import CLASSIC, FrameBlock
 from sat_toolkit.core.stream_manager import StreamData, StreamType
 
 MAX_FRAMES = 1024
@@ -56,7 +56,7 @@ class _Stream:
     def drop(self, cause: str, count: int = 1) -> None:
         self.dropped[cause] = self.dropped.get(cause, 0) + count
 
-    def append(self, item: StreamData | FrameBlock) -> None:
+    def append(self, item: StreamData | FrameBlock | _Gap) -> None:
         """Queue `item`; what is too much falls out at the other end."""
         frames, size = _measure(item)
         while self.waiting and (self.frames + frames > MAX_WAITING or self.bytes + size > MAX_WAITING_BYTES):
@@ -146,7 +146,8 @@ class Batcher:
         """StreamSink: one frame."""
         with self._changed:
             stream = self._of(stream_data.stream_type.value, stream_data.channel)
-            if self._thinner is not None and not self._passes(self._thinner, stream_data):
+            thinner = self._thinner if stream_data.stream_type is StreamType.CAN else None
+            if thinner is not None and not self._passes(thinner, stream_data):
                 stream.thinned += 1
                 return
             self._append(stream, stream_data)
@@ -173,7 +174,7 @@ class Batcher:
     def lost(self, channel: str, count: int, cause: str) -> None:
         """StreamSink: frames were lost before the next ones."""
         with self._changed:
-            self._of(StreamType.CAN.value, channel).waiting.append(_Gap(count, cause))
+            self._of(StreamType.CAN.value, channel).append(_Gap(count, cause))
 
     def closed(self, channel: str) -> None:  # noqa: ARG002 - StreamSink
         """StreamSink: acquisition ends; what waits goes out, then one empty batch."""
@@ -285,7 +286,7 @@ class Batcher:
 
     def _send_empty(self, stream: _Stream) -> None:
         for form in self._wishes.forms_of(stream.type):
-            payload, size = (b"", 24) if form == "bin" else (b"[]", None)
+            payload, size = (b"", CLASSIC) if form == "bin" else (b"[]", None)
             self._send_batch(stream, form, stream.next_seq, 0, time.time(), payload, size)
 
     def _send_batch(
@@ -314,7 +315,7 @@ def _measure(item: StreamData | FrameBlock | _Gap) -> tuple[int, int]:
     if isinstance(item, FrameBlock):
         return len(item), len(item.records)
     if isinstance(item, _Gap):
-        return 0, 0
+        return 0, _ITEM_BYTES
     return 1, _ITEM_BYTES + (len(item.data) if isinstance(item.data, str | bytes | bytearray) else 0)
 
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from sat_bus.messages import CommandInfo, Meta, Status, StreamStatus
 from sat_host.handle import CallResult, Worker
 from sat_host.jobs import Deadlines, Job, Outcome
-from sat_host.wishes import take_wish, with_wish
+from sat_host.start_args import take_wish, with_wish
 from sat_toolkit.core import driver_events, lifecycle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState

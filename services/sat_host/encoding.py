@@ -26,7 +26,8 @@ class Run:
 
     Attributes:
         forms: those in which it is sent; it is made ready for them only.
-        times: when each was captured, seconds since the epoch; of a block that of the first is enough.
+        texts: the JSON objects; none where only ``bin`` is wished.
+        times: when each was captured, seconds since the epoch; none where a block tells.
     """
 
     n: int

@@ -171,6 +171,7 @@ class Host:
     def forget(self, device: HostedDevice) -> None:
         """Drop a device that is gone, with its retained topics."""
         del self.devices[device.driver, device.id]
+        self._streams.forget(device.driver, device.id)
         for topic in (topics.DEVICE_STATE, topics.DEVICE_STATUS, topics.DEVICE_META):
             self._truth.drop(self._topic(topic, device))
 

@@ -11,7 +11,6 @@ from sat_toolkit.errors import BadArgs, BadRequest
 
 MAX_BYTES = 262_144
 MAX_ITEMS = 1_000
-MAX_FRAMES = 4_096
 _ENVELOPE = ("request_id", "reply_to", "timeout_ms")
 _ACCEPTED = (
     'accepted: a batch {"frames": [{...}]}, a StreamData {"action": "send", "data": ...}, or one frame '
@@ -49,11 +48,11 @@ def parse_bin_input(payload: bytes) -> Request:
         BadRequest: no bin batch.
         BadArgs: too many frames.
     """
-    if len(payload) > MAX_BYTES:
-        raise BadRequest(f"payload of {len(payload)} bytes; at most {MAX_BYTES} are accepted")
+    if len(payload) > bin_batch.MAX_BYTES:
+        raise BadRequest(f"payload of {len(payload)} bytes; at most {bin_batch.MAX_BYTES} are accepted")
     header, block = bin_batch.decode(payload)
-    if len(block) > MAX_FRAMES:
-        raise BadArgs(f"{len(block)} frames; at most {MAX_FRAMES} are accepted in one batch")
+    if len(block) > bin_batch.MAX_FRAMES:
+        raise BadArgs(f"{len(block)} frames; at most {bin_batch.MAX_FRAMES} are accepted in one batch")
     envelope = {name: header[name] for name in _ENVELOPE if name in header}
     plain = messages.parse_request(strict_json.dumps({"args": {}, **envelope}))
     return plain.model_copy(update={"args": {"block": block}})

@@ -16,7 +16,7 @@ from collections.abc import Callable
 
 _log = logging.getLogger(__name__)
 
-READ_BYTES = 262_144
+READ_BYTES = 65_536  # a buffer of more than 128 KiB is mapped anew for each read, which takes longer than all else
 MAX_PENDING = 4 * 1_048_576
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -61,10 +62,7 @@ class Pool:
             "path": str(driver.plugin.path),
             "info": self._settings.drivers.get(driver.name, {}),
             "limits": self._settings.limits,
-            "wishes": {
-                "formats": tuple(self._settings.stream_formats),
-                "window_ms": self._settings.stream_window_ms,
-            },
+            "wishes": asdict(self._settings.wishes),
             "device": device,
         }
         worker: Worker

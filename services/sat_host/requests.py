@@ -18,7 +18,7 @@ from sat_host.drivers import ScanResult
 from sat_host.handle import CallResult
 from sat_host.inputs import parse_bin_input, parse_input
 from sat_host.jobs import Job, Outcome
-from sat_host.wishes import take_wish
+from sat_host.start_args import take_wish
 from sat_toolkit.core import commands
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation
@@ -109,13 +109,12 @@ class HostRequests:
 
         def done(result: CallResult) -> None:
             timer.cancel()
-            failed = (result.result or {}).get("failed") or []
             if result.error is not None:
                 accepted.fail(result.error)
             elif answers:
                 accepted.ok(result.result)
-            elif failed:
-                event = {"event": "input_failed", "reason": failed[-1].get("reason"), "n": len(failed)}
+            elif failed := result.result["failed"]:
+                event = {"event": "input_failed", "reason": failed[-1]["reason"], "n": len(failed)}
                 device.on_event({**event, "code": Code.DRIVER_ERROR})
 
         def late() -> None:

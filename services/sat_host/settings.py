@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from sat_bus.messages import Name
 from sat_bus.service import ServiceSettings
 from sat_host.limits import WorkerLimits
+from sat_host.wishes import Wishes
 
 
 class HostSettings(ServiceSettings):
@@ -46,6 +47,11 @@ class HostSettings(ServiceSettings):
     def limits(self) -> WorkerLimits:
         """What each worker may use."""
         return WorkerLimits(self.worker_memory_mb, self.worker_processes, self.worker_files, self.worker_silence_s)
+
+    @property
+    def wishes(self) -> Wishes:
+        """How streams are delivered where their start says nothing else."""
+        return Wishes(tuple(self.stream_formats), self.stream_window_ms)
 
     @model_validator(mode="before")
     @classmethod

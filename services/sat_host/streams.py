@@ -16,11 +16,13 @@ from sat_bus.topics import Traffic
 
 @dataclass
 class _Stream:
-    """What is known of a device's stream of one type: the driver's and worker's losses, and those of each form."""
+    """What is known of a device's stream of one type: the driver's and worker's losses, and by form those of the bus
+    and the topic."""
 
     id: str
     before: dict[str, int] = field(default_factory=dict)
     bus: dict[str, dict[str, int]] = field(default_factory=dict)
+    topics: dict[str, str] = field(default_factory=dict)
 
 
 class StreamPublisher:
@@ -33,7 +35,6 @@ class StreamPublisher:
         self._boot = boot
         self._lock = threading.Lock()
         self._streams: dict[tuple[str, str], dict[str, _Stream]] = {}
-        self._topics: dict[tuple[str, str, str, str], str] = {}
         self._total: dict[str, int] = {}
 
     def totals(self) -> dict[str, int]:
@@ -59,19 +60,21 @@ class StreamPublisher:
         else:
             payload = strict_json.dumps(header)[:-1] + b',"frames":' + frames + b"}"
         self._bus.publish(
-            self._topic(driver, device, kind, form),
+            stream.topics.get(form) or self._topic(stream, form, driver, device, kind),
             payload,
             traffic=Traffic.FRAMES,
             on_drop=lambda cause: self._lost(stream, form, cause, count),
         )
 
-    def _topic(self, driver: str, device: str, kind: str, form: str) -> str:
-        key = (driver, device, kind, form)
-        topic = self._topics.get(key)
-        if topic is None:
-            row = topics.STREAM_BIN if form == "bin" else topics.STREAM_JSON
-            topic = row.build(self._site, host=self._host, driver=driver, device=device, stream=kind)
-            self._topics[key] = topic
+    def forget(self, driver: str, device: str) -> None:
+        """The device is no more."""
+        with self._lock:
+            self._streams.pop((driver, device), None)
+
+    def _topic(self, stream: _Stream, form: str, driver: str, device: str, kind: str) -> str:
+        row = topics.STREAM_BIN if form == "bin" else topics.STREAM_JSON
+        topic = row.build(self._site, host=self._host, driver=driver, device=device, stream=kind)
+        stream.topics[form] = topic
         return topic
 
     def _account(

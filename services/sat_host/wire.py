@@ -27,6 +27,9 @@ class Kind(IntEnum):
     FRAMES = 1
 
 
+_KINDS = {kind.value: kind for kind in Kind}
+
+
 class WireError(Exception):
     """The peer sent what is no message; the connection is of no more use."""
 
@@ -100,14 +103,14 @@ class Decoder:
         self._buffer += data
         while len(self._buffer) >= _PREFIX.size:
             length, kind = _PREFIX.unpack_from(self._buffer)
-            if not 1 <= length <= MAX_MESSAGE or kind > max(Kind):
+            if not 1 <= length <= MAX_MESSAGE or kind not in _KINDS:
                 raise WireError(f"bad prefix: length {length}, kind {kind}")
             end = 4 + length
             if len(self._buffer) < end:
                 return
             body = bytes(self._buffer[_PREFIX.size : end])
             del self._buffer[:end]
-            yield Kind(kind), body
+            yield _KINDS[kind], body
 
 
 def _framed(kind: Kind, body: bytes) -> bytes:

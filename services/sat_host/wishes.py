@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pydantic import ValidationError
+from sat_toolkit.core.frame_block import ID_MASK, FrameBlock
 
-from sat_bus.messages import StreamWish, explain
-from sat_toolkit.core.commands import Command
-from sat_toolkit.core.frame_block import FrameBlock
-from sat_toolkit.errors import BadArgs
-
-Format = str  # "json" or "bin"
 _MAX_IDS = 65_536
-ABOUT = (
-    'how frames are delivered: formats such as ["json", "bin"], window_ms for which they are gathered, max_hz of each '
-    'arbitration id, as one figure or as {"0x123": 10}'
-)
 
 
 @dataclass(frozen=True)
@@ -31,9 +21,14 @@ class Wishes:
         max_hz: how many frames of each arbitration id go out per second: one figure for all, or ids and figures.
     """
 
-    formats: tuple[Format, ...] = ("json",)
+    formats: tuple[str, ...] = ("json",)
     window_ms: int = 10
     max_hz: float | Mapping[str, float] | None = None
+
+    @classmethod
+    def from_dict(cls, plain: Mapping[str, Any]) -> Wishes:
+        """What `asdict` made of them, by way of JSON."""
+        return cls(tuple(plain["formats"]), plain["window_ms"], plain["max_hz"])
 
     def with_changes(self, wish: Mapping[str, Any], *, running: bool) -> Wishes:
         """These with what `wish` names. While streams are `running`, formats are added to those in use."""
@@ -43,38 +38,9 @@ class Wishes:
         changes = {name: wish[name] for name in ("window_ms", "max_hz") if wish.get(name) is not None}
         return replace(self, formats=formats, **changes)
 
-    def forms_of(self, kind: str) -> tuple[Format, ...]:
+    def forms_of(self, kind: str) -> tuple[str, ...]:
         """The forms of a stream of type `kind`."""
         return self.formats if kind == "can" else ("json",)
-
-
-def take_wish(
-    command: Command, streams: Collection[str], args: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The args of a start command without its ``stream``, and that; a driver that declares one of its own keeps it.
-
-    Raises:
-        BadArgs: a wish that makes no sense, or that none of the device's `streams` can have.
-    """
-    if command.name != "start" or not streams or "stream" in command.parameters.get("properties", {}):
-        return dict(args), {}
-    rest = {name: value for name, value in args.items() if name != "stream"}
-    try:
-        wish = StreamWish.model_validate(args.get("stream", {}))
-    except ValidationError as error:
-        raise BadArgs(f"stream: {explain(error)}; accepted: {', '.join(StreamWish.model_fields)}") from None
-    if wish.formats == ["bin"] and "can" not in streams:
-        raise BadArgs(f"stream.formats: bin is for CAN streams, this device has {', '.join(streams)}; json is accepted")
-    return rest, wish.model_dump(exclude_none=True)
-
-
-def with_wish(command: Command, streams: Collection[str]) -> dict[str, Any]:
-    """The JSON Schema of a command's args, with the ``stream`` that the host takes out of them."""
-    schema = command.parameters
-    if command.name != "start" or not streams or "stream" in schema.get("properties", {}):
-        return schema
-    wish = {**StreamWish.model_json_schema(), "description": ABOUT}
-    return {**schema, "properties": {**schema.get("properties", {}), "stream": wish}}
 
 
 class Thinner:
@@ -106,5 +72,5 @@ class Thinner:
 
     def thin(self, block: FrameBlock) -> FrameBlock:
         """The frames of `block` that go out."""
-        kept = [index for index, (can_id, t) in enumerate(block.stamps()) if self.passes(can_id & 0x1FFF_FFFF, t)]
+        kept = [index for index, (can_id, t) in enumerate(block.stamps()) if self.passes(can_id & ID_MASK, t)]
         return block if len(kept) == len(block) else block.pick(kept)

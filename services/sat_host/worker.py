@@ -153,8 +153,9 @@ class Worker:
                 self._link.send_bytes,
                 self._link.ready,
                 self._announce,
-                Wishes(**config["wishes"]),
+                Wishes.from_dict(config["wishes"]),
             )
+            self._runner.driver.stream_manager.window = self._batcher.wish({})
         except SatError as error:
             self._load_error = error
 

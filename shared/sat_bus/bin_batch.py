@@ -28,6 +28,9 @@ MAGIC = b"SATF"
 VERSION = 1
 _PREFIX = struct.Struct("<4sBBH")
 MAX_HEADER = 16_384
+# What a host takes in one batch for a device.
+MAX_FRAMES = 4_096
+MAX_BYTES = 262_144
 
 
 def encode(header: Mapping[str, Any], block: FrameBlock) -> bytes:

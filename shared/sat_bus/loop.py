@@ -112,7 +112,10 @@ class WorkLoop:
         return True
 
     def perform(self, job: Job) -> bool:
-        """Run `job` at once, on the calling thread, when the loop has nothing to do; else as `post`."""
+        """Run `job` at once, on the calling thread, when the loop has nothing to do; else as `post`.
+
+        For threads that last as long as the service: what a job starts may be bound to the life of its thread.
+        """
         if self._wanted or not self._turning.acquire(blocking=False):
             return self.post(job)
         try:

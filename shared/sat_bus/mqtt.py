@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 5
 CONNECT_TIMEOUT_S = 3.0
-READ_BYTES = 65_536
+READ_BYTES = 131_072  # more than the largest batch: what does not fit is left to paho, after this has looked at it
 PACKETS_A_TURN = 32
 # While the inbox is crowded nothing is read, as the broker's queue is the longer one. But not for so long that it
 # takes us for dead.

@@ -12,8 +12,6 @@ from sat_client.requests import Offline, Requester, check
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadArgs, SatError
 
-MAX_FRAMES = 4_096  # what a host takes at once, in frames and in bytes
-MAX_BYTES = 262_144
 _HEADER = 1_024  # more than the header of such a batch ever is
 
 
@@ -82,6 +80,6 @@ def _send(bus: Bus, requests: Requester | None, topic: str, part: FrameBlock, ho
 
 
 def _parts(block: FrameBlock) -> Iterator[tuple[int, FrameBlock]]:
-    most = min(MAX_FRAMES, (MAX_BYTES - _HEADER) // block.size)
+    most = min(bin_batch.MAX_FRAMES, (bin_batch.MAX_BYTES - _HEADER) // block.size)
     for start in range(0, len(block), most):
         yield start, block[start : start + most]

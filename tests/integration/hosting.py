@@ -6,7 +6,8 @@ import json
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -115,3 +116,16 @@ class RunningHost:
         """Whether the host ends by itself in time."""
         self._thread.join(DEADLINE)
         return not self._thread.is_alive()
+
+
+@contextmanager
+def connected_device(plugins: Path) -> Iterator[tuple[MemoryBroker, Watcher]]:
+    """A host with the plugins of a folder, whose device ``a`` is connected; what watches it, and the broker."""
+    broker = MemoryBroker()
+    client = MemoryBus(broker, "tester")
+    watcher = Watcher(client)
+    with RunningHost(broker, plugins=plugins):
+        watcher.wait(lambda: watcher.status("a").get("state") == "discovered", "the device")
+        assert watcher.request("connect", "a")["state"] == "connected"
+        yield broker, watcher
+    client.close()

@@ -8,24 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.memory import MemoryBroker, MemoryBus
+from sat_bus.memory import MemoryBus
 from sat_client import Device, Failed, Gap, Rack, Sent
-from tests.integration.hosting import RunningHost, Watcher
+from tests.integration.hosting import connected_device
 
 PLUGINS = Path(__file__).parent / "frames"
 
 
 @pytest.fixture
 def device() -> Iterator[Device]:
-    broker = MemoryBroker()
-    bus = MemoryBus(broker, "tester")
-    watcher = Watcher(bus)
-    with RunningHost(broker, plugins=PLUGINS):
-        watcher.wait(lambda: watcher.status("a").get("state") == "discovered", "the device")
-        assert watcher.request("connect", "a")["state"] == "connected"
-        with Rack(site="lab", bus=MemoryBus(broker, "rack")) as rack:
-            yield rack.device("a")
-    bus.close()
+    with connected_device(PLUGINS) as (broker, _), Rack(site="lab", bus=MemoryBus(broker, "rack")) as rack:
+        yield rack.device("a")
 
 
 @pytest.mark.parametrize("forms", [["json"], ["bin"], ["json", "bin"]])

@@ -10,23 +10,16 @@ from typing import Any
 import pytest
 
 from sat_bus import bin_batch, topics
-from sat_bus.memory import MemoryBroker, MemoryBus
 from sat_toolkit.core.frame_block import FrameBlock
-from tests.integration.hosting import RunningHost, Watcher
+from tests.integration.hosting import Watcher, connected_device
 
 PLUGINS = Path(__file__).parent / "frames"
 
 
 @pytest.fixture
 def device() -> Iterator[Watcher]:
-    broker = MemoryBroker()
-    client = MemoryBus(broker, "tester")
-    watcher = Watcher(client)
-    with RunningHost(broker, plugins=PLUGINS):
-        watcher.wait(lambda: watcher.status("a").get("state") == "discovered", "the device")
-        assert watcher.request("connect", "a")["state"] == "connected"
+    with connected_device(PLUGINS) as (_, watcher):
         yield watcher
-    client.close()
 
 
 def received(watcher: Watcher, form: str) -> list[tuple[dict[str, Any], list[dict[str, Any]]]]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from sat_host.wishes import Thinner, Wishes, take_wish, with_wish
+from sat_host.start_args import take_wish, with_wish
+from sat_host.wishes import Thinner, Wishes
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadArgs

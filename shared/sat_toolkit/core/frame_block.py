@@ -28,7 +28,7 @@ CLASSIC = 24
 FD = 80
 EXTENDED, REMOTE, ERROR = 0x8000_0000, 0x4000_0000, 0x2000_0000
 BRS, ESI, FDF, TX = 0x01, 0x02, 0x04, 0x80
-_ID_MASK = 0x1FFF_FFFF
+ID_MASK = 0x1FFF_FFFF
 _LAYOUT = {CLASSIC: struct.Struct("<IIIBBxx8s"), FD: struct.Struct("<IIIBBxx64s")}
 _ID_FLAGS = ((EXTENDED, "ext"), (REMOTE, "rtr"), (ERROR, "err"))
 _FLAGS = ((FDF, "fd"), (BRS, "brs"), (ESI, "esi"), (TX, "tx"))
@@ -77,8 +77,8 @@ class FrameBlock:
         """Each frame as the JSON object of the contract, its time exact to the nanosecond."""
         frames = []
         for sec, nsec, can_id, length, flags, data in _LAYOUT[self.size].iter_unpack(self.records):
-            text = f'{{"t":{sec}.{nsec:09d},"id":{can_id & _ID_MASK}'
-            if can_id > _ID_MASK or flags:
+            text = f'{{"t":{sec}.{nsec:09d},"id":{can_id & ID_MASK}'
+            if can_id > ID_MASK or flags:
                 text += "".join(f',"{name}":true' for bit, name in _ID_FLAGS if can_id & bit)
                 text += "".join(f',"{name}":true' for bit, name in _FLAGS if flags & bit)
             if can_id & REMOTE:
@@ -90,7 +90,7 @@ class FrameBlock:
     def frames(self) -> Iterator[dict[str, Any]]:
         """Each frame as a dict of the contract: ``t id ext rtr err fd brs esi tx dlc data``, false flags left out."""
         for sec, nsec, can_id, length, flags, data in _LAYOUT[self.size].iter_unpack(self.records):
-            frame: dict[str, Any] = {"t": sec + nsec / 1e9, "id": can_id & _ID_MASK}
+            frame: dict[str, Any] = {"t": sec + nsec / 1e9, "id": can_id & ID_MASK}
             frame.update((name, True) for bit, name in _ID_FLAGS if can_id & bit)
             frame.update((name, True) for bit, name in _FLAGS if flags & bit)
             if can_id & REMOTE:
@@ -119,8 +119,8 @@ class FrameBlock:
 
 def _fields(frame: Mapping[str, Any]) -> tuple[int, int, int, int, int, bytes]:
     can_id = int(frame["id"])
-    if not 0 <= can_id <= _ID_MASK:
-        raise ValueError(f"id {can_id:#x}; 0 to {_ID_MASK:#x} is accepted")
+    if not 0 <= can_id <= ID_MASK:
+        raise ValueError(f"id {can_id:#x}; 0 to {ID_MASK:#x} is accepted")
     can_id |= sum(bit for bit, name in _ID_FLAGS if frame.get(name))
     flags = sum(bit for bit, name in _FLAGS if frame.get(name))
     data = frame.get("data", b"")

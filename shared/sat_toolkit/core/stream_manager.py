@@ -275,7 +275,7 @@ class StreamWrapper:
         return self._manager.broadcast_frames(channel, block)
 
     def report_lost(self, channel: str, count: int, cause: str) -> None:
-        """Say that `count` frames were lost right before those that are broadcast next.
+        """Say that `count` CAN frames were lost right before those that are broadcast next.
 
         The stream's numbers go on over them, so that receivers see where they are missing, and its ``dropped``
         names the cause, a word such as ``kernel``.

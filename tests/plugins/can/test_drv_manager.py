@@ -11,11 +11,12 @@ from sat_toolkit.core.device_manager import DeviceDriverManager
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.local_backend import LocalBackend
 from sat_toolkit.core.plugin_loader import find_plugins, plugin_folders
+from tests.waiting import eventually
 
 DRIVER = "drv_socketcan"
 
 
-def test_a_lifecycle_over_a_serial_line(sim: Callable, tmp_path: Path, wait_until) -> None:
+def test_a_lifecycle_over_a_serial_line(sim: Callable, tmp_path: Path) -> None:
     port = tmp_path / "ecu"
     ecu = sim("--pty", str(port))
     info = {"buses": [{"name": "ecu", "interface": "slcan", "channel": str(port), "bitrate": 500_000}]}
@@ -28,12 +29,14 @@ def test_a_lifecycle_over_a_serial_line(sim: Callable, tmp_path: Path, wait_unti
         assert manager.execute_command(DRIVER, "start", device_id="ecu")["result"] == "Started streaming"
         sent = manager.execute_command(DRIVER, "send", device_id="ecu", args={"id": "0x7DF", "data": "02010c"})
         assert sent["result"] == {"id": 0x7DF, "data": "02010c"}
-        wait_until(lambda: manager.execute_command(DRIVER, "status", device_id="ecu")["result"]["counters"]["rx"] > 20)
+        assert eventually(
+            lambda: manager.execute_command(DRIVER, "status", device_id="ecu")["result"]["counters"]["rx"] > 20
+        )
         refused = manager.execute_command(DRIVER, "send", device_id="ecu", args={"id": 1, "data": "xyz"})
         assert (refused["status"], refused["code"]) == ("error", "bad_args")
         assert manager.get_device_state(DRIVER, "ecu")["state"] == DeviceState.CONNECTED
         ecu.stop()
-        wait_until(lambda: manager.get_device_state(DRIVER, "ecu")["state"] == DeviceState.ERROR)
+        assert eventually(lambda: manager.get_device_state(DRIVER, "ecu")["state"] == DeviceState.ERROR)
     finally:
         assert manager.cleanup_all_devices()[DRIVER]["status"] == "success"
 

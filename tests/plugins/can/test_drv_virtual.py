@@ -15,6 +15,7 @@ from sat_toolkit.core.runner import DriverRunner
 from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
 from sat_toolkit.errors import BadArgs, CommandFailed, DriverError, UnknownCommand
 from sat_toolkit.models.Device_Model import Device, SocketCANDevice
+from tests.waiting import eventually
 
 INFO: dict[str, Any] = {"buses": [{"name": "ecu", "interface": "virtual", "channel": "bench", "fd": True}]}
 
@@ -32,8 +33,8 @@ def expect(bus: can.BusABC) -> can.Message:
     return frame
 
 
-def has_id(number: int) -> Callable[[dict[str, Any]], bool]:
-    return lambda frame: frame["id"] == number
+def has_id(arbitration_id: int) -> Callable[[StreamData], bool]:
+    return lambda frame: frame.data["id"] == arbitration_id
 
 
 def test_scan_lists_configured_buses() -> None:
@@ -70,13 +71,13 @@ def test_a_link_that_is_not_there_says_so() -> None:
 def test_frames_of_every_kind_reach_the_stream(rig: Callable, peer: can.BusABC) -> None:
     ecu = rig(INFO).connect()
     assert ecu.command("start") == "Started streaming"
-    assert ecu.sink.is_open
+    assert ecu.sink.open
     before = time.time()
     peer.send(can.Message(arbitration_id=0x123, is_extended_id=False, data=b"\xde\xad"))
     peer.send(can.Message(arbitration_id=0x18FF50E5, data=bytes(12), is_fd=True, bitrate_switch=True))
     peer.send(can.Message(arbitration_id=0x7DF, is_extended_id=False, is_remote_frame=True, dlc=8))
     peer.send(can.Message(arbitration_id=0x4, is_extended_id=False, is_error_frame=True, data=b"\x00\x01"))
-    frames = ecu.sink.wait_frames(lambda _: True, count=4)
+    frames = ecu.sink.wait_frames(4)
     assert [frame.data for frame in frames] == [
         {"id": 0x123, "data": "dead"},
         {"id": 0x18FF50E5, "ext": True, "fd": True, "brs": True, "data": "00" * 12},
@@ -96,7 +97,7 @@ def test_frames_of_every_kind_reach_the_stream(rig: Callable, peer: can.BusABC) 
     assert status["streaming"] is True
     assert ecu.command("stop") == "Stopped streaming"
     assert ecu.command("status")["streaming"] is False
-    assert not ecu.sink.is_open
+    assert not ecu.sink.open
 
 
 def test_a_stream_begins_with_the_present(rig: Callable, peer: can.BusABC) -> None:
@@ -104,7 +105,7 @@ def test_a_stream_begins_with_the_present(rig: Callable, peer: can.BusABC) -> No
     peer.send(can.Message(arbitration_id=0x1, is_extended_id=False))
     ecu.command("start")
     peer.send(can.Message(arbitration_id=0x2, is_extended_id=False))
-    ecu.sink.wait_frames(has_id(0x2))
+    ecu.sink.wait_frames(matches=has_id(0x2))
     assert [frame.data["id"] for frame in ecu.sink.frames] == [0x2]
 
 
@@ -167,7 +168,7 @@ def test_commands_need_an_open_bus_and_a_known_name(rig: Callable) -> None:
             ecu.command(name)
     with pytest.raises(UnknownCommand, match="filter"):
         ecu.command("sned")
-    assert not ecu.sink.is_open
+    assert not ecu.sink.open
 
 
 def test_fd_is_refused_by_a_classic_bus(rig: Callable) -> None:
@@ -177,7 +178,7 @@ def test_fd_is_refused_by_a_classic_bus(rig: Callable) -> None:
         ecu.command("send", id=1, fd=True)
 
 
-def test_cyclic_sending_is_replaced_counted_out_and_stopped(rig: Callable, peer: can.BusABC, wait_until) -> None:
+def test_cyclic_sending_is_replaced_counted_out_and_stopped(rig: Callable, peer: can.BusABC) -> None:
     ecu = rig(INFO).connect()
     started = ecu.command("send", id=0x10, data="01", period_ms=5)
     assert started == {"id": 0x10, "data": "01", "period_ms": 5, "count": None, "replaced": False}
@@ -195,7 +196,7 @@ def test_cyclic_sending_is_replaced_counted_out_and_stopped(rig: Callable, peer:
     while peer.recv(0.1) is not None:
         continue
     ecu.command("send", id=0x20, period_ms=2, count=3)
-    wait_until(lambda: ecu.command("status")["cyclic"] == [])
+    assert eventually(lambda: ecu.command("status")["cyclic"] == [])
     assert [expect(peer).arbitration_id for _ in range(3)] == [0x20] * 3
     assert peer.recv(0.1) is None
 
@@ -218,14 +219,14 @@ def test_filters_choose_what_is_received_until_reset(rig: Callable, peer: can.Bu
             peer.send(can.Message(arbitration_id=number, is_extended_id=extended))
 
     send_all()
-    ecu.sink.wait_frames(has_id(0x1FF))
+    ecu.sink.wait_frames(matches=has_id(0x1FF))
     assert [frame.data["id"] for frame in ecu.sink.frames] == [0x101, 0x1FF]
     assert ecu.command("filter", filters=[{"id": 0x200}]) == {"filters": [{"id": 0x200, "mask": 0x1FFFFFFF}]}
     send_all()
-    ecu.sink.wait_frames(has_id(0x200))
+    ecu.sink.wait_frames(matches=has_id(0x200))
     assert ecu.command("filter", filters=[]) == {"filters": []}
     send_all()
-    ecu.sink.wait_frames(lambda frame: frame["id"] == 0x123 and frame.get("ext", False))
+    ecu.sink.wait_frames(matches=lambda frame: frame.data["id"] == 0x123 and frame.data.get("ext", False))
     with pytest.raises(BadArgs, match="filters"):
         ecu.command("filter")
     ecu.command("filter", filters=[{"id": 0x7}])
@@ -252,7 +253,7 @@ def test_own_frames_are_on_the_stream_when_asked_for(rig: Callable) -> None:
     ecu = rig(INFO | {"receive_own_messages": True}).connect()
     ecu.command("start")
     ecu.command("send", id=0x42)
-    (frame,) = ecu.sink.wait_frames(has_id(0x42))
+    (frame,) = ecu.sink.wait_frames(matches=has_id(0x42))
     assert frame.data == {"id": 0x42, "tx": True, "data": ""}
 
 
@@ -263,7 +264,7 @@ def test_a_hardware_clock_with_its_own_zero_becomes_time_since_the_epoch(rig: Ca
     with can.Bus(channel="bench", interface="virtual", preserve_timestamps=True, ignore_config=True) as peer:
         for stamp in (12.5, 12.75):
             peer.send(can.Message(arbitration_id=1, timestamp=stamp))
-        first, second = ecu.sink.wait_frames(has_id(1), count=2)
+        first, second = ecu.sink.wait_frames(2, has_id(1))
     assert first.timestamp == pytest.approx(time.time(), abs=5)
     assert second.timestamp - first.timestamp == pytest.approx(0.25)
 
@@ -273,7 +274,7 @@ def test_a_bus_that_is_shut_under_the_stream_fails_it_with_the_reason(rig: Calla
     ecu.command("start")
     ecu.runner.driver._bus.shutdown()
     assert "the bus is gone" in ecu.sink.wait_failure()
-    assert not ecu.sink.is_open
+    assert not ecu.sink.open
 
 
 def test_close_is_idempotent_and_the_device_connects_again(rig: Callable, peer: can.BusABC) -> None:
@@ -299,8 +300,8 @@ def test_two_devices_do_not_meet(rig: Callable) -> None:
     for channel, number in (("A", 1), ("B", 2)):
         with can.Bus(channel=channel, interface="virtual", ignore_config=True) as peer:
             peer.send(can.Message(arbitration_id=number))
-    a.sink.wait_frames(has_id(1))
-    b.sink.wait_frames(has_id(2))
+    a.sink.wait_frames(matches=has_id(1))
+    b.sink.wait_frames(matches=has_id(2))
     a.runner.close()
     b.command("send", id=3)
     assert [frame.channel for frame in a.sink.frames + b.sink.frames] == ["a", "b"]

@@ -73,9 +73,9 @@ class Wire:
         for frame in frames:
             self._peer.send(frame)
 
-    def flood(self, n: int) -> None:
-        """`n` frames, numbered by their ids."""
-        self.put(*(classic(i | EXTENDED, bytes(8)) for i in range(n)))
+    def flood(self, n: int, first: int = 0) -> None:
+        """`n` frames, numbered by their ids from `first`."""
+        self.put(*(classic(i | EXTENDED, bytes(8)) for i in range(first, first + n)))
 
     def close(self) -> None:
         self.socket.close()
@@ -248,7 +248,8 @@ def test_frames_that_the_kernel_dropped_are_counted_at_their_place(small: Wire) 
 
 def test_received_and_lost_are_sent_while_reading_goes_on(small: Wire) -> None:
     reader = FastReader(small.socket)
-    flood = threading.Thread(target=small.flood, args=(20_000,))
+    small.flood(100)  # more than the buffer holds, so that some are lost however fast the reader is
+    flood = threading.Thread(target=small.flood, args=(19_900, 100))
     flood.start()
     batches = []
     while flood.is_alive() or memory_of(small.socket)[0]:

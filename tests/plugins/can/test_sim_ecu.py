@@ -20,6 +20,7 @@ import pytest
 from plugins.devices.can.ecu_model import load_database
 from plugins.devices.can.sim_ecu import run_bus
 from plugins.devices.can.slcan_adapter import SlcanAdapter
+from tests.waiting import eventually
 
 
 def open_slcan(port: Path) -> can.BusABC:
@@ -129,10 +130,7 @@ def test_it_dies_with_its_parent(tmp_path: Path) -> None:
     assert port.exists()
     process.kill()
     process.communicate(timeout=10)
-    deadline = time.monotonic() + 10
-    while port.is_symlink():
-        assert time.monotonic() < deadline, "the simulated ECU outlived its parent"
-        time.sleep(0.02)
+    assert eventually(lambda: not port.is_symlink()), "the simulated ECU outlived its parent"
 
 
 def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
