@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -294,3 +295,10 @@ def test_a_stray_copy_in_one_family_does_not_keep_another_from_its_work(tmp_path
     assert [plugin.name for plugin in find_plugins([tmp_path], "three")] == ["drv_fine"]
     with pytest.raises(PluginError, match="two drivers have the name drv_same"):
         find_plugins([tmp_path])
+
+
+def test_threads_that_load_one_file_at_once_get_the_same_class(tmp_path: Path) -> None:
+    slow = plugin(tmp_path / "fam" / "drv_slow.py", f"import time\ntime.sleep(0.1)\n{GOOD}")
+    with ThreadPoolExecutor(8) as pool:
+        classes = set(pool.map(load_driver, [slow] * 8))
+    assert [driver.__name__ for driver in classes] == ["Good"]

@@ -12,6 +12,7 @@ import importlib.util
 import inspect
 import os
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,6 +24,8 @@ from sat_toolkit.errors import ConfigError, PluginError, text_of
 
 PREFIX = "drv_"
 PACKAGE = "plugins.devices"
+# By module, held while it is imported: where workers are threads, each device's loads the same file.
+_importing: dict[str, threading.RLock] = {}
 
 REQUIRED_HOOKS = {
     "_scan_impl": "def _scan_impl(self) -> list[Device]:",
@@ -147,9 +150,14 @@ def load_beside(plugin: PluginFile, name: str) -> ModuleType:
 def _import(plugin: PluginFile) -> ModuleType:
     """The plugin's module; the file's own, also where another folder has a module of that name."""
     name = f"{PACKAGE}.{plugin.family}.{plugin.name}"
-    loaded = sys.modules.get(name)
-    if loaded is not None and loaded.__file__ == str(plugin.path):
-        return loaded
+    with _importing.setdefault(name, threading.RLock()):
+        loaded = sys.modules.get(name)
+        if loaded is not None and loaded.__file__ == str(plugin.path):
+            return loaded
+        return _execute(plugin, name)
+
+
+def _execute(plugin: PluginFile, name: str) -> ModuleType:
     try:
         family = _family_package(plugin)
         spec = importlib.util.spec_from_file_location(name, plugin.path)
