@@ -39,7 +39,8 @@ from sat_toolkit.models.Device_Model import Device
 _log = logging.getLogger("sat_host.worker")
 
 PR_SET_PDEATHSIG = 1
-MAX_RESULT = 200_000
+MAX_RESULT = 200_000  # of a command: it goes out on the bus
+MAX_SCAN = 900_000  # some 6,000 devices; it stays in the host
 SEND_BUFFER = 1_048_576
 WATCH_PERIOD = 1.0
 
@@ -206,7 +207,8 @@ class Worker:
             reply = {"call": number, "ok": False, "code": Code.DRIVER_ERROR, "message": text_of(error), "fatal": True}
         try:
             packed = wire.pack(reply)
-            problem = f"the result of {len(packed)} bytes is too large" if len(packed) > MAX_RESULT else ""
+            most = MAX_SCAN if message.get("do") == "scan" else MAX_RESULT
+            problem = f"the result of {len(packed)} bytes is too large, at most {most}" if len(packed) > most else ""
         except (TypeError, wire.WireError) as error:
             packed, problem = b"", f"the result cannot be sent: {error}"
         if problem:
