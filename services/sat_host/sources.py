@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,13 +20,18 @@ class Sources:
     def changed(self) -> set[Path]:
         """The files that came, went or changed since the last call."""
         before, self._stamps = self._stamps, self._look()
-        return {path for path in before.keys() | self._stamps.keys() if before.get(path) != self._stamps.get(path)}
+        if before == self._stamps:
+            return set()
+        paths = before.keys() | self._stamps.keys()
+        return {Path(path) for path in paths if before.get(path) != self._stamps.get(path)}
 
-    def _look(self) -> dict[Path, Stamp]:
-        stamps: dict[Path, Stamp] = {}
+    def _look(self) -> dict[str, Stamp]:
+        stamps: dict[str, Stamp] = {}
         for folder in self._folders:
-            for path in folder.glob("*.py"):
-                with contextlib.suppress(OSError):
-                    stat = path.stat()
-                    stamps[path] = (stat.st_mtime_ns, stat.st_size)
+            with contextlib.suppress(OSError), os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name.endswith(".py"):
+                        with contextlib.suppress(OSError):
+                            stat = os.stat(entry.path)
+                            stamps[entry.path] = (stat.st_mtime_ns, stat.st_size)
         return stamps

@@ -3,7 +3,8 @@
 The network thread of `sat_bus.network` alone uses the paho client, which lives for one connection: other threads
 put messages in the outbox and wake it, and what arrives goes to the dispatcher. So no handler runs on that
 thread, none can end it, and none can block it until the broker takes us for dead. At most 20 messages are
-outstanding, 4 of them frames, QoS 0 included. Over plain TCP messages are read by `sat_bus.publishes`, past paho.
+outstanding, 4 of them frames, QoS 0 included. Messages of QoS 1 are made, and over plain TCP
+messages and PUBACKs are read, past paho by `sat_bus.packets`.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ import os
 import select
 import socket
 import ssl
+import struct
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +30,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from sat_bus import publishes
+from sat_bus import packets
 from sat_bus.dispatch import Subscription
 from sat_bus.endpoint import parse_url
 from sat_bus.network import Link, NetworkBus, Outcome
@@ -53,7 +56,8 @@ _PAHO_VERSION = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.M
 _UNSUPPORTED_VERSION = 132
 _BAD_CREDENTIALS = (134, 135)
 _TAKEN_OVER = 142
-_PUBACK = 0x40
+_PUBLISH, _PUBACK = 0x30, 0x40
+_FAILURE = 128  # and above
 
 
 class MqttBus(NetworkBus):
@@ -95,7 +99,13 @@ class MqttBus(NetworkBus):
 
 
 class _Client(paho.Client):
-    """paho's client, whose stream another may read between two packets."""
+    """paho's client, whose stream another may read between two packets, and write whole packets to.
+
+    Attributes:
+        on_puback: is told the packet identifier and the reason code.
+    """
+
+    on_puback: Callable[[int, int], None]
 
     @property
     def between_packets(self) -> bool:
@@ -108,6 +118,20 @@ class _Client(paho.Client):
         if code > 0:
             self._loop_rc_handle(code)
         return code == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def send(self, message: Outgoing, properties: bytes | None) -> int:
+        """Send a message of QoS 1 in its turn; its packet identifier, for `on_puback`."""
+        mid = self._mid_generate()
+        packet = packets.publish(message.topic, message.payload, mid, retain=message.retain, properties=properties)
+        self._packet_queue(_PUBLISH, packet, mid, 1)
+        return mid
+
+    def _handle_pubackcomp(self, cmd: str) -> MQTTErrorCode:  # noqa: ARG002 - QoS 2 is not used, so it is a PUBACK
+        try:
+            self.on_puback(*packets.puback(bytes(self._in_packet["packet"])))
+        except struct.error:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def acknowledge(self, acks: bytes) -> None:
         """Send whole PUBACKs in their turn."""
@@ -193,7 +217,8 @@ class _Connection:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
-        client.on_publish = self._on_publish
+        client.on_publish = self._on_written
+        client.on_puback = self._on_puback
         client.on_message = self._on_message
         return client
 
@@ -263,7 +288,7 @@ class _Connection:
                 return
 
     def _read_messages(self, sock: Any) -> bool:
-        """Take the messages that have arrived, up to what is none; False: it is for paho to read."""
+        """Take the messages and PUBACKs that have arrived, up to what is none; False: it is for paho to read."""
         if type(sock) is not socket.socket or not self._client.between_packets:  # TLS and WebSocket cannot be peeked at
             return False
         try:
@@ -271,10 +296,12 @@ class _Connection:
         except OSError:
             return False
         now = time.monotonic()
-        arrived = publishes.read(data, now, mqtt5=self._version == "5")
+        arrived = packets.read(data, now, mqtt5=self._version == "5")
         if not arrived.size:
             return False
         sock.recv(arrived.size)
+        for mid, reason in arrived.acked:
+            self._on_puback(mid, reason)
         for inbound, idents in arrived.messages:
             self._link.dispatcher.message(inbound, idents)
         if not self._acks:
@@ -316,26 +343,18 @@ class _Connection:
 
     def _send(self) -> None:
         while (message := self._link.outbox.take()) is not None:
-            info = self._client.publish(
-                message.topic, message.payload, message.qos, message.retain, self._properties(message)
-            )  # fmt: skip
-            self._in_flight[info.mid] = message
+            if message.qos:
+                mid = self._client.send(message, self._properties(message))
+            else:  # heartbeats and the like, which have no properties
+                mid = self._client.publish(message.topic, message.payload, 0, message.retain).mid
+            self._in_flight[mid] = message
 
-    def _properties(self, message: Outgoing) -> Properties | None:
+    def _properties(self, message: Outgoing) -> bytes | None:
         """What MQTT 5 adds; left out on 3.1.1, as nothing relies on it."""
-        given = (message.response_topic, message.correlation, message.expiry_s, message.traceparent)
-        if self._version != "5" or given == (None, None, None, None):
+        if self._version != "5":
             return None
-        properties = _new_properties(PacketTypes.PUBLISH)
-        if message.response_topic is not None:
-            properties.ResponseTopic = message.response_topic
-        if message.correlation is not None:
-            properties.CorrelationData = message.correlation
-        if message.expiry_s is not None:
-            properties.MessageExpiryInterval = max(1, math.ceil(message.expiry_s))
-        if message.traceparent is not None:
-            properties.UserProperty = ("traceparent", message.traceparent)
-        return properties
+        expiry_s = None if message.expiry_s is None else max(1, math.ceil(message.expiry_s))
+        return packets.properties(message.response_topic, message.correlation, expiry_s, message.traceparent)
 
     def _say_goodbye(self) -> None:
         deadline = time.monotonic() + 0.5
@@ -391,13 +410,18 @@ class _Connection:
         else:
             self.reason = str(reason)
 
-    def _on_publish(self, _client: Any, _data: Any, mid: int, reason: ReasonCode, _properties: Any) -> None:
+    def _on_written(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+        """A message of QoS 0 has gone out."""
+        self._on_puback(mid, 0)
+
+    def _on_puback(self, mid: int, reason: int) -> None:
         message = self._in_flight.pop(mid, None)
         if message is None:
             return
-        if reason.is_failure:
-            log.error("the broker refuses %s to publish to %s (%s)", self._link.client_id, message.topic, reason)
-        self._link.outbox.done(message, "refused" if reason.is_failure else None)
+        refused = reason >= _FAILURE
+        if refused:
+            log.error("the broker refuses %s to publish to %s (code %d)", self._link.client_id, message.topic, reason)
+        self._link.outbox.done(message, "refused" if refused else None)
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
         dispatcher = self._link.dispatcher

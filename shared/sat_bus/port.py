@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Protocol
 
 from sat_bus.topics import Traffic
@@ -133,6 +134,7 @@ class Bus(Protocol):
         """Send what is queued if that takes no more than `timeout`, disconnect cleanly (no will), end the threads."""
 
 
+@lru_cache(256)
 def check_topic(topic: str) -> None:
     """Refuse what MQTT has no topic for.
 
