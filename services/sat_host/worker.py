@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from sat_bus.loop import SWITCH_INTERVAL_S
 from sat_host import limits, wire
 from sat_host.batcher import Batcher
 from sat_host.feeding import Feeder
@@ -41,7 +42,7 @@ _log = logging.getLogger("sat_host.worker")
 PR_SET_PDEATHSIG = 1
 MAX_RESULT = 200_000  # of a command: it goes out on the bus
 MAX_SCAN = 900_000  # some 6,000 devices; it stays in the host
-SEND_BUFFER = 1_048_576
+SEND_BUFFER = 65_536  # what a reply has to wait behind where frames flood
 WATCH_PERIOD = 1.0
 
 
@@ -78,6 +79,18 @@ class Link:
                 self._socket.sendall(data)
             except OSError as error:
                 raise LinkClosedError from error
+
+    def send_batch(self, data: bytes) -> None:
+        """Send a batch once most of the buffer is free, so that a reply never waits behind more than two.
+
+        Raises:
+            LinkClosedError: the host is gone.
+        """
+        try:
+            self._room.poll()
+        except OSError as error:
+            raise LinkClosedError from error
+        self.send_bytes(data)
 
     def send(self, message: dict[str, Any]) -> None:
         """Send one object. Raises LinkClosedError."""
@@ -151,7 +164,7 @@ class Worker:
             self._batcher = Batcher(
                 device.device_id,
                 tuple(driver_class.stream_types),
-                self._link.send_bytes,
+                self._link.send_batch,
                 self._link.ready,
                 self._announce,
                 Wishes.from_dict(config["wishes"]),
@@ -356,6 +369,7 @@ def main() -> None:
     os.set_inheritable(fd, False)
     link = Link(socket.socket(fileno=fd))
     threading.excepthook = _end_with_the_link
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     with contextlib.suppress(LinkClosedError):
         serve(link, own_process=True)
     os._exit(0)  # whatever threads the driver still has

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 Job = Callable[[], None]
 GAP_S = 1.5
 _LONGEST_WAIT_S = 0.5
+# Of the interpreter: for a thread that answers beside one that is busy with frames.
+SWITCH_INTERVAL_S = 0.0005
 _FEW_TIMERS = 128
 
 

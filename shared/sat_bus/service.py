@@ -26,7 +26,7 @@ from pydantic_settings import (
 
 from sat_bus.endpoint import ACCEPTED as URL_ACCEPTED
 from sat_bus.endpoint import parse_url
-from sat_bus.loop import WorkLoop
+from sat_bus.loop import SWITCH_INTERVAL_S, WorkLoop
 from sat_bus.messages import Health, Name
 from sat_bus.mqtt import MqttBus
 from sat_bus.port import Bus, Will
@@ -196,6 +196,7 @@ def run_service(service: Service, loop: WorkLoop) -> int:
     2 for a wrong setting, 1 for another failure, or what `loop.finish` was given.
     """
     stopped = False
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
 
     def stop() -> None:
         nonlocal stopped
