@@ -6,6 +6,7 @@ import os
 import time
 
 from sat_bus import identity, service, topics
+from sat_bus.alive import Alive, take_notify_socket
 from sat_bus.loop import WorkLoop
 from sat_bus.messages import HostState
 from sat_bus.port import Will
@@ -28,4 +29,11 @@ def run(settings: HostSettings) -> int:
     )
     bus = service.connect(settings, settings.host, will)
     host = Host(settings, loop, bus, boot, ends_orphans=become_subreaper())
-    return service.run_service(host, loop)
+    alive = Alive(
+        lambda: bus.connected,
+        lambda: host.state == "ready",
+        lambda: f"serving {len(host.devices)} devices of the family {settings.family}",
+        file=settings.alive_file,
+        notify=take_notify_socket(),
+    )
+    return service.run_service(host, loop, alive)

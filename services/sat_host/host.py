@@ -50,7 +50,8 @@ STOP_DEADLINE = 5.0
 class Host:
     """Serves the drivers of one family. `foreign` is set when another host of this name has taken over.
 
-    `ends_orphans`: this process is the subreaper of its workers and has no other children.
+    `state` is what it says of itself on the bus. `ends_orphans`: this process is the subreaper of its workers and has
+    no other children.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Host:
         self.site, self.name, self.boot = settings.site, settings.host, boot
         self.epoch_seen = 0
         self.foreign = False
+        self.state = "init"
         self.drivers: dict[str, Driver] = {}
         self.devices: dict[tuple[str, str], HostedDevice] = {}
         self._settings = settings
@@ -73,7 +75,6 @@ class Host:
         self._rev = 0
         self._beats = 0
         self._born: tuple[Any, ...] = ()
-        self._state = "init"
         self._settling: Timer | None = None
 
     # -- Service -----------------------------------------------------------------------------------
@@ -104,7 +105,7 @@ class Host:
     def stop(self) -> None:
         """Close the devices, say so, and leave: within a few seconds, whatever the drivers do."""
         if not self.foreign:
-            self._state = "draining"
+            self.state = "draining"
             self._publish_state()
         for device in self.devices.values():
             if device.worker is not None:
@@ -116,7 +117,7 @@ class Host:
             device.abandon(HostLost(f"host {self.name} is stopping"))
         self._pool.end()
         if not self.foreign:
-            self._state = "offline"
+            self.state = "offline"
             self._publish_state()
             self._bus.flush(1.0)
         self._bus.close()
@@ -235,8 +236,8 @@ class Host:
 
     def _become_ready(self) -> None:
         """A driver that takes long to load, or never does, holds up the others only so long."""
-        if self._state == "init":
-            self._state = "ready"
+        if self.state == "init":
+            self.state = "ready"
             self._publish_state()
             self._publish_birth()
 
@@ -349,7 +350,7 @@ class Host:
         return topic.build(self.site, host=self.name, driver=device.driver, device=device.id)
 
     def _publish_state(self) -> None:
-        message = messages.HostState(state=self._state, boot=self.boot)
+        message = messages.HostState(state=self.state, boot=self.boot)
         self._truth.want(topics.HOST_STATE.build(self.site, host=self.name), message.encode())
 
     def _publish_meta(self, device: HostedDevice) -> None:
@@ -359,7 +360,7 @@ class Host:
         """The birth, when what it says has changed but for the clock."""
         drivers = [DriverInfo(name=d.name, error=d.error) for d in self.drivers.values()]
         born = (drivers, len(self.devices), self._rev, self.epoch_seen)
-        if self._state == "init" or born == self._born:
+        if self.state == "init" or born == self._born:
             return
         self._born = born
         birth = messages.Birth(

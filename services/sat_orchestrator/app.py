@@ -6,6 +6,7 @@ import os
 import time
 
 from sat_bus import identity, service, topics
+from sat_bus.alive import Alive, take_notify_socket
 from sat_bus.loop import WorkLoop
 from sat_bus.messages import OrchestratorState
 from sat_bus.port import Will
@@ -31,6 +32,14 @@ def run(settings: OrchestratorSettings) -> int:
         will = Will(topics.ORCHESTRATOR_STATE.build(settings.site), said.encode())
         bus = service.connect(settings, own, will)
         loop = WorkLoop(NAME)
-        return service.run_service(Orchestrator(settings, loop, bus, store, kept, own), loop)
+        orchestrator = Orchestrator(settings, loop, bus, store, kept, own)
+        alive = Alive(
+            lambda: bus.connected,
+            lambda: orchestrator.core.leading,
+            lambda: f"leading {len(orchestrator.core.fleet.rows)} devices at site {settings.site}",
+            file=settings.alive_file,
+            notify=take_notify_socket(),
+        )
+        return service.run_service(orchestrator, loop, alive)
     finally:
         store.close()

@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from sat_bus.alive import Alive
 from sat_bus.endpoint import ACCEPTED as URL_ACCEPTED
 from sat_bus.endpoint import parse_url
 from sat_bus.loop import SWITCH_INTERVAL_S, WorkLoop
@@ -59,6 +60,7 @@ class ServiceSettings(BaseSettings):
     )  # fmt: skip
     log_format: Literal["console", "json"] = Field("console", description="console or json")
     tls_ca: Path | None = Field(None, description="a readable file of PEM certificates")
+    alive_file: Path | None = Field(None, description="a file in a folder that is there and that we may write to")
     config: Path | None = Field(None, description="a TOML file of settings")
 
     @field_validator("broker_url")
@@ -189,8 +191,8 @@ class Service(Protocol):
         `WorkLoop.run_until`."""
 
 
-def run_service(service: Service, loop: WorkLoop) -> int:
-    """Run `service` until SIGTERM, SIGINT or `loop.finish`; return the exit status.
+def run_service(service: Service, loop: WorkLoop, alive: Alive | None = None) -> int:
+    """Run `service` until SIGTERM, SIGINT or `loop.finish`, with its sign of life; return the exit status.
 
     The first signal stops the service and then the loop; a second one ends the process at once. The status is 0,
     2 for a wrong setting, 1 for another failure, or what `loop.finish` was given.
@@ -202,6 +204,8 @@ def run_service(service: Service, loop: WorkLoop) -> int:
         nonlocal stopped
         if not stopped:
             stopped = True
+            if alive is not None:
+                alive.stopping()
             service.stop()
 
     loop.on_finish(stop)
@@ -214,8 +218,12 @@ def run_service(service: Service, loop: WorkLoop) -> int:
         except Exception:
             log.exception("the service could not start")
             loop.finish(1)
+        if alive is not None:
+            alive.begin(loop)
         loop.run()
         stop()
+        if alive is not None:
+            alive.end()
     return loop.status
 
 
