@@ -35,6 +35,9 @@ class PtyLink:
             self._close_pty()
             raise
 
+    def __str__(self) -> str:
+        return f"{self._link} ({self.port})"
+
     def fileno(self) -> int:
         """To select on: readable when a client wrote, writable when the line takes more."""
         return self._master

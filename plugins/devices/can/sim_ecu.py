@@ -1,11 +1,12 @@
 """A simulated ECU as a program: bus traffic of a small car for the demo and for tests.
 
     python -m plugins.devices.can.sim_ecu --pty /tmp/ecu
+    python -m plugins.devices.can.sim_ecu --listen 127.0.0.1:29536
     python -m plugins.devices.can.sim_ecu --interface socketcan --channel vcan0
 
-With ``--pty`` it is an slcan adapter with the car behind it, at the port that the path names; any slcan program
-can open it. Otherwise it takes part in a bus of python-can. It prints one line when it is ready, and ends on
-SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
+With ``--pty`` it is an slcan adapter with the car behind it, at the port that the path names, with ``--listen`` the
+same on TCP; any slcan program can open it. Otherwise it takes part in a bus of python-can. It prints one line when it
+is ready, and ends on SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
 """
 
 from __future__ import annotations
@@ -24,10 +25,12 @@ from typing import Any, Final
 
 import can
 
+from plugins.devices.alive_file import NO_FILE, AliveFile
 from plugins.devices.can.buses import is_gone, open_bus, parse_buses
 from plugins.devices.can.ecu_model import CyclicFrames, answer
 from plugins.devices.can.slcan_adapter import SlcanAdapter
-from plugins.devices.pty_link import die_with_parent
+from plugins.devices.pty_link import PtyLink, die_with_parent
+from plugins.devices.tcp_link import TcpLink, parse_address
 from sat_toolkit.errors import SatError
 
 _MAX_WAIT_S: Final = 0.1
@@ -67,12 +70,18 @@ class Ecu:
             self._send(response)
 
 
-def run_pty(link: Path, rate: float, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    """Be an slcan adapter at `link` until `stop`. Raises OSError when the link cannot be made."""
-    adapter = SlcanAdapter(link)
+def run_slcan(
+    line: PtyLink | TcpLink,
+    rate: float,
+    stop: threading.Event,
+    ready: Callable[[str], None],
+    alive: AliveFile = NO_FILE,
+) -> None:
+    """Be an slcan adapter on `line`, which is closed at the end, until `stop`."""
+    adapter = SlcanAdapter(line)
     try:
         ecu = Ecu(adapter.send, rate)
-        ready(f"slcan at {link} ({adapter.port})")
+        ready(f"slcan at {line}")
         while not stop.is_set():
             writers = [adapter] if adapter.has_pending else []
             readable, writable, _ = select.select([adapter], writers, [], ecu.wait())
@@ -82,6 +91,7 @@ def run_pty(link: Path, rate: float, stop: threading.Event, ready: Callable[[str
                 for frame in adapter.receive():
                     ecu.receive(frame)
             ecu.step()
+            alive.beat()
     finally:
         adapter.close()
 
@@ -95,8 +105,8 @@ def simulator() -> Iterator[dict[str, Any]]:
     stop, ready = threading.Event(), threading.Event()
     with tempfile.TemporaryDirectory(prefix="sim_ecu-") as folder:
         link = Path(folder) / "ecu"
-        arguments = (link, 1.0, stop, lambda _: ready.set())
-        thread = threading.Thread(target=run_pty, args=arguments, name="sim/ecu", daemon=True)
+        arguments = (PtyLink(link), 1.0, stop, lambda _: ready.set())
+        thread = threading.Thread(target=run_slcan, args=arguments, name="sim/ecu", daemon=True)
         thread.start()
         try:
             if not ready.wait(_START_LIMIT_S):
@@ -135,8 +145,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.die_with_parent and not die_with_parent():
         return 0
     try:
-        if options.pty is not None:
-            run_pty(options.pty, options.rate, stop, _say_ready)
+        if options.interface is None:
+            line = PtyLink(options.pty) if options.pty is not None else TcpLink(*parse_address(options.listen))
+            run_slcan(line, options.rate, stop, _say_ready, AliveFile(options.alive_file))
         else:
             entry = {"name": "ecu", "interface": options.interface, "channel": options.channel}
             (config,) = parse_buses({"buses": [entry | ({"bitrate": options.bitrate} if options.bitrate else {})]})
@@ -152,10 +163,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="sim_ecu", description="A simulated ECU on a CAN bus.")
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--pty", type=Path, metavar="PATH", help="be an slcan adapter at this path")
+    where.add_argument("--listen", metavar="HOST:PORT", help="be an slcan adapter there, on TCP")
     where.add_argument("--interface", help="take part in a bus of this python-can interface")
     parser.add_argument("--channel", help="the bus's channel, with --interface")
     parser.add_argument("--bitrate", type=int, help="bit/s, with --interface")
     parser.add_argument("--rate", type=float, default=1.0, help="factor on all frequencies (1.0: 222 frames/s)")
+    parser.add_argument("--alive-file", type=Path, metavar="PATH", help="keep this file young, with --pty or --listen")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the thread that started it ends")
     options = parser.parse_args(argv)
     if options.interface is not None and options.channel is None:

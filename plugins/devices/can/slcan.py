@@ -8,12 +8,14 @@ and after a loss reading goes on behind the next end of line.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import time
 from typing import Any, Final
 
 import can
+import serial
 from can.exceptions import error_check
 from can.interfaces.slcan import slcanBus
 from can.util import dlc2len, len2dlc
@@ -32,6 +34,7 @@ _REPLY = re.compile(rb"|[zZ]|V[0-9A-Fa-f]{4}|v[ -~]*|N[ -~]*|F[0-9A-Fa-f]{2}|[Aa
 _STAMP_DIGITS: Final = 4
 _WRITE_TIMEOUT_S: Final = 1.0
 _POLL_S: Final = 0.05
+_CHUNK: Final = 4096
 
 
 def format_frame(message: can.Message) -> bytes:
@@ -130,6 +133,7 @@ class SlcanBus(slcanBus):
         self._frames: list[can.Message] = []
         self._send_lock = threading.Lock()
         self._line_written = True
+        self._is_socket = channel.startswith("socket://")
         try:
             super().__init__(channel, **{"timeout": _POLL_S, **options})
         except BaseException:
@@ -145,11 +149,22 @@ class SlcanBus(slcanBus):
                 waiting = self.serialPortOrig.in_waiting
                 if not waiting and deadline is not None and time.monotonic() >= deadline:
                     return None, False
-                chunk = self.serialPortOrig.read(max(1, waiting))
+                chunk = self._take(waiting)
             if chunk:
                 frames = self.reader.feed(chunk, time.time())
                 self._frames = frames[::-1]
         return self._frames.pop(), False
+
+    def _take(self, waiting: int) -> bytes:
+        """What is there, or the first byte to come. pyserial does not know how much there is on a TCP port: all of
+        that is taken from the socket, not byte by byte."""
+        port = self.serialPortOrig
+        if not (waiting and self._is_socket):
+            return bytes(port.read(max(1, waiting)))
+        chunk = os.read(port.fileno(), _CHUNK)
+        if not chunk:
+            raise serial.SerialException("socket disconnected")
+        return chunk
 
     def send(self, msg: can.Message, timeout: float | None = None) -> None:
         """Write a frame. Without a `timeout` (seconds) it is 1 s: a wedged adapter must not hold a thread."""
@@ -173,8 +188,13 @@ class SlcanBus(slcanBus):
 
     def shutdown(self) -> None:
         """Close the channel of the adapter, if it still listens, and the port in any case."""
+        # pyserial forgets a TCP port whose other end has gone without closing it.
+        connection = getattr(self.serialPortOrig, "_socket", None)
         try:
             super().shutdown()
         except can.CanError:
             # The line is dead: there is no one to tell.
             self.serialPortOrig.close()
+        finally:
+            if connection is not None:
+                connection.close()

@@ -1,19 +1,18 @@
-"""A simulated slcan (LAWICEL) adapter behind a pty: what a USB CAN adapter is to the program that opens its port.
+"""A simulated slcan (LAWICEL) adapter: what a USB CAN adapter is to the program that opens its port.
 
-The port is a symbolic link of the caller's choice to the pty. The adapter keeps the port's other end open
-itself, so that clients may come and go, and never waits for a client that does not read: frames that find
-the line full are dropped and counted, as a real adapter's buffer overruns.
+The port is a pty or listens on TCP; clients may come and go. The adapter never waits for a client that does not read:
+frames that find the line full are dropped and counted, as a real adapter's buffer overruns.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Final
 
 import can
 
 from plugins.devices.can.slcan import BELL, OK, format_frame, parse_line
 from plugins.devices.pty_link import PtyLink
+from plugins.devices.tcp_link import TcpLink
 
 _VERSION: Final = b"V1013"
 _SERIAL: Final = b"NSAT1"
@@ -22,19 +21,18 @@ _MAX_PENDING: Final = 4096
 
 
 class SlcanAdapter:
-    """One adapter with one channel. Not thread-safe: the loop that selects on it owns it.
+    """One adapter with one channel, on a line that it then owns. Not thread-safe: the loop that selects on it owns it.
 
     `dropped` counts frames that the client did not read in time.
     """
 
-    def __init__(self, link: Path) -> None:
-        """Make the pty and point `link` at it. Raises OSError, also when `link` is a file that is no link."""
+    def __init__(self, line: PtyLink | TcpLink) -> None:
         self.is_open = False
         self.dropped = 0
         self._listen_only = False
         self._command = b""
         self._pending = b""
-        self._line = PtyLink(link)
+        self._line = line
 
     def fileno(self) -> int:
         """To select on: readable when a client wrote, writable when it read."""
@@ -42,7 +40,7 @@ class SlcanAdapter:
 
     @property
     def port(self) -> str:
-        """The pty's own path."""
+        """The path of the pty, or the URL."""
         return self._line.port
 
     @property
@@ -76,7 +74,7 @@ class SlcanAdapter:
             self._pending = self._pending[self._line.write(self._pending) :]
 
     def close(self) -> None:
-        """Unplug: the client's port dies, and the link goes if it is still ours."""
+        """Unplug: the client's port dies."""
         self._line.close()
 
     def _reply(self, reply: bytes) -> None:

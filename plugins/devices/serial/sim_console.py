@@ -1,11 +1,12 @@
 """A simulated device with a console as a program, for the demo and for tests.
 
     python -m plugins.devices.serial.sim_console --pty /tmp/console
+    python -m plugins.devices.serial.sim_console --listen 127.0.0.1:4000
 
-It is a small board behind a serial port at the path that is named: it prints a boot banner and then its temperature
-twice a second, and answers ``help``, ``version``, ``uptime``, ``temp``, ``echo`` and ``reboot`` at a prompt. Clients
-may come and go; what none of them reads is lost, as on any serial line. It prints one line on its standard output when
-it is ready, and ends on SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
+It is a small board behind a serial port at the path that is named, or on TCP: it prints a boot banner and then its
+temperature twice a second, and answers ``help``, ``version``, ``uptime``, ``temp``, ``echo`` and ``reboot`` at a
+prompt. Clients may come and go; what none of them reads is lost, as on any serial line. It prints one line on its
+standard output when it is ready, and ends on SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
 """
 
 from __future__ import annotations
@@ -22,8 +23,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
+from plugins.devices.alive_file import NO_FILE, AliveFile
 from plugins.devices.pty_link import PtyLink, die_with_parent
 from plugins.devices.serial.console_model import Console
+from plugins.devices.tcp_link import TcpLink, parse_address
+from sat_toolkit.errors import SatError
 
 _MAX_WAIT_S: Final = 0.1
 _MAX_PENDING: Final = 4096
@@ -31,9 +35,9 @@ _READY_S: Final = 5.0
 
 
 class ConsolePort:
-    """A console at a pty. `dropped` counts bytes that no client read in time."""
+    """A console on a line. `dropped` counts bytes that no client read in time."""
 
-    def __init__(self, line: PtyLink, log_period: float) -> None:
+    def __init__(self, line: PtyLink | TcpLink, log_period: float) -> None:
         self.dropped = 0
         self._line = line
         self._console = Console(time.monotonic(), log_period)
@@ -61,14 +65,20 @@ class ConsolePort:
             self._pending = self._pending[self._line.write(self._pending) :]
 
 
-def run(link: Path, log_period: float, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    """Be a console at `link` until `stop`. Raises OSError when the link cannot be made."""
-    line = PtyLink(link)
+def run(
+    line: PtyLink | TcpLink,
+    log_period: float,
+    stop: threading.Event,
+    ready: Callable[[str], None],
+    alive: AliveFile = NO_FILE,
+) -> None:
+    """Be a console on `line`, which is closed at the end, until `stop`."""
     try:
         port = ConsolePort(line, log_period)
-        ready(f"{link} ({line.port})")
+        ready(str(line))
         while not stop.is_set():
             port.step()
+            alive.beat()
     finally:
         line.close()
 
@@ -79,7 +89,9 @@ def simulator() -> Iterator[dict[str, Any]]:
     stop, ready = threading.Event(), threading.Event()
     with TemporaryDirectory(prefix="sim_console-") as folder:
         link = Path(folder) / "console"
-        thread = threading.Thread(target=run, args=(link, 0.1, stop, lambda _: ready.set()), name="sim/console")
+        thread = threading.Thread(
+            target=run, args=(PtyLink(link), 0.1, stop, lambda _: ready.set()), name="sim/console"
+        )
         thread.start()
         try:
             if not ready.wait(_READY_S):
@@ -99,8 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.die_with_parent and not die_with_parent():
         return 0
     try:
-        run(options.pty, options.log_period, stop, _say_ready)
-    except OSError as error:
+        line = PtyLink(options.pty) if options.pty is not None else TcpLink(*parse_address(options.listen))
+        run(line, options.log_period, stop, _say_ready, AliveFile(options.alive_file))
+    except (OSError, SatError) as error:
         sys.stderr.write(f"sim_console: {error}\n")
         return 1
     return 0
@@ -108,8 +121,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="sim_console", description="A simulated device with a serial console.")
-    parser.add_argument("--pty", type=Path, metavar="PATH", required=True, help="be a serial port at this path")
+    where = parser.add_mutually_exclusive_group(required=True)
+    where.add_argument("--pty", type=Path, metavar="PATH", help="be a serial port at this path")
+    where.add_argument("--listen", metavar="HOST:PORT", help="be a serial port there, on TCP")
     parser.add_argument("--log-period", type=float, default=0.5, help="seconds between two log lines (0.5)")
+    parser.add_argument("--alive-file", type=Path, metavar="PATH", help="keep this file young")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the thread that started it ends")
     options = parser.parse_args(argv)
     if not 0.001 <= options.log_period <= 3600:

@@ -16,6 +16,7 @@ import pytest
 from plugins.devices.can.drv_socketcan import SocketCANDriver
 from plugins.devices.can.ecu_model import load_database
 from plugins.devices.can.slcan_adapter import SlcanAdapter
+from plugins.devices.pty_link import PtyLink
 from sat_toolkit.core.runner import DriverRunner
 from sat_toolkit.core.stream_manager import StreamData
 from sat_toolkit.errors import DriverError
@@ -112,11 +113,22 @@ def test_a_bitrate_that_slcan_has_not_is_refused_and_the_port_is_free_again(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+def test_an_adapter_on_tcp_streams_and_is_gone_when_it_hangs_up(sim: Callable, rig: Callable) -> None:
+    adapter = sim("--listen", "127.0.0.1:0")
+    ecu = rig(info_for(adapter.ready.rsplit(maxsplit=1)[-1], sleep_after_open=0.0)).connect()
+    ecu.command("start")
+    frames = ecu.sink.wait_frames(has_id(0x100), 20)
+    assert len({frame.data["data"] for frame in frames}) > 1
+    assert ecu.command("status")["counters"]["bad_lines"] == 0
+    adapter.stop()
+    assert "the bus is gone" in ecu.sink.wait_failure()
+
+
 class Line:
     """The far end of a serial line, in the hands of the test: reads commands, writes what it likes."""
 
     def __init__(self, link: Path) -> None:
-        self.adapter = SlcanAdapter(link)
+        self.adapter = SlcanAdapter(PtyLink(link))
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="test/adapter")
         self._thread.start()

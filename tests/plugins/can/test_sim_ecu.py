@@ -20,10 +20,11 @@ import pytest
 from plugins.devices.can.ecu_model import load_database
 from plugins.devices.can.sim_ecu import run_bus
 from plugins.devices.can.slcan_adapter import SlcanAdapter
+from plugins.devices.pty_link import PtyLink
 from tests.waiting import eventually
 
 
-def open_slcan(port: Path) -> can.BusABC:
+def open_slcan(port: Path | str) -> can.BusABC:
     """python-can's own slcan bus: what a stranger would use."""
     return can.Bus(channel=str(port), interface="slcan", bitrate=500_000, sleep_after_open=0.0, ignore_config=True)
 
@@ -50,6 +51,16 @@ def test_a_stranger_reads_the_car_and_gets_an_answer(sim: Callable, tmp_path: Pa
     assert 700 < database.decode_message(0x100, bytes(engine.data))["EngineSpeed"] < 5000
     alive = [frame.data[6] & 15 for frame in frames if frame.arbitration_id == 0x100]
     assert all((b - a) % 16 == 1 for a, b in pairwise(alive))
+
+
+def test_clients_read_the_car_on_tcp_one_after_the_other(sim: Callable, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    url = sim("--listen", "127.0.0.1:0", "--alive-file", str(alive)).ready.rsplit(maxsplit=1)[-1]
+    for _ in range(2):
+        with open_slcan(url) as bus:
+            bus.send(can.Message(arbitration_id=0x7DF, is_extended_id=False, data=[2, 1, 0x0C]))
+            assert any(frame.arbitration_id == 0x7E8 for frame in read_for(bus, 1.0))
+    assert alive.read_text() == "simulating\n"
 
 
 def test_it_takes_part_in_any_bus_of_python_can() -> None:
@@ -152,7 +163,7 @@ def test_a_file_in_the_way_is_not_overwritten(tmp_path: Path) -> None:
 @pytest.fixture
 def adapter(tmp_path: Path):
     """An adapter in this process, and the descriptor that a client would hold."""
-    made = SlcanAdapter(tmp_path / "adapter")
+    made = SlcanAdapter(PtyLink(tmp_path / "adapter"))
     client = os.open(tmp_path / "adapter", os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
     yield made, client
     os.close(client)

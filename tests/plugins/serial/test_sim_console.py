@@ -27,6 +27,25 @@ def test_a_stranger_talks_to_it_and_clients_come_and_go(sim: Callable, tmp_path:
             client.write(b"echo half a li")
 
 
+def test_clients_on_tcp_take_turns(sim: Callable, tmp_path: Path) -> None:
+    alive = tmp_path / "alive"
+    url = sim("--listen", "127.0.0.1:0", "--alive-file", str(alive)).ready.rsplit(maxsplit=1)[-1]
+    with serial.serial_for_url(url, timeout=5) as first, serial.serial_for_url(url, timeout=5) as second:
+        first.write(b"\rversion\r")
+        assert first.read_until(b"firmware 1.4.2\r\n").endswith(b"firmware 1.4.2\r\n")
+        second.write(b"\rversion\r")
+        first.close()
+        assert second.read_until(b"firmware 1.4.2\r\n").endswith(b"firmware 1.4.2\r\n")
+    assert alive.exists()
+
+
+@pytest.mark.parametrize("address", ["nowhere", ":1", "127.0.0.1:99999"])
+def test_an_address_that_is_none_is_said(address: str) -> None:
+    done = subprocess.run([*PROGRAM, "--listen", address], env=ENVIRONMENT, capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert f"sim_console: {address!r} is no address to listen at; HOST:PORT is accepted" in done.stderr
+
+
 def test_a_client_that_does_not_read_does_not_stop_it(sim: Callable, tmp_path: Path) -> None:
     port = tmp_path / "console"
     sim("--pty", str(port), "--log-period", "3600")
