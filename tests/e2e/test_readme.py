@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -17,17 +16,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.rack import DEADLINE, Observer, Program, free_port
+from tests.e2e.readme import ROOT, first_five_minutes, run_first_five_minutes
 
 pytestmark = pytest.mark.mosquitto
-ROOT = Path(__file__).parent.parent.parent
-BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.DOTALL)
-
-
-def first_five_minutes() -> list[tuple[str, str]]:
-    """The fenced blocks of that section: language, text."""
-    text = (ROOT / "README.md").read_text()
-    section = text.split("## The first five minutes", 1)[1].split("\n## ", 1)[0]
-    return BLOCK.findall(section)
 
 
 @pytest.fixture
@@ -75,32 +66,7 @@ def test_the_demo_command_succeeds_and_says_what_it_saw(environment: dict[str, s
 
 
 def test_the_first_five_minutes_go_as_written(demo: int, environment: dict[str, str]) -> None:
-    blocks = first_five_minutes()
-    script = "\n".join(text for language, text in blocks if language == "sh")
-    # A reader's demo has the default port; here the same commands go to another.
-    clients = "\n".join(f'{name}() {{ command {name} -p {demo} "$@"; }}' for name in ("mosquitto_sub", "mosquitto_pub"))
-    script = re.sub(r"(mosquitto_pub .*)", r"\1; wait_for_reply", script)
-    script = re.sub(r"(/set\" -m (\w*connected); wait_for_reply)", r"\1; wait_for_state \2", script)
-    waiting = f'command mosquitto_sub -p {demo} -W 3 -C 1 -R -t "$DEVICE/res/#" >/dev/null || true'
-    state = f'command mosquitto_sub -p {demo} -W 1 -C 1 -t "$DEVICE/state"'
-    until = f'SECONDS=0; until [ "$({state})" = "$1" ]; do [ $SECONDS -lt 20 ] || return 1; done'
-    helpers = f"wait_for_reply() {{ {waiting}; }}; wait_for_state() {{ {until}; }}"
-    done = subprocess.run(
-        ["bash", "-euc", f"set -m; trap 'kill %1 2>/dev/null || true' EXIT\n{clients}\n{helpers}\n{script}"],
-        env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    position = 0
-    for line in expected_lines(blocks):
-        pieces = [re.escape(piece) for piece in line.split("...") if piece]
-        found = re.compile(".*?".join(pieces)).search(done.stdout, position)
-        assert found, f"{line!r} is not in what came after: {done.stdout[position:]}"
-        position = found.start()
-
-
-def expected_lines(blocks: list[tuple[str, str]]) -> list[str]:
-    """The lines of the watching terminal that the README shows."""
-    return [line for language, text in blocks if language == "text" for line in text.splitlines() if line[:3] == "..."]
+    run_first_five_minutes(demo, environment)
 
 
 def test_the_python_example_runs(demo: int, environment: dict[str, str]) -> None:

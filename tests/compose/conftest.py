@@ -1,0 +1,52 @@
+"""One project in containers for the tests of this folder; without an engine they are skipped, and say so."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.compose.stack import Stack
+
+FOLDER = Path(__file__).parent
+HELP = "scripts/docker brings an engine on Debian"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == FOLDER and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(240))
+
+
+@pytest.fixture(scope="session")
+def engine() -> None:
+    """Skips what needs an engine where there is none."""
+    for argv in (["docker", "version"], ["docker", "compose", "version"]):
+        if shutil.which(argv[0]) is None:
+            pytest.skip(f"there is no docker here; {HELP}")
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
+        if done.returncode:
+            pytest.skip(
+                f"{' '.join(argv)}: {done.stderr.strip()}; `scripts/docker run -- ...` brings an engine on Debian"
+            )
+
+
+@pytest.fixture(scope="session")
+def stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The project as it ships; tests leave it as they found it."""
+    with Stack(tmp_path_factory.mktemp("stack")) as running:
+        yield running
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the containers logged last."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for used in item.funcargs.values():
+            if isinstance(used, Stack):
+                report.sections.append(("containers", used.logs()))
+    return report
