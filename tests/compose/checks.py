@@ -83,7 +83,7 @@ def check_contained(stack: Stack) -> None:
         assert fields["Uid"].split()[0] != "0", f"user of {name} is root"
         assert int(fields["CapEff"], 16) == int(fields["CapBnd"], 16) == 0, f"capabilities of {name}: {fields}"
         assert fields["NoNewPrivs"].strip() == "1", f"privileges of {name} may grow"
-        denied = stack.exec(name, "for d in / /etc /usr /opt; do : 2>/dev/null >$d/x && echo $d; done; true")
+        denied = stack.exec(name, "for d in / /etc /usr /opt; do (: >$d/x) 2>/dev/null && echo $d; done; true")
         assert denied == "", f"file system of {name}: it may write to {denied.split()}"
 
 
@@ -92,9 +92,16 @@ def _row(stack: Stack, device: str) -> dict[str, Any]:
 
 
 def _is_up(stack: Stack, device: str) -> bool:
-    row = _row(stack, device)
+    """Connected by the word of the host that lives now, and the orchestrator has taken that over."""
+    row, status = _row(stack, device), stack.observer.json(f"{device}/status")
     state = stack.observer.latest.get(f"{device}/state")
-    return state == row.get("observed") == "connected" and row.get("quality") == "good"
+    lives = status.get("boot") == boot_of(stack, device.split("/")[4])
+    return lives and state == row.get("observed") == "connected" and row.get("quality") == "good"
+
+
+def boot_of(stack: Stack, host: str) -> str:
+    """The boot that the host's birth tells."""
+    return str(stack.observer.json(f"sat/1/lab/host/{host}/birth").get("boot", ""))
 
 
 def _speaks_websocket(port: int) -> bool:

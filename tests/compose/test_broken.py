@@ -26,7 +26,7 @@ services:
 SICK = """
 services:
   console:
-    healthcheck: {test: [CMD, "false"], interval: 1s, retries: 1, start_period: 0s}
+    healthcheck: {test: [CMD, "false"], interval: 1s, retries: 1, start_period: 1s}
 """
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from sat_bus.mqtt import MqttBus
 from tests.compose import checks
 from tests.compose.stack import CONSOLE, ECU, HOSTS, SERVICES, Stack, plain_environment, row_topic, run
 from tests.e2e.readme import run_first_five_minutes
-from tests.waiting import Inbox
+from tests.waiting import Inbox, eventually
 
 BACK_WITHIN_S = 10.0
 
@@ -87,33 +88,34 @@ def test_a_web_page_may_look_and_not_drive(stack: Stack) -> None:
         assert heard.wait(2) == [b"connected", b"from a program"]
 
 
-@pytest.mark.parametrize("service", SERVICES)
-def test_a_container_that_crashes_is_back_in_ten_seconds(stack: Stack, service: str) -> None:
+@pytest.fixture
+def wish(stack: Stack) -> Iterator[None]:
+    """A client wants the console connected; that is what must not be forgotten."""
     stack.ask(f"{CONSOLE}/set", "connected", f"{CONSOLE}/res/set")
     checks.check_table(stack)
-    before = stack.containers()[service]["State"]["StartedAt"]
-    crashed = time.monotonic()
-    # All but the init of the container, which then ends: what a crash of the program looks like to the engine.
-    subprocess.run(
-        ["docker", "exec", stack.containers()[service]["Id"], "sh", "-c", "kill -9 -1"], capture_output=True, timeout=20
-    )
-    stack.observer.wait(lambda: stack.containers()[service]["State"]["StartedAt"] != before, f"{service} restarted")
-    _wait_until_all_is_true_again(stack, crashed)
-    assert stack.observer.json(row_topic(CONSOLE))["policy"] == "explicit"
+    yield
     stack.ask(f"{CONSOLE}/set", "auto", f"{CONSOLE}/res/set")
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_container_that_is_killed_and_started_is_adopted_in_ten_seconds(stack: Stack, service: str) -> None:
-    stack.ask(f"{CONSOLE}/set", "connected", f"{CONSOLE}/res/set")
-    checks.check_table(stack)
-    container = stack.containers()[service]["Id"]
+def test_a_container_that_crashes_is_back_in_ten_seconds(stack: Stack, wish: None, service: str) -> None:
+    boots, before = _boots(stack), stack.containers()[service]
+    crashed = time.monotonic()
+    # All but the container's init, which then ends too: what a crash of the program looks like to the engine.
+    subprocess.run(["docker", "exec", before["Id"], "sh", "-c", "kill -9 -1"], capture_output=True, timeout=20)
+    assert eventually(lambda: stack.containers()[service]["State"]["StartedAt"] != before["State"]["StartedAt"])
+    _wait_until_all_is_true_again(stack, crashed, boots, service)
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_that_is_killed_and_started_is_adopted_in_ten_seconds(
+    stack: Stack, wish: None, service: str
+) -> None:
+    boots, container = _boots(stack), stack.containers()[service]["Id"]
     run("docker", "kill", container)
     started = time.monotonic()
     run("docker", "start", container)
-    _wait_until_all_is_true_again(stack, started)
-    assert stack.observer.json(row_topic(CONSOLE))["policy"] == "explicit"
-    stack.ask(f"{CONSOLE}/set", "auto", f"{CONSOLE}/res/set")
+    _wait_until_all_is_true_again(stack, started, boots, service)
 
 
 def test_a_broker_whose_volume_is_wiped_is_told_everything_again(stack: Stack) -> None:
@@ -121,7 +123,7 @@ def test_a_broker_whose_volume_is_wiped_is_told_everything_again(stack: Stack) -
     stack.compose("rm", "--stop", "--force", "broker")
     run("docker", "volume", "rm", f"{stack.name}_broker")
     stack.compose("up", "-d", "--wait", "--no-recreate")
-    _wait_until_all_is_true_again(stack, time.monotonic())
+    _wait_until_all_is_true_again(stack, time.monotonic(), {}, "broker")
     retained = run("mosquitto_sub", "-p", str(stack.port), "-t", "sat/1/#", "--retained-only", "-W", "2", "-F", "%t")
     assert {f"{ECU}/state", f"{CONSOLE}/meta", row_topic(ECU), row_topic(CONSOLE)} <= set(retained.split())
 
@@ -147,24 +149,27 @@ def test_down_leaves_nothing(engine: None, tmp_path: Path) -> None:
     assert _left_of(short) == []
 
 
-def _wait_until_all_is_true_again(stack: Stack, since: float) -> None:
-    """Within ten seconds of `since`: the hosts speak anew, the table is true, frames flow."""
-    deadline = since + BACK_WITHIN_S
-
-    def remaining() -> float:
-        return max(0.1, deadline - time.monotonic())
-
-    for host in HOSTS:
-        topic = f"sat/1/lab/host/{host}/heartbeat"
-        stack.observer.wait(lambda topic=topic: _spoke_after(stack, topic, since), f"{host} speaks", remaining())
-    stack.observer.wait(lambda: _spoke_after(stack, "sat/1/lab/orch/health", since), "orchestrator", remaining())
-    checks.check_table(stack, remaining())
-    stack.observer.wait_streaming(remaining(), dev=ECU)
-    stack.observer.wait_streaming(remaining(), dev=CONSOLE, stream="uart")
+def _boots(stack: Stack) -> dict[str, str]:
+    return {host: checks.boot_of(stack, host) for host in HOSTS}
 
 
-def _spoke_after(stack: Stack, topic: str, moment: float) -> bool:
-    return any(at > moment and name == topic for at, name, _ in stack.observer.history)
+def _wait_until_all_is_true_again(stack: Stack, since: float, boots: dict[str, str], service: str) -> None:
+    """Within ten seconds of `since`: `service`, if a host, has another boot than it had in `boots`; all speak, the
+    table is true, frames flow. With `boots`, the wish of a client still stands then."""
+    deadline, observer = since + BACK_WITHIN_S, stack.observer
+
+    def wait(condition: Callable[[], bool], what: str) -> None:
+        observer.wait(condition, f"{what} {BACK_WITHIN_S:g} s after {service} ended", deadline - time.monotonic())
+
+    if service in boots:
+        wait(lambda: checks.boot_of(stack, service) not in ("", boots[service]), "a new birth")
+    for topic in [f"sat/1/lab/host/{host}/heartbeat" for host in HOSTS] + ["sat/1/lab/orch/health"]:
+        wait(lambda topic=topic: any(at > since and name == topic for at, name, _ in observer.history), topic)
+    checks.check_table(stack, deadline - time.monotonic())
+    observer.wait_streaming(deadline - time.monotonic(), dev=ECU)
+    observer.wait_streaming(deadline - time.monotonic(), dev=CONSOLE, stream="uart")
+    if boots:
+        assert observer.json(row_topic(CONSOLE))["policy"] == "explicit"
 
 
 def _left_of(stack: Stack) -> list[str]:
