@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,40 +13,10 @@ from sat_bus.alive import Alive, take_notify_socket
 from sat_bus.loop import WorkLoop
 from sat_bus.service import run_service
 from sat_toolkit.errors import ConfigError
+from tests.service_manager import Manager
 from tests.waiting import eventually
 
 PERIOD = 0.1
-
-
-class Manager:
-    """A service manager: the socket that is named in NOTIFY_SOCKET."""
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(address.replace("@", "\0", 1))
-        self._socket.settimeout(5.0)
-
-    def hear(self) -> list[str]:
-        return self._socket.recv(4096).decode().split("\n")
-
-    def hears_nothing(self, seconds: float) -> bool:
-        self._socket.settimeout(seconds)
-        try:
-            return not self._socket.recv(4096)
-        except TimeoutError:
-            return True
-
-    def drain(self) -> None:
-        self._socket.setblocking(False)
-        try:
-            while self._socket.recv(4096):
-                pass
-        except BlockingIOError:
-            self._socket.settimeout(5.0)
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 class Site:
