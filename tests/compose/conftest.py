@@ -16,8 +16,10 @@ HELP = "scripts/docker brings an engine on Debian"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """They look from outside with Mosquitto's clients, and take the time that containers take to come up."""
     for item in items:
-        if item.path.parent == FOLDER and item.get_closest_marker("timeout") is None:
+        if item.path.parent == FOLDER:
+            item.add_marker(pytest.mark.mosquitto)
             item.add_marker(pytest.mark.timeout(240))
 
 
