@@ -32,7 +32,7 @@ def run(settings: HostSettings) -> int:
     alive = Alive(
         lambda: bus.connected,
         lambda: host.state == "ready",
-        lambda: f"serving {len(host.devices)} devices of the family {settings.family}",
+        lambda: f"serving the family {settings.family}, devices: {len(host.devices)}",
         file=settings.alive_file,
         notify=take_notify_socket(),
     )

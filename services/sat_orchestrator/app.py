@@ -36,7 +36,7 @@ def run(settings: OrchestratorSettings) -> int:
         alive = Alive(
             lambda: bus.connected,
             lambda: orchestrator.core.leading,
-            lambda: f"leading {len(orchestrator.core.fleet.rows)} devices at site {settings.site}",
+            lambda: f"leading the site {settings.site}, devices: {len(orchestrator.core.fleet.rows)}",
             file=settings.alive_file,
             notify=take_notify_socket(),
         )
