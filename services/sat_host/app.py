@@ -16,7 +16,7 @@ from sat_host.settings import HostSettings
 
 
 def run(settings: HostSettings) -> int:
-    """Serve one family until told to stop; returns the exit status.
+    """Serve one family until told to stop; returns the exit status: 4 when another host has taken its name.
 
     Raises:
         ConfigError, PluginError: nothing was started; the message says what to mend.

@@ -19,7 +19,7 @@ from sat_bus import identity, messages, topics
 from sat_bus.loop import Timer, WorkLoop
 from sat_bus.messages import DriverInfo, Manifest
 from sat_bus.port import Bus, Inbound
-from sat_bus.service import health
+from sat_bus.service import STOOD_DOWN, health
 from sat_bus.topics import Topic, Traffic
 from sat_host.device import HostedDevice
 from sat_host.drivers import Driver, ScanResult
@@ -310,7 +310,7 @@ class Host:
         if match is not None and match.topic is topics.HOST_BIRTH and inbound.payload and self._is_usurped(inbound):
             self.foreign = True
             _log.error("another host of this name has started; this one ends", host=self.name)
-            self._loop.finish(1)
+            self._loop.finish(STOOD_DOWN)
             return
         if self._truth.see(inbound.topic, inbound.payload):
             self._settle_soon()

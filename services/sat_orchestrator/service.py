@@ -17,7 +17,7 @@ from sat_bus.loop import Timer, WorkLoop
 from sat_bus.messages import OrchestratorState
 from sat_bus.port import Bus, Inbound
 from sat_bus.requests import RequestDesk
-from sat_bus.service import health
+from sat_bus.service import STOOD_DOWN, health
 from sat_bus.topics import Match, Topic, Traffic
 from sat_orchestrator.calls import HostCalls
 from sat_orchestrator.core import Core
@@ -34,7 +34,6 @@ from sat_toolkit.errors import SatError
 _log = structlog.get_logger(__name__)
 
 NAME = "orchestrator"
-STOOD_DOWN = 4
 QUIET_S = 0.5
 QUIET_AT_MOST_S = 5.0
 SWEEP_AFTER_S = 5.0

@@ -36,6 +36,7 @@ from sat_toolkit.errors import ConfigError, SatError
 log = logging.getLogger(__name__)
 
 PREFIX = "SAT_"
+STOOD_DOWN = 4  # the exit status when another program has taken this one's place: it must not be started again
 # Libraries that say what we say ourselves, or what nobody asked for.
 _QUIET = {
     "amqtt": logging.ERROR, "transitions": logging.ERROR, "websockets": logging.CRITICAL,

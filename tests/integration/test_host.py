@@ -13,6 +13,7 @@ import pytest
 
 from sat_bus import topics
 from sat_bus.memory import MemoryBroker, MemoryBus
+from sat_bus.service import STOOD_DOWN
 from tests.integration.hosting import DRIVER, HOST, PLUGINS, SITE, RunningHost, Watcher
 
 
@@ -317,6 +318,7 @@ def test_a_host_ends_when_a_newer_one_takes_its_name(host: RunningHost, watcher:
     watcher.bus.publish(topic, json.dumps(birth).encode(), retain=True)
     assert host.ended(), "the older host ends"
     assert host.host.foreign
+    assert host.loop.status == STOOD_DOWN
 
 
 def test_five_deaths_in_a_minute_end_in_quarantine_until_somebody_releases_the_device(connected: Watcher) -> None:
