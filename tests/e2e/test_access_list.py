@@ -115,7 +115,9 @@ def say(secured: Secured, account: str, topic: str, payload: str, *, retain: boo
         bus.flush(DEADLINE)
 
 
-def test_a_client_sees_frames_commands_and_moves_a_device(ecu: Device) -> None:
+def test_a_client_sees_frames_commands_and_moves_a_device(
+    secured: Secured, ecu: Device, caplog: pytest.LogCaptureFixture
+) -> None:
     with ecu.watch("can") as watch:
         received = watch.get(DEADLINE)
         assert received is not None
@@ -126,6 +128,8 @@ def test_a_client_sees_frames_commands_and_moves_a_device(ecu: Device) -> None:
     assert ecu.connect().status == "ok"
     assert ecu.set("auto").status == "ok"
     assert eventually(lambda: ecu.row is not None and ecu.row.observed == DeviceState.CONNECTED, DEADLINE)
+    said = [record.getMessage() for when in ("setup", "call") for record in caplog.get_records(when)]
+    assert "the broker refuses" not in "\n".join([*said, secured.logs()])
 
 
 @pytest.mark.parametrize(
