@@ -85,11 +85,11 @@ class Program:
 class Observer:
     """``mosquitto_sub``, by MQTT 3.1.1 and by default on everything: what it printed last for each topic, and when."""
 
-    def __init__(self, port: int, filters: Sequence[str] = ("sat/1/#",)) -> None:
+    def __init__(self, port: int, filters: Sequence[str] = ("sat/1/#",), address: str = "127.0.0.1") -> None:
         self.latest: dict[str, str] = {}
         self.history: list[tuple[float, str, str]] = []
         self._changed = threading.Condition()
-        argv = ["mosquitto_sub", "-V", "mqttv311", "-p", str(port), "-F", f"%t{_SEPARATOR}%p"]
+        argv = ["mosquitto_sub", "-V", "mqttv311", "-h", address, "-p", str(port), "-F", f"%t{_SEPARATOR}%p"]
         argv += [word for topic in filters for word in ("-t", topic)]
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._thread = threading.Thread(target=self._read, name="observer")
@@ -158,7 +158,8 @@ class Observer:
 class Rack:
     """Broker, orchestrator, driver host and ECU. `kind`: ``embedded`` or ``mosquitto``.
 
-    `can` False leaves host and ECU out; `filters` are what its observer subscribes to.
+    `can` False leaves host and ECU out; `filters` are what its observer subscribes to; the broker listens on
+    `address`; the host is started by way of the command `elsewhere`.
     """
 
     def __init__(
@@ -169,10 +170,13 @@ class Rack:
         *,
         can: bool = True,
         filters: Sequence[str] = ("sat/1/#",),
+        address: str = "127.0.0.1",
+        elsewhere: Sequence[str] = (),
     ) -> None:
         self.folder = folder
+        self.address = address
         self.port = free_port()
-        self.url = f"mqtt://127.0.0.1:{self.port}"
+        self.url = f"mqtt://{address}:{self.port}"
         ecu = folder / "ecu"
         buses = [{"name": DEVICE, "interface": "slcan", "channel": str(ecu)}]
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("SAT_")} | {
@@ -185,9 +189,11 @@ class Rack:
         }
         self.broker_data = folder / "broker"
         serve = ["broker", "--port", str(self.port), "--kind", kind, "--data-dir", str(self.broker_data)]
+        serve += ["--bind", address]
         self.broker = self._sat("broker", *serve)
         self.orchestrator = self._sat("orchestrator", "orchestrator")
-        self.host = self._sat("host", "host", "--family", "can", "--name", HOST)
+        serve_can = [*elsewhere, sys.executable, "-m", "sat_cli", "host", "--family", "can", "--name", HOST]
+        self.host = Program("host", serve_can, self.env, folder)
         simulator = [sys.executable, "-m", "plugins.devices.can.sim_ecu", "--pty", str(ecu)]
         self.ecu = Program("ecu", simulator, self.env, folder)
         self.extra: list[Program] = []
@@ -218,7 +224,7 @@ class Rack:
         deadline = time.monotonic() + DEADLINE
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self.port), 1.0).close()
+                socket.create_connection((self.address, self.port), 1.0).close()
                 return
             except OSError:
                 assert self.broker.running, self.broker.tail()
@@ -229,7 +235,7 @@ class Rack:
         """SIGKILL; with `wipe` its data is gone too. A Mosquitto below ``sat broker`` dies with it."""
         self.broker.kill()
         deadline = time.monotonic() + DEADLINE
-        while _listening(self.port):
+        while _listening(self.address, self.port):
             assert time.monotonic() < deadline, "the broker's port is still served"
             threading.Event().wait(0.02)
         if wipe:
@@ -238,7 +244,7 @@ class Rack:
     def __enter__(self) -> Self:
         try:
             self.start_broker()
-            self._observer = Observer(self.port, self._filters)
+            self._observer = Observer(self.port, self._filters, self.address)
             for program in self._first:
                 program.start()
         except BaseException:
@@ -260,6 +266,8 @@ class Rack:
             "mqttv311",
             "-q",
             "1",
+            "-h",
+            self.address,
             "-p",
             str(self.port),
             "-t",
@@ -285,6 +293,6 @@ class Rack:
         return "\n".join(f"--- {program.name}\n{program.tail()}" for program in programs)
 
 
-def _listening(port: int) -> bool:
+def _listening(address: str, port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        return probe.connect_ex((address, port)) == 0
