@@ -3,7 +3,8 @@
 The rate is ramped up by half until frames are lost, then narrowed down to a seventh by bisection; each try sends for
 1.5 seconds at a constant rate. A rate counts as carried when every frame arrived, 99 of 100 within half a second of
 their capture (else a queue was filling that only the end of the try kept from overflowing), in one of two tries.
-Broker, subscriber and sender share the machine's processors with what is measured.
+Broker, subscriber and sender share the machine's processors with what is measured. Of one worker a host reads 8 MiB a
+second for longer than a second, 349,000 packed frames/s, however fast it is: the rest is for its other devices.
 """
 
 from __future__ import annotations
