@@ -122,7 +122,9 @@ def test_a_client_sees_frames_commands_and_moves_a_device(
         received = watch.get(DEADLINE)
         assert received is not None
     assert ecu.do("send", id="0x123", data="01") == {"id": 0x123, "data": "01"}
-    assert ecu.send_frames([{"id": 0x100, "data": "01"}]).sent == 1
+    sent = ecu.send_frames([{"id": 0x100, "data": "01"}])
+    assert sent is not None
+    assert sent.sent == 1
     assert ecu.set("disconnected").status == "ok"
     ecu.wait_for("disconnected", timeout=DEADLINE)
     assert ecu.connect().status == "ok"

@@ -44,6 +44,12 @@ def wait_shown(editor: NodeRed, key: str, condition: Callable[[Any], bool]) -> A
     return editor.shown(TAB, key)
 
 
+def wait_counted(editor: NodeRed, key: str, following: int) -> dict[str, Any]:
+    """What the flow shows of a stream, once frame number `following` is the next one that it waits for."""
+    shown = wait_shown(editor, "frames", lambda frames: frames.get(key, {}).get("next") == following)
+    return dict(shown[key])
+
+
 def ask(editor: NodeRed, **request: Any) -> dict[str, Any]:
     """Press the button with `request` in it; what the flow shows for it."""
     before = editor.shown(TAB, "replies") or []
@@ -94,8 +100,7 @@ def test_frames_are_counted_as_another_client_counts_them(rack: Rack, editor: No
     counted = sum(len(batch["frames"]) for batch in batches if batch["stream"] == last["stream"])
     assert counted == last["seq"] > 0
     for form in FORMS:
-        key = f"{ECU}/can/{form}"
-        one = wait_shown(editor, "frames", lambda frames, key=key: frames.get(key, {}).get("next") == counted)[key]
+        one = wait_counted(editor, f"{ECU}/can/{form}", counted)
         assert one == {"stream": last["stream"], "frames": counted, "missed": 0, "next": counted, "dropped": {}}
     rack.command("start")
 
@@ -103,10 +108,19 @@ def test_frames_are_counted_as_another_client_counts_them(rack: Rack, editor: No
 def test_a_batch_that_is_missing_is_missed(rack: Rack, editor: NodeRed) -> None:
     """As a host would publish them: frames 0 to 1, then 5 to 6."""
     for seq in (0, 5):
-        batch = {"stream": "s", "boot": "b", "seq": seq, "n": 2, "t0": 1.0, "dropped": {}, "channel": "x", "frames": []}
+        batch: dict[str, Any] = {
+            "stream": "s",
+            "boot": "b",
+            "seq": seq,
+            "n": 2,
+            "t0": 1.0,
+            "dropped": {},
+            "channel": "x",
+            "frames": [],
+        }
         rack.publish("sat/1/lab/dev/bench2-can/drv_x/x/stream/can/json", json.dumps(batch))
     key = "lab/dev/bench2-can/drv_x/x/can/json"
-    one = wait_shown(editor, "frames", lambda frames: frames.get(key, {}).get("next") == 7)[key]
+    one = wait_counted(editor, key, 7)
     assert (one["frames"], one["missed"]) == (4, 3)
 
 
