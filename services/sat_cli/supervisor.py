@@ -23,7 +23,8 @@ FIRST_DELAY = 0.5
 LAST_DELAY = 8.0
 MAX_RESTARTS = 8
 STEADY = 30.0  # running this long, a program has proved itself and its restarts are forgotten
-HOPELESS = (2, 127)  # a wrong setting and a program that is not there: trying again changes nothing
+# A wrong setting, another program in its place, a program that is not there: trying again changes nothing.
+HOPELESS = (2, 4, 127)
 _LOG_BYTES = 5_000_000
 
 Phase = Literal["waiting", "running", "failed", "stopped"]

@@ -96,7 +96,7 @@ def test_what_keeps_ending_is_given_up_after_growing_delays(supervise: Callable[
     assert supervisor.tail("one", 1) == ["last words"]
 
 
-@pytest.mark.parametrize("source", ["raise SystemExit(2)", None])
+@pytest.mark.parametrize("source", ["raise SystemExit(2)", "raise SystemExit(4)", None])
 def test_what_cannot_be_helped_by_trying_again_is_given_up_at_once(
     supervise: Callable[..., Supervisor], source: str | None
 ) -> None:
