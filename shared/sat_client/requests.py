@@ -12,12 +12,13 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from sat_bus import messages as m
 from sat_bus import topics
 from sat_bus.port import Bus, Inbound
-from sat_toolkit.errors import BadRequest, Busy, HostLost, SatError, Timeout, from_code
+from sat_toolkit.errors import BadRequest, Busy, Denied, HostLost, SatError, Timeout, from_code
 
 MAX_PENDING = 1_000
 GRACE = 1.0  # beyond the deadline, for the reply that says that the deadline has passed
@@ -73,6 +74,7 @@ class Requester:
         Raises:
             Offline: there is no connection to the broker; nothing was sent.
             Timeout: no reply in time; whether the request took effect is unknown.
+            Denied: the broker does not let us publish there; told by MQTT 5 alone.
             BadRequest: args that JSON has no form for.
         """
         return self.exchange_packed(
@@ -98,7 +100,8 @@ class Requester:
                 raise Busy(f"{MAX_PENDING} requests are waiting for their replies already")
             self._pending[request_id] = pending
         try:
-            if not self._bus.connected or not self._bus.publish(topic, payload, expiry_s=timeout):
+            refused = partial(self._dropped, request_id, topic)
+            if not self._bus.connected or not self._bus.publish(topic, payload, expiry_s=timeout, on_drop=refused):
                 raise Offline("not connected to the broker; nothing was sent. Is it running? See: sat doctor")
             return pending.future.result(timeout + GRACE)
         except FutureTimeout:
@@ -132,6 +135,15 @@ class Requester:
             waiting = [self._pending.pop(name) for name in hit]
         for pending in waiting:
             pending.future.set_exception(error)
+
+    def _dropped(self, request_id: str, topic: str, cause: str) -> None:
+        if cause != "refused":
+            return  # what the connection lost may have arrived
+        with self._lock:
+            pending = self._pending.pop(request_id, None)
+        if pending is not None:
+            refusal = f"the broker does not let {self._client} publish to {topic}: allow it in the broker's access list"
+            pending.future.set_exception(Denied(refusal))
 
     @staticmethod
     def _encode(envelope: dict[str, Any], args: dict[str, Any], boot: str | None) -> bytes:

@@ -2,7 +2,8 @@
 
 The rate is ramped up by half until frames are lost, then narrowed down to a seventh by bisection; each try sends for
 1.5 seconds at a constant rate. A rate counts as carried when every frame arrived, 99 of 100 within half a second of
-their capture (else a queue was filling that only the end of the try kept from overflowing), in one of two tries.
+their capture (else a queue was filling that only the end of the try kept from overflowing), in one of two tries, or of
+five on a CAN link: emulated machines stand still at times.
 Broker, subscriber and sender share the machine's processors with what is measured. Of one worker a host reads 8 MiB a
 second for longer than a second, 349,000 packed frames/s, however fast it is: the rest is for its other devices.
 """
@@ -20,6 +21,7 @@ SECONDS = 1.5
 RAMP = 1.5
 NARROW = 1.15
 MAX_P99_MS = 500.0
+TRIES, TRIES_ON_A_LINK = 2, 5
 
 
 def run(context: Context) -> list[Row]:
@@ -53,9 +55,10 @@ def highest(context: Context, pool: Pool, subject: Subject, start: float) -> flo
     low, high = 0.0, math.inf
     rate = start
     while high / max(low, 1e-9) > NARROW:
-        trial = _try(pool, subject, rate, SECONDS)
-        if not keeps_up(trial):
+        for _ in range(TRIES_ON_A_LINK if context.can else TRIES):
             trial = _try(pool, subject, rate, SECONDS)
+            if keeps_up(trial):
+                break
         if keeps_up(trial) and trial.rate > 0.9 * rate:
             low = rate
         elif keeps_up(trial):
