@@ -117,7 +117,7 @@ def test_an_adapter_on_tcp_streams_and_is_gone_when_it_hangs_up(sim: Callable, r
     adapter = sim("--listen", "127.0.0.1:0")
     ecu = rig(info_for(adapter.ready.rsplit(maxsplit=1)[-1], sleep_after_open=0.0)).connect()
     ecu.command("start")
-    frames = ecu.sink.wait_frames(has_id(0x100), 20)
+    frames = ecu.sink.wait_frames(20, has_id(0x100))
     assert len({frame.data["data"] for frame in frames}) > 1
     assert ecu.command("status")["counters"]["bad_lines"] == 0
     adapter.stop()
