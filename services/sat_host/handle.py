@@ -108,7 +108,9 @@ class Worker(abc.ABC):
         self._next_call += 1
         number = self._next_call
         if self._exited or not self._channel.send(packed(number)):
-            done(CallResult(error=Indeterminate(f"the worker of {self.name} is gone"), fatal=True, gone=True))
+            gone = f"the worker of {self.name} is gone"
+            why = self._channel.problem  # it is told before the end of the channel is
+            done(CallResult(error=Indeterminate(f"{gone}: {why}" if why else gone), fatal=True, gone=True))
             return
         timer = self._loop.later(timeout, lambda: self._expire(number, f"{what} did not end within {timeout:g} s"))
         self._calls[number] = _Pending(done, timer)

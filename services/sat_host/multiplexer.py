@@ -37,7 +37,10 @@ class Pace:
 
 
 class Channel:
-    """A non-blocking file descriptor being served: bytes in by callback, bytes out by `send`."""
+    """A non-blocking file descriptor being served: bytes in by callback, bytes out by `send`.
+
+    `problem` is why it is closed, when that was done on this side.
+    """
 
     def __init__(
         self,
@@ -52,6 +55,7 @@ class Channel:
         self.on_bytes = on_bytes
         self.on_closed = on_closed
         self.closed = False
+        self.problem = ""
         self.pace = Pace(bytes_per_s)
         self._multiplexer = multiplexer
         self._pending = bytearray()
@@ -216,7 +220,6 @@ class Multiplexer:
             return
         except OSError:
             data = b""
-        problem = ""
         try:
             if data:
                 channel.on_bytes(data)
@@ -224,8 +227,8 @@ class Multiplexer:
                     self._pause(channel, wait)
                 return
         except Exception as error:  # noqa: BLE001 - whatever a worker sends, the others are served on
-            problem = str(error) or type(error).__name__
-            _log.warning("a worker's channel is closed: %s", problem)
+            channel.problem = str(error) or type(error).__name__
+            _log.warning("a worker's channel is closed: %s", channel.problem)
         self._selector.unregister(channel.fd)
         if channel.shut():
-            channel.on_closed(problem)
+            channel.on_closed(channel.problem)
