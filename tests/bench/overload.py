@@ -70,7 +70,7 @@ def _overload(context: Context, form: str) -> list[Row]:
 def _capacity(context: Context, subject: Subject) -> float:
     """The frames per second that arrive in a flood."""
     with running(context, subject) as rig:
-        trial = rig.trial(2_000.0 if context.quick else FLOOD, SECONDS, settle=True)
+        trial = rig.trial(*((2_000.0, 0.5) if context.quick else (FLOOD, SECONDS)), settle=True)
     begun, ended = trial.span
     return trial.received / (ended - begun)
 
