@@ -26,7 +26,7 @@ class Run:
 
     Attributes:
         forms: those in which it is sent; it is made ready for them only.
-        texts: the JSON objects; none where only ``bin`` is wished.
+        texts: the JSON objects; of a block none where only ``bin`` is wished.
         times: when each was captured, seconds since the epoch; none where a block tells.
     """
 

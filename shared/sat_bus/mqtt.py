@@ -57,6 +57,7 @@ _UNSUPPORTED_VERSION = 132
 _BAD_CREDENTIALS = (134, 135)
 _TAKEN_OVER = 142
 _PUBLISH, _PUBACK = 0x30, 0x40
+_LONGEST_EXPIRY_S = 0xFFFF_FFFF  # four bytes
 _FAILURE = 128  # and above
 
 
@@ -353,7 +354,7 @@ class _Connection:
         """What MQTT 5 adds; left out on 3.1.1, as nothing relies on it."""
         if self._version != "5":
             return None
-        expiry_s = None if message.expiry_s is None else max(1, math.ceil(message.expiry_s))
+        expiry_s = None if message.expiry_s is None else max(1, math.ceil(min(message.expiry_s, _LONGEST_EXPIRY_S)))
         return packets.properties(message.response_topic, message.correlation, expiry_s, message.traceparent)
 
     def _say_goodbye(self) -> None:

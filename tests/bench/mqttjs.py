@@ -6,7 +6,6 @@ timed from its awakening."""
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from sat_bus import bin_batch
 from sat_toolkit.core.frame_block import FrameBlock
+from tests import npm
 from tests.bench import harness
 from tests.bench.flood import Sleep, patient_broker
 from tests.bench.peers.wire import connected
@@ -46,15 +46,7 @@ def run(context: harness.Context) -> list[Row]:
 def installed() -> Path:
     """A folder in which `require` finds MQTT.js of the version that the lock file names."""
     folder = harness.CACHE / "mqttjs"
-    lock = (HOME / "package-lock.json").read_bytes()
-    marker = folder / "installed.json"
-    if not marker.exists() or marker.read_bytes() != lock:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(HOME / name, folder)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=300)
-        marker.write_bytes(lock)
+    npm.install(HOME, folder)
     return folder
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.compose.stack import Stack
 
 FOLDER = Path(__file__).parent
-HELP = "scripts/docker brings an engine on Debian"
+HELP = "`scripts/docker run -- ...` brings an engine on Debian"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -31,9 +31,7 @@ def engine() -> None:
             pytest.skip(f"there is no docker here; {HELP}")
         done = subprocess.run(argv, capture_output=True, text=True, timeout=20)
         if done.returncode:
-            pytest.skip(
-                f"{' '.join(argv)}: {done.stderr.strip()}; `scripts/docker run -- ...` brings an engine on Debian"
-            )
+            pytest.skip(f"{' '.join(argv)}: {done.stderr.strip()}; {HELP}")
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import socket
 import ssl
@@ -314,6 +315,16 @@ class TestProtocol:
         assert inbox.items == [Inbound("t/x", b"1", False, "r/x", b"\0\1", "00-ab-cd-01"), Inbound("t/x", b"1")]
         assert seen.items[0].properties.MessageExpiryInterval == 3  # type: ignore[union-attr]
         assert not hasattr(seen.items[1].properties, "MessageExpiryInterval")
+
+    @pytest.mark.mosquitto
+    def test_a_message_may_expire_later_than_mqtt_can_say(self, mosquitto: BrokerUnderTest) -> None:
+        seen: Inbox[paho.MQTTMessage] = Inbox()
+        with raw_client(mosquitto.port, seen), MqttBus(mosquitto.url, "five") as five:
+            assert five.start(5)
+            assert five.publish("t/x", b"1", expiry_s=math.inf)
+            assert five.flush(5)
+            (message,) = seen.wait()
+        assert message.properties.MessageExpiryInterval > 4_000_000_000  # type: ignore[union-attr]
 
     def test_a_refused_subscription_is_said(self, fake: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
         fake.suback = 0x80

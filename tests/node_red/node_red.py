@@ -5,20 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from tests import npm
 from tests.e2e.rack import DEADLINE, Program, free_port
 from tests.waiting import eventually
 
 HOME = Path(__file__).resolve().parent
 ROOT = HOME.parents[1]
 FLOW = ROOT / "deploy" / "node-red" / "flow.json"
-INSTALL_TIMEOUT_S = 300.0
 START_TIMEOUT_S = 60.0
 _SETTINGS = {
     "uiHost": "127.0.0.1",
@@ -36,15 +35,7 @@ def installed() -> Path:
     if missing:
         pytest.skip(f"{' and '.join(missing)} not on the PATH (Debian: apt-get install nodejs npm)")
     folder = ROOT / ".cache" / "node-red"
-    lock = (HOME / "package-lock.json").read_bytes()
-    marker = folder / "installed.json"
-    if not marker.exists() or marker.read_bytes() != lock:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json", ".npmrc"):
-            shutil.copy(HOME / name, folder)
-        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=INSTALL_TIMEOUT_S)
-        marker.write_bytes(lock)
+    npm.install(HOME, folder)
     return folder
 
 

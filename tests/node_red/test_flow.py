@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from tests import npm
 from tests.e2e.rack import DEADLINE, DEV, DEVICE, DRIVER, HOST, Rack
-from tests.node_red.node_red import FLOW, HOME, INSTALL_TIMEOUT_S, NodeRed, flow
+from tests.node_red.node_red import FLOW, HOME, NodeRed, flow
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(INSTALL_TIMEOUT_S + 120)]
+pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(npm.TIMEOUT_S + 120)]
 TAB = "sat0000000tab001"
 ECU = f"lab/dev/{HOST}/{DRIVER}/{DEVICE}"
 FORMS = ["json", "bin"]
