@@ -1,4 +1,4 @@
-"""A TCP proxy that is a bad network: it cuts connections, refuses new ones, and swallows what passes."""
+"""A TCP proxy that is a bad network: it cuts connections, refuses new ones, swallows what passes, and holds it back."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ class TcpProxy:
         self._lock = threading.Lock()
         self._refusing = False
         self._frozen = False
+        self._open = threading.Event()
+        self._open.set()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name=f"test/proxy/{self.port}")
 
@@ -34,6 +36,7 @@ class TcpProxy:
 
     def __exit__(self, *_: object) -> None:
         self._closing = True
+        self.stall(False)
         self._thread.join()
         self.cut()
         self._listener.close()
@@ -53,8 +56,16 @@ class TcpProxy:
         """Let nothing through and close nothing: a black hole."""
         self._frozen = frozen
 
+    def stall(self, stalled: bool = True) -> None:
+        """Let nothing through and lose nothing: what was sent meanwhile comes afterwards."""
+        if stalled:
+            self._open.clear()
+        else:
+            self._open.set()
+
     def _run(self) -> None:
         while not self._closing:
+            self._open.wait()
             for key, _ in self._selector.select(0.02):
                 sock = key.fileobj
                 assert isinstance(sock, socket.socket)

@@ -1,4 +1,4 @@
-"""The bus over MQTT 5 or 3.1.1, by TCP or WebSocket. The only module that knows paho.
+"""The bus over MQTT 5 or 3.1.1, by TCP or WebSocket. Only this and `paho_client` know paho.
 
 The network thread of `sat_bus.network` alone uses the paho client, which lives for one connection: other threads
 put messages in the outbox and wake it, and what arrives goes to the dispatcher. So no handler runs on that
@@ -11,20 +11,16 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import select
 import socket
 import ssl
-import struct
 import threading
 import time
-import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import paho.mqtt.client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -35,6 +31,7 @@ from sat_bus.dispatch import Subscription
 from sat_bus.endpoint import parse_url
 from sat_bus.network import Link, NetworkBus, Outcome
 from sat_bus.outbox import MAX_PAYLOAD, Outgoing
+from sat_bus.paho_client import CONNECT_TIMEOUT_S, Client
 from sat_bus.port import Inbound, Will
 from sat_bus.reconnect import Version
 from sat_toolkit.errors import ConfigError
@@ -42,7 +39,6 @@ from sat_toolkit.errors import ConfigError
 log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 5
-CONNECT_TIMEOUT_S = 3.0
 READ_BYTES = 131_072  # more than the largest batch: what does not fit is left to paho, after this has looked at it
 PACKETS_A_TURN = 32
 # While the inbox is crowded nothing is read, as the broker's queue is the longer one. But not for so long that it
@@ -51,12 +47,10 @@ PAUSE_S, LONGEST_PAUSE_S = 0.002, 1.0
 # A few PUBACKs are held for a moment, so that a reply goes out before the PUBACK of its request: a broker that saves
 # itself at each of them, as Mosquitto can, keeps the reply waiting meanwhile.
 HELD_ACKS, HOLD_S = 2, 0.004
-_PAHO_VERSION = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 # Reason codes of MQTT 5, which paho also makes of the codes of 3.1.1.
 _UNSUPPORTED_VERSION = 132
 _BAD_CREDENTIALS = (134, 135)
 _TAKEN_OVER = 142
-_PUBLISH, _PUBACK = 0x30, 0x40
 _LONGEST_EXPIRY_S = 0xFFFF_FFFF  # four bytes
 _FAILURE = 128  # and above
 
@@ -99,46 +93,6 @@ class MqttBus(NetworkBus):
         )
 
 
-class _Client(paho.Client):
-    """paho's client, whose stream another may read between two packets, and write whole packets to.
-
-    Attributes:
-        on_puback: is told the packet identifier and the reason code.
-    """
-
-    on_puback: Callable[[int, int], None]
-
-    @property
-    def between_packets(self) -> bool:
-        """Whether no packet is half read, so that what comes next on the socket is the beginning of one."""
-        return self._in_packet["command"] == 0
-
-    def read_packet(self) -> bool:
-        """Read one packet, where `loop_read` may go on to those behind it; False: there was none."""
-        code = self._packet_read()
-        if code > 0:
-            self._loop_rc_handle(code)
-        return code == MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def send(self, message: Outgoing, properties: bytes | None) -> int:
-        """Send a message of QoS 1 in its turn; its packet identifier, for `on_puback`."""
-        mid = self._mid_generate()
-        packet = packets.publish(message.topic, message.payload, mid, retain=message.retain, properties=properties)
-        self._packet_queue(_PUBLISH, packet, mid, 1)
-        return mid
-
-    def _handle_pubackcomp(self, cmd: str) -> MQTTErrorCode:  # noqa: ARG002 - QoS 2 is not used, so it is a PUBACK
-        try:
-            self.on_puback(*packets.puback(bytes(self._in_packet["packet"])))
-        except struct.error:
-            return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        return MQTTErrorCode.MQTT_ERR_SUCCESS
-
-    def acknowledge(self, acks: bytes) -> None:
-        """Send whole PUBACKs in their turn."""
-        self._packet_queue(_PUBACK, acks, 0, 0)
-
-
 class _Connection:
     """One connection, with a paho client of its own. Who uses the client holds `_turn_lock`: the network thread
     except while it waits, or a publisher that finds it waiting."""
@@ -165,7 +119,7 @@ class _Connection:
 
     def run(self) -> None:
         link = self._link
-        self._connect()
+        self._client.open()
         self.outcome = Outcome.UNANSWERED
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         self._poll.register(link.waker.fileno(), select.POLLIN)
@@ -178,43 +132,14 @@ class _Connection:
                 return
             self._turn(0.5)
 
-    def _connect(self) -> None:
-        endpoint = self._link.endpoint
-        clean = True if self._version == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY  # 3.1.1: of the client, by default
-        try:
-            self._client.connect(endpoint.host, endpoint.port, self._link.keepalive_s, clean_start=clean)
-        except Exception as error:
-            _close_sockets(error)
-            raise
-
     def dispose(self) -> None:
         """Close the socket; without a goodbye, so that the broker publishes the will."""
         sock = self._client.socket()
         if sock is not None:
             sock.close()
 
-    def _make_client(self) -> _Client:
-        link, endpoint = self._link, self._link.endpoint
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=link.client_id,
-            protocol=_PAHO_VERSION[self._version],
-            transport="websockets" if endpoint.websocket else "tcp",
-            reconnect_on_failure=False,
-        )
-        client.suppress_exceptions = True  # a callback that raises must not end the thread
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        client.max_inflight_messages_set(0)  # the outbox bounds it, QoS 0 included
-        if endpoint.websocket:
-            client.ws_set_options(endpoint.path, _without_origin)
-        if endpoint.username is not None:
-            client.username_pw_set(endpoint.username, endpoint.password)
-        if link.tls is not None:
-            client.tls_set_context(link.tls)
-        if link.will is not None:
-            client.will_set(link.will.topic, link.will.payload, qos=1, retain=True)
-        client.on_socket_open = _set_nodelay
-        client.on_socket_register_write = _leave_writing_to_the_loop
+    def _make_client(self) -> Client:
+        client = Client(self._link, self._version)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_subscribe = self._on_subscribe
@@ -261,10 +186,12 @@ class _Connection:
     def _before_wait(self) -> Any:
         """Send what may go; the socket to wait for, None at the end of the connection."""
         client = self._client
+        now = time.monotonic()
         if self.outcome is Outcome.LOST:
             self._reconcile()
             self._send()
-        if self._acks and (time.monotonic() >= self._acks_due or len(self._acks) > HELD_ACKS * 4):
+            client.prove(now)
+        if self._acks and (now >= self._acks_due or len(self._acks) > HELD_ACKS * 4):
             self._acknowledge()
         if client.want_write():
             client.loop_write()
@@ -297,7 +224,7 @@ class _Connection:
         except OSError:
             return False
         now = time.monotonic()
-        arrived = packets.read(data, now, mqtt5=self._version == "5")
+        arrived = packets.read(data, self._client.arrival(now), mqtt5=self._version == "5")
         if not arrived.size:
             return False
         sock.recv(arrived.size)
@@ -443,6 +370,7 @@ class _Connection:
             getattr(properties, "ResponseTopic", None),
             getattr(properties, "CorrelationData", None),
             users.get("traceparent"),
+            self._client.arrival(time.monotonic()),
         )
         dispatcher.message(inbound, tuple(getattr(properties, "SubscriptionIdentifier", ())))
 
@@ -452,32 +380,6 @@ def _tls_context(ca: Path | None) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
         raise ConfigError(f"tls_ca {ca}: {error}; a readable file of PEM certificates is accepted") from None
-
-
-def _set_nodelay(_client: Any, _data: Any, sock: Any) -> None:
-    """Without it Nagle's algorithm holds every second small packet back for 40 ms."""
-    duplicate = socket.socket(fileno=os.dup(sock.fileno()))  # a WebSocket wrapper has no setsockopt
-    try:
-        duplicate.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    finally:
-        duplicate.close()
-
-
-def _close_sockets(error: BaseException) -> None:
-    """Close the sockets of a handshake that failed: paho leaves them to the garbage collector, which warns."""
-    for frame, _ in traceback.walk_tb(error.__traceback__):
-        for value in frame.f_locals.values():
-            if isinstance(value, socket.socket):
-                value.close()
-
-
-def _leave_writing_to_the_loop(_client: Any, _data: Any, _sock: Any) -> None:
-    """With a callback here, paho's calls only queue; `_turn` asks `want_write` and writes."""
-
-
-def _without_origin(headers: dict[str, str]) -> dict[str, str]:
-    """A browser must send the header Origin, so that brokers can tell web pages; we are none."""
-    return {name: value for name, value in headers.items() if name != "Origin"}
 
 
 def _new_properties(packet: int) -> Properties:

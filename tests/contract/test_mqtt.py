@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import os
@@ -14,11 +15,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
 import pytest
 
 from sat_bus.mqtt import MqttBus
+from sat_bus.paho_client import UNPROVEN_S
 from sat_bus.port import Inbound, Will
 from sat_bus.ports import find_free_port
 from sat_bus.topics import Traffic
@@ -276,6 +279,32 @@ class TestReconnect:
             proxy.freeze(False)
             proxy.cut()
             news.wait_for(lambda items: items[-1])
+
+    @pytest.mark.parametrize("websocket", [False, True], ids=["tcp", "websocket"])
+    def test_what_a_link_held_back_counts_from_when_the_link_was_last_alive(self, websocket: bool) -> None:
+        """TCP brings after a cut all that was sent in it, and it looks like new."""
+        inbox: Inbox[Inbound] = Inbox()
+        with embedded_broker(websocket=websocket) as broker:
+            url = urlsplit(broker.ws_url if websocket else broker.url)
+            assert url.port is not None
+            with (
+                TcpProxy(url.port) as proxy,
+                MqttBus(broker.url, "asker") as asker,
+                MqttBus(url._replace(netloc=f"127.0.0.1:{proxy.port}").geturl(), "bus") as bus,
+            ):
+                bus.subscribe("a", inbox)
+                assert asker.start(5)
+                assert bus.start(5)
+                asker.publish("a", b"on a live link")
+                assert inbox.wait()[0].age < 1.0
+                proxy.stall()
+                asker.publish("a", b"on a dead link")
+                threading.Event().wait(UNPROVEN_S + 1.5)  # the length of the stall is the test
+                proxy.stall(False)
+                assert inbox.wait(2)[1].age > 1.0
+                # The link is alive again once the broker has answered.
+                count = itertools.count(3)
+                assert eventually(lambda: asker.publish("a", b"") and inbox.wait(next(count))[-1].age < 1.0)
 
     @pytest.mark.mosquitto
     def test_two_of_one_name_do_not_storm_and_are_told(

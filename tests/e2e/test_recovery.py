@@ -47,6 +47,17 @@ def test_a_frozen_host_is_lost_within_four_seconds_and_true_again_without_a_rest
     assert rack.host.running
 
 
+def test_what_a_frozen_host_finds_waiting_is_not_run_late(mosquitto_rack: Rack) -> None:
+    rack = mosquitto_rack
+    rack.host.signal(signal.SIGSTOP)
+    rack.publish(f"{DEV}/cmd/status", '{"args": {}, "request_id": "late", "timeout_ms": 1000}')
+    threading.Event().wait(4.5)  # the length of the freeze is the test; the connection outlives it
+    rack.host.signal(signal.SIGCONT)
+    rack.observer.wait(lambda: rack.observer.json(f"{DEV}/res/status").get("request_id") == "late", "the reply")
+    assert rack.observer.json(f"{DEV}/res/status")["code"] == "expired"
+    assert rack.command("status")["status"] == "ok"
+
+
 def test_a_killed_orchestrator_adopts_what_is_connected(mosquitto_rack: Rack) -> None:
     rack = mosquitto_rack
     before = rack.observer.json(f"{DEV}/status")
