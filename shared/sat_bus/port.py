@@ -18,8 +18,9 @@ from sat_toolkit.errors import BadRequest
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A message that arrived, at `arrived` on `time.monotonic`, or before that, where a dead link held it back. `retain`
-    is True only for what the broker had kept before the subscription."""
+    """A message that arrived, at `arrived` on `time.monotonic`, or before that where a dead link held it back.
+
+    `retain` is True only for what the broker had kept before the subscription."""
 
     topic: str
     payload: bytes

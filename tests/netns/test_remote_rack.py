@@ -58,6 +58,7 @@ def test_a_cut_link_is_told_counted_and_healed(link: Link, rack: Rack, how: Cut,
             assert watch.get(DEADLINE)
             link.cut(how)
             cut = time.monotonic()
+            rack.publish(f"{DEV}/cmd/status", '{"args": {}, "request_id": "late", "timeout_ms": 1000}')
             rack.observer.wait_state("unknown", timeout=LOST_WITHIN_S)
             remaining = LOST_WITHIN_S + 0.5 - (time.monotonic() - cut)
             rack.observer.wait(lambda: rack.observer.json(TABLE)["quality"] == "lost", "the table", remaining)
@@ -77,6 +78,8 @@ def test_a_cut_link_is_told_counted_and_healed(link: Link, rack: Rack, how: Cut,
     planned = re.findall(r" plan +.*operation=(\w+)", rack.orchestrator.log.read_text())
     assert planned == ["initialize", "connect", "start"]
     assert rack.command("status")["status"] == "ok"
+    replies = [json.loads(text) for _, topic, text in rack.observer.messages() if topic == f"{DEV}/res/status"]
+    assert {reply.get("code") for reply in replies if reply["request_id"] == "late"} <= {Code.EXPIRED}
 
 
 def dropped(rack: Rack) -> dict[str, int]:
