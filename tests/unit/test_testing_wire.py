@@ -55,6 +55,14 @@ def test_an_instrument_answers_lines_by_the_line_or_its_first_word() -> None:
         assert list(instrument.received) == ["*IDN?", "SET 5 V", "BYE now", "QUIET", "unheard of", "*IDN?"]
 
 
+def test_a_line_that_was_answered_has_been_received() -> None:
+    with TcpInstrument(str.upper) as instrument, connected(instrument.address) as client:
+        for number in range(300):
+            client.send(b"line %d\n" % number)
+            assert client.line() == b"LINE %d\n" % number
+            assert instrument.received[-1] == f"line {number}"
+
+
 def test_a_line_may_come_in_pieces() -> None:
     with TcpInstrument(str.upper, terminator="\r") as instrument, connected(instrument.address) as client:
         client.send(b"he")

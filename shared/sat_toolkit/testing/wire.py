@@ -141,8 +141,15 @@ class FakeDevice:
 
     def _heard(self, peer: _Peer, line: str) -> None:
         reply = self.answer(line)
+        self._keep(line)
         if reply is not None:
             self._write(peer, reply.encode() + self._end)
+
+    def _keep(self, line: str) -> None:
+        """Whoever sees what a line has caused, its answer included, finds it in `received`."""
+        with self._changed:
+            self.received.append(line)
+            self._changed.notify_all()
 
     def _join(self, fd: int, close: Callable[[], None]) -> None:
         """Serve a connection from now on."""
@@ -197,11 +204,7 @@ class FakeDevice:
         while self._end in peer.inbox:
             raw, _, rest = bytes(peer.inbox).partition(self._end)
             peer.inbox[:] = rest
-            line = raw.decode(errors="replace")
-            self._heard(peer, line)
-            with self._changed:
-                self.received.append(line)
-                self._changed.notify_all()
+            self._heard(peer, raw.decode(errors="replace"))
 
     def _flush(self, peer: _Peer) -> None:
         try:
@@ -267,6 +270,7 @@ class TcpBus(TcpInstrument):
         super().__init__({}, port=port, host=host, terminator=terminator, name=name)
 
     def _heard(self, peer: _Peer, line: str) -> None:
+        self._keep(line)
         for other in list(self._peers.values()):
             if other is not peer:
                 self._write(other, line.encode() + self._end)
