@@ -79,7 +79,7 @@ def test_a_cut_link_is_told_counted_and_healed(link: Link, rack: Rack, how: Cut,
     assert planned == ["initialize", "connect", "start"]
     assert rack.command("status")["status"] == "ok"
     replies = [json.loads(text) for _, topic, text in rack.observer.messages() if topic == f"{DEV}/res/status"]
-    assert {reply.get("code") for reply in replies if reply["request_id"] == "late"} <= {Code.EXPIRED}
+    assert {reply.get("code") for reply in replies if reply.get("request_id") == "late"} <= {Code.EXPIRED}
 
 
 def dropped(rack: Rack) -> dict[str, int]:
