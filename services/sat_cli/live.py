@@ -15,6 +15,7 @@ from rich.text import Text
 from sat_cli.commands.show import reason, streams_text
 from sat_cli.monitor import Flow, Monitor
 from sat_cli.output import styled, table
+from sat_client import Device
 
 _REFRESH = 0.25
 _LINE_EVERY = 5.0
@@ -57,7 +58,7 @@ class Lines:
         del programs  # `say` tells when one of them ends
         now = {f"host {name}": host.state for name, host in monitor.rack.hosts().items()}
         devices = monitor.rack.devices()
-        now |= {str(device.key): f"{device.state} {streams_text(device.status)}".strip() for device in devices}
+        now |= {str(device.key): _line(device) for device in devices}
         for name, state in now.items():
             if self._known.get(name) != state:
                 self.say(f"{seconds:6.1f} s  {name}: {state}")
@@ -120,6 +121,12 @@ def _devices(monitor: Monitor) -> RenderableType:
         if text := reason(device):
             rows.add_row("", Text(text, "dim"))
     return rows
+
+
+def _line(device: Device) -> str:
+    why = reason(device)
+    words = (str(device.state), streams_text(device.status), f"({why})" if why else "")
+    return " ".join(word for word in words if word)
 
 
 def _rate(flow: Flow) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sat_cli.commands.show import reason
 from sat_client import DeviceState, Key, Rack, Received, Watch
 
 _WINDOW = 1.0  # seconds over which a rate is measured
@@ -105,7 +106,10 @@ class Monitor:
             found.append("no device connected")
         if not streamed:
             found.append("no frames arrived")
-        found += [f"{device} did not connect" for device in self._expected if connected and device not in connected]
+        whys = {device.id: why for device in self.rack.devices() if (why := reason(device))}
+        missing = [device for device in dict.fromkeys((*self._expected, *whys)) if device not in connected]
+        found += [f"{device} did not connect: {whys[device]}" for device in missing if device in whys]
+        found += [f"{device} did not connect" for device in missing if connected and device not in whys]
         found += [f"{device} sent no frames" for device in self._expected if streamed and device not in streamed]
         if self.lost:
             found.append(f"{self.lost} frames were lost")

@@ -86,6 +86,10 @@ class FakeSite:
         status = m.Status(state=DeviceState(state), **fields)
         self.publish(topics.DEVICE_STATUS, status, host=self.host, driver=DRIVER, device=name)
 
+    def row(self, name: str = "ecu", **fields: Any) -> None:
+        row = m.TableRow(**fields, quality="good", rev=1)
+        self.publish(topics.TABLE_ROW, row, host=self.host, driver=DRIVER, device=name)
+
     def batch(self, seq: int, n: int, *, stream: str = "s1", device: str = "ecu", **dropped: int) -> None:
         frames = [{"t": 1.0 + i, "id": seq + i, "data": "00"} for i in range(n)]
         batch = m.Batch(

@@ -7,10 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from sat_bus import messages as m
 from sat_bus.memory import MemoryBroker, MemoryBus
 from sat_cli.monitor import Monitor
 from sat_client import Rack
+from sat_toolkit.core.device_spec import DeviceState
 from tests.unit.client_site import SITE, FakeSite
+from tests.waiting import eventually
 
 
 @pytest.fixture
@@ -79,6 +82,21 @@ def test_a_drop_that_the_host_tells_late_is_no_longer_a_gap(monitor: Monitor, si
     site.batch(13, 5, frames_full=3)
     turn_until_frames(monitor, 15)
     assert (monitor.summary()["dropped"], monitor.summary()["gaps"]) == (3, 0)
+
+
+def test_what_a_wish_of_an_earlier_run_keeps_from_connecting_is_said(monitor: Monitor, site: FakeSite) -> None:
+    site.device("ecu", "discovered")
+    site.device("console", "error", reason="the port is gone")
+    desired = m.Desired(level="disconnected")
+    site.row("ecu", observed=DeviceState.DISCOVERED, desired=desired, policy="explicit")
+    assert eventually(lambda: any(device.row for device in monitor.rack.devices()))
+    monitor.turn(0.0)
+    assert monitor.problems() == [
+        "no device connected",
+        "no frames arrived",
+        "console did not connect: the port is gone",
+        "ecu did not connect: somebody wants it disconnected; `sat set ecu auto` gives it back to policy",
+    ]
 
 
 def test_a_device_that_was_connected_once_counts_as_connected(monitor: Monitor, site: FakeSite) -> None:

@@ -14,6 +14,8 @@ from sat_cli.output import out, print_json, styled, table
 from sat_cli.values import describe_schema
 from sat_client import Device, Rack
 
+_EXPLICIT = "explicit"  # a row's policy that is a wish, not a rule
+
 
 def list_devices(
     json: options.Json = False,
@@ -110,9 +112,13 @@ def last_known(device: Device) -> str | None:
 
 
 def reason(device: Device) -> str:
-    """Why the device is as it is: what its host says, else why the orchestrator holds it."""
+    """Why the device is as it is: what its host says, else why the orchestrator holds it, else whose wish keeps it from
+    being connected."""
     status, row = device.status, device.row
-    return (status.reason if status else "") or (row.held or row.reason if row else "")
+    said = (status.reason if status else "") or (row.held or row.reason if row else "")
+    if said or row is None or row.policy != _EXPLICIT or row.desired is None or row.desired.level == "connected":
+        return said
+    return f"somebody wants it {row.desired.level}; `sat set {device.id} auto` gives it back to policy"
 
 
 def streams_text(status: m.Status | None) -> str:
@@ -126,7 +132,7 @@ def desired_text(row: m.TableRow | None) -> str:
     if row is None or row.desired is None:
         return "-"
     streams = "".join(f" +{kind}" for kind in sorted(row.desired.streams))
-    why = row.policy if row.policy == "explicit" else f"policy {row.policy}"
+    why = row.policy if row.policy == _EXPLICIT else f"policy {row.policy}"
     return f"{row.desired.level}{streams} ({why})"
 
 
