@@ -1,11 +1,12 @@
-"""Rules that hold for every test: it leaves no thread, no child process and no asyncio task behind."""
+"""What holds for every test: it leaves no thread, no child process and no asyncio task behind, and one that fails shows
+what the programs that it used have said."""
 
 from __future__ import annotations
 
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,14 @@ def no_leaks() -> Iterator[None]:
         os.sched_yield()
     names = sorted(t.name for t in new_threads)
     pytest.fail(f"left behind: threads {names}, child processes {sorted(new_children)}")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A fixture that runs programs has a method `logs`."""
+    report = yield
+    if report.failed and isinstance(item, pytest.Function):
+        for name, used in item.funcargs.items():
+            if callable(logs := getattr(used, "logs", None)):
+                report.sections.append((f"logs of {name}", logs()))
+    return report

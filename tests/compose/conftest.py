@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -39,14 +39,3 @@ def stack(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
     """The project as it ships; tests leave it as they found it."""
     with Stack(tmp_path_factory.mktemp("stack")) as running:
         yield running
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what the containers logged last."""
-    report = yield
-    if report.failed and isinstance(item, pytest.Function):
-        for used in item.funcargs.values():
-            if isinstance(used, Stack):
-                report.sections.append(("containers", used.logs()))
-    return report

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests.e2e.rack import Rack
-from tests.e2e.ward import Evidence
 
 KINDS = ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)]
 
@@ -34,13 +33,3 @@ def mosquitto_rack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
     with Rack(tmp_path_factory.mktemp("rack"), "mosquitto") as running:
         running.observer.wait_streaming()
         yield running
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    report = yield
-    if report.failed and isinstance(item, pytest.Function):
-        for used in item.funcargs.values():
-            if isinstance(used, Rack | Evidence):
-                report.sections.append(("programs", used.logs()))
-    return report

@@ -78,12 +78,12 @@ def test_a_page_that_drifts_is_shown_as_a_diff(tmp_path: Path, page: str) -> Non
     assert f"+{lines[-1]}" in found
 
 
-def strict(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
-    """Run a test file of its own under the plugin that `scripts/test --all` loads."""
+def run_tests(tmp_path: Path, body: str, plugin: str = "tests.strict") -> subprocess.CompletedProcess[str]:
+    """Run a test file of its own under a plugin: the one that `scripts/test --all` loads, unless told otherwise."""
     (tmp_path / "test_it.py").write_text(f"import pytest\n{body}\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "tests.strict", "-p", "no:cacheprovider", "--rootdir", "."],
+        [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-p", "no:cacheprovider", "--rootdir", "."],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -103,14 +103,33 @@ def strict(tmp_path: Path, body: str) -> subprocess.CompletedProcess[str]:
     ],
 )
 def test_nothing_is_left_out_under_all(tmp_path: Path, body: str, told: str) -> None:
-    result = strict(tmp_path, body)
+    result = run_tests(tmp_path, body)
     assert result.returncode != 0
     assert told in result.stdout
 
 
 def test_a_whole_run_passes_under_all(tmp_path: Path) -> None:
-    result = strict(tmp_path, "def test_it():\n    assert True")
+    result = run_tests(tmp_path, "def test_it():\n    assert True")
     assert result.returncode == 0, result.stdout
+
+
+def test_a_failed_test_shows_what_its_programs_have_said(tmp_path: Path) -> None:
+    body = """
+class Program:
+    def logs(self):
+        return "it was the valve"
+
+@pytest.fixture
+def program():
+    return Program()
+
+def test_it(program):
+    assert False
+"""
+    told = run_tests(tmp_path, body, "tests.conftest").stdout
+    assert "logs of program" in told
+    assert "it was the valve" in told
+    assert "valve" not in run_tests(tmp_path, body.replace("assert False", "assert True"), "tests.conftest").stdout
 
 
 def find_python(tmp_path: Path, *, version: str, has_venv: bool) -> subprocess.CompletedProcess[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -50,13 +50,3 @@ def rack(system: Machine) -> Iterator[Rack]:
     with Rack(system.broker_url) as rack:
         eventually_true(lambda: HOST in rack.hosts(), "the driver host is on the bus")
         yield rack
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """A failed test shows what the programs in the machine and its kernel said last."""
-    report = yield
-    machine = item.funcargs.get("machine") if isinstance(item, pytest.Function) else None
-    if report.failed and isinstance(machine, Machine):
-        report.sections.append((f"the virtual machine ({machine.accelerator})", machine.evidence()))
-    return report

@@ -53,11 +53,17 @@ class Image:
 
 @dataclass(frozen=True)
 class Options:
-    """What may differ between machines. `share`: a folder of ours that the guest sees as /share, to read and write."""
+    """What may differ between machines.
+
+    Attributes:
+        share: a folder of ours that the guest sees as /share, to read and write.
+        systemd: it runs as the guest's first process.
+    """
 
     memory_mb: int = 1024
     cpus: int = 2
     share: Path | None = None
+    systemd: bool = False
     accelerators: Sequence[str] = field(default_factory=lambda: accelerators())
 
 
@@ -144,16 +150,18 @@ class Machine:
         return self.check("sh", "-euc", script, timeout=timeout)
 
     def serve(self, name: str, *argv: str, env: Mapping[str, str] | None = None) -> Process:
-        """Start a program that runs for long; its output goes to a file that `evidence` shows."""
+        """Start a program that runs for long; its output goes to a file that `logs` shows."""
         self._served.append(name)
         script = f'exec "$@" >/tmp/{name}.log 2>&1'
         return self.start("sh", "-c", script, "sh", *argv, env=env, timeout=3600.0)
 
-    def evidence(self) -> str:
+    def logs(self) -> str:
         """The last lines of what was served and of the kernel, for a person who looks into a failure."""
         try:
             logs = self.run("tail", "-n", "40", *(f"/tmp/{name}.log" for name in self._served)).stdout
-            return f"{logs}\n==> kernel <==\n{self.shell('dmesg | tail -n 15')}"
+            if self._options.systemd:
+                logs += self.run("journalctl", "--no-pager", "--unit=sat-*", "--lines=60").stdout
+            return f"{self.accelerator}\n{logs}\n==> kernel <==\n{self.shell('dmesg | tail -n 15')}"
         except (VMError, OSError) as error:
             return f"{error}\n{self._last_lines()}"
 
@@ -254,14 +262,14 @@ class Machine:
 
     def _argv(self, accelerator: str, control: Path) -> list[str]:
         options, base = self._options, self._image.base
-        share = "" if options.share is None else " share"
+        words = " share" * (options.share is not None) + " systemd" * options.systemd
         forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (wire.AGENT_PORT, BROKER_PORT))
         argv = ["qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-accel", "kvm" if accelerator == "kvm" else "tcg,thread=multi"]
         argv += ["-cpu", "host" if accelerator == "kvm" else "max"]
         argv += ["-m", str(options.memory_mb), "-smp", str(options.cpus)]
         argv += ["-kernel", str(base / "vmlinuz"), "-initrd", str(base / "initrd")]
-        argv += ["-append", f"console=ttyS0 panic=-1 loglevel=6{share}"]
+        argv += ["-append", f"console=ttyS0 panic=-1 loglevel=6{words}"]
         argv += ["-serial", f"file:{self._console}", "-qmp", f"unix:{control},server=on,wait=off"]
         for disk in (base / "root.ext4", self._image.deps, self._image.sat):
             argv += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
