@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -21,7 +20,8 @@ BROKER = "listener 1883 0.0.0.0\\nallow_anonymous true\\n"
 @pytest.fixture(scope="module")
 def machine() -> Iterator[Machine]:
     """A machine with a CAN link and a broker, and the project's units in it."""
-    install = re.search(r"^### systemd\n.*?^```sh\n(.*?)^```", page("operators.md"), re.MULTILINE | re.DOTALL)
+    page = (ROOT / "docs" / "operators.md").read_text()
+    install = re.search(r"^### systemd\n.*?^```sh\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
     assert install is not None
     assert "systemctl start" in install[1]
     with Machine(Image.build(), Options(systemd=True)) as machine:
@@ -37,10 +37,6 @@ def machine() -> Iterator[Machine]:
 def client(machine: Machine) -> Iterator[Rack]:
     with Rack(machine.broker_url) as client:
         yield client
-
-
-def page(name: str) -> str:
-    return (Path(ROOT) / "docs" / name).read_text()
 
 
 def shows(machine: Machine, unit: str, name: str) -> str:
