@@ -16,6 +16,7 @@ from sat_client import Rack as Client
 from sat_toolkit.errors import Code
 from tests.e2e.rack import DEADLINE, DEV, DEVICE, DRIVER, HOST, Rack
 from tests.netns.link import Cut, Link, need_namespaces
+from tests.waiting import eventually
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(180)]
 TABLE = f"sat/1/lab/orch/table/{HOST}/{DRIVER}/{DEVICE}"
@@ -64,6 +65,7 @@ def test_a_cut_link_is_told_counted_and_healed(link: Link, rack: Rack, how: Cut,
             rack.observer.wait(lambda: rack.observer.json(TABLE)["quality"] == "lost", "the table", remaining)
             assert rack.observer.json(TABLE)["last_known"] == "connected"
             assert rack.observer.json(f"sat/1/lab/host/{HOST}/state")["state"] in ("lost", "offline")
+            assert eventually(lambda: not client.hosts()[HOST].alive)  # the client may hear it after the observer
             refused_clearly(ecu)
             threading.Event().wait(seconds - (time.monotonic() - cut))  # the length of the cut is the test
             link.heal(how)
