@@ -23,6 +23,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--timeout", type=float, default=600.0, metavar="S", help="the command's, in seconds (%(default)g)"
     )
+    parser.add_argument("--systemd", action="store_true", help="with systemd as its first process")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--share", type=Path, metavar="FOLDER", help="/share in there, to read and write")
     where.add_argument("--copy", type=Path, action="append", default=[], metavar="PATH", help="a copy is put in /share")
@@ -32,7 +33,9 @@ def _arguments() -> argparse.Namespace:
 
 def _run(arguments: argparse.Namespace, share: Path | None) -> int:
     chosen = [arguments.accel] if arguments.accel else accelerators()
-    options = Options(arguments.memory, arguments.cpus, share, chosen)
+    options = Options(
+        memory_mb=arguments.memory, cpus=arguments.cpus, share=share, systemd=arguments.systemd, accelerators=chosen
+    )
     with Machine(Image.build(), options) as machine:
         print(f"vm: {machine.accelerator}, booted in {machine.boot_s:.1f} s", file=sys.stderr)  # noqa: T201
         with machine.start(*arguments.command, timeout=arguments.timeout) as process:
