@@ -56,7 +56,7 @@ def wait_for_broker(port: int, program: Program) -> Observer:
 
 
 def test_the_demo_command_succeeds_and_says_what_it_saw(environment: dict[str, str]) -> None:
-    argv = [str(ROOT / "scripts/demo"), "--seconds", "8", "--port", str(free_port()), "--json"]
+    argv = [str(ROOT / "scripts/demo"), "--seconds", "20", "--port", str(free_port()), "--json"]
     done = subprocess.run(argv, env=environment, capture_output=True, text=True, timeout=180)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)

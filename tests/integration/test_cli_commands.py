@@ -164,7 +164,7 @@ def test_doctor_finds_a_broken_plugin_and_says_where(sat: Sat, tmp_path: Path) -
 
 def test_two_benches_do_not_meet(sat: Sat, tmp_path: Path) -> None:
     other = Sat(tmp_path)
-    done = other("up", "--port", str(other.port), "--broker-kind", "embedded", "--seconds", "8", "--json")
+    done = other("up", "--port", str(other.port), "--broker-kind", "embedded", "--seconds", "20", "--json")
     assert done.status == 0, done.err
     (ecu,) = (device for device in sat("ls", "--json").json["devices"] if device["device"] == "ecu")
     assert ecu["state"] == "connected"

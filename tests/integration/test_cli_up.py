@@ -36,7 +36,7 @@ def start_bench(sat: Sat) -> subprocess.Popen[bytes]:
 def test_a_bench_connects_its_device_and_loses_no_frame(sat: Sat, kind: str) -> None:
     if kind == "mosquitto":
         need_mosquitto()
-    done = sat("up", "--port", str(sat.port), "--seconds", "10", "--json", "--broker-kind", kind)
+    done = sat("up", "--port", str(sat.port), "--seconds", "20", "--json", "--broker-kind", kind)
     assert done.status == 0, done.err
     summary = done.json
     assert summary["broker"] == kind
@@ -45,7 +45,7 @@ def test_a_bench_connects_its_device_and_loses_no_frame(sat: Sat, kind: str) -> 
     assert (summary["dropped"], summary["gaps"]) == (0, 0)
     assert summary["frames"] > 100
     assert summary["frames_per_s"] > 50
-    assert 0 < summary["time_to_connected_s"] < 10
+    assert 0 < summary["time_to_connected_s"] < 20
     (ecu,) = [d for d in summary["devices"] if d["device"] == "ecu"]
     assert ecu["state"] == "connected"
     assert f"{kind} broker on {sat.url}" in done.err
@@ -110,7 +110,7 @@ def test_a_broker_of_ones_own_is_used(sat: Sat) -> None:
     broker = sat.start("broker", "--port", str(sat.port), "--kind", "embedded")
     try:
         assert eventually(lambda: "broker on" in sat.said(), RUNNING), sat.said()
-        done = sat("up", "--broker", sat.url, "--seconds", "8", "--json")
+        done = sat("up", "--broker", sat.url, "--seconds", "20", "--json")
         assert done.status == 0, done.err
         assert done.json["broker"] == "external"
     finally:
