@@ -107,7 +107,8 @@ class Monitor:
         if not streamed:
             found.append("no frames arrived")
         whys = {device.id: why for device in self.rack.devices() if (why := reason(device))}
-        missing = [device for device in dict.fromkeys((*self._expected, *whys)) if device not in connected]
+        wanted = self._expected or (() if connected else whys)
+        missing = [device for device in wanted if device not in connected]
         found += [f"{device} did not connect: {whys[device]}" for device in missing if device in whys]
         found += [f"{device} did not connect" for device in missing if connected and device not in whys]
         found += [f"{device} sent no frames" for device in self._expected if streamed and device not in streamed]

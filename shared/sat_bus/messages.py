@@ -18,6 +18,7 @@ from sat_toolkit.errors import BadArgs, BadRequest, Code, SatError
 
 NAME_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
 MAX_TIMEOUT_MS = 600_000
+EXPLICIT = "explicit"  # the policy of a row whose `desired` is a client's wish
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 ArbitrationId = Annotated[str, StringConstraints(pattern=r"^(0[xX][0-9A-Fa-f]{1,8}|[1-9][0-9]{0,9}|0)$")]

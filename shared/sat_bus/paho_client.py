@@ -54,7 +54,7 @@ class Client(paho.Client):
         # 3.1.1 says it of the client, by default.
         self._clean_start: paho.CleanStartOption = True if version == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY
         self._pings: deque[float] = deque()
-        self._pinged = self._proven = 0.0
+        self._proven = 0.0
         self.suppress_exceptions = True  # a callback that raises must not end the thread
         self.connect_timeout = CONNECT_TIMEOUT_S
         self.max_inflight_messages_set(0)  # the outbox bounds it, QoS 0 included
@@ -77,7 +77,7 @@ class Client(paho.Client):
             ValueError: its host name is none.
         """
         endpoint = self._link.endpoint
-        self._pinged = self._proven = time.monotonic()
+        self._proven = time.monotonic()
         try:
             self.connect(endpoint.host, endpoint.port, self._link.keepalive_s, clean_start=self._clean_start)
         except Exception as error:
@@ -127,9 +127,8 @@ class Client(paho.Client):
 
     def prove(self, now: float) -> None:
         """Ask the broker for a sign of life, when it is time and none is awaited."""
-        if not self._pings and now - self._pinged >= PING_S:
+        if not self._pings and now - self._proven >= PING_S:
             self._pings.append(now)
-            self._pinged = now
             self._send_simple_command(_PINGREQ)
 
     def _send_pingreq(self) -> MQTTErrorCode:

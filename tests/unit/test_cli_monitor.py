@@ -99,6 +99,18 @@ def test_what_a_wish_of_an_earlier_run_keeps_from_connecting_is_said(monitor: Mo
     ]
 
 
+def test_what_keeps_others_from_connecting_is_no_failure(site: FakeSite) -> None:
+    with Rack(site=SITE, bus=MemoryBus(site.broker, "monitor")) as rack:
+        monitor = Monitor(rack, time.monotonic(), ["ecu"])
+        site.device("ecu", "connected")
+        site.device("other", "error", reason="the port is gone")
+        site.batch(0, 1)
+        turn_until_frames(monitor, 1)
+        assert eventually(lambda: any(device.state == "error" for device in rack.devices()))
+        assert monitor.problems() == []
+        monitor.close()
+
+
 def test_a_device_that_was_connected_once_counts_as_connected(monitor: Monitor, site: FakeSite) -> None:
     site.device("ecu", "connected")
     site.batch(0, 1)

@@ -14,8 +14,6 @@ from sat_cli.output import out, print_json, styled, table
 from sat_cli.values import describe_schema
 from sat_client import Device, Rack
 
-_EXPLICIT = "explicit"  # a row's policy that is a wish, not a rule
-
 
 def list_devices(
     json: options.Json = False,
@@ -116,7 +114,7 @@ def reason(device: Device) -> str:
     being connected."""
     status, row = device.status, device.row
     said = (status.reason if status else "") or (row.held or row.reason if row else "")
-    if said or row is None or row.policy != _EXPLICIT or row.desired is None or row.desired.level == "connected":
+    if said or row is None or row.policy != m.EXPLICIT or row.desired is None or row.desired.level == "connected":
         return said
     return f"somebody wants it {row.desired.level}; `sat set {device.id} auto` gives it back to policy"
 
@@ -132,7 +130,7 @@ def desired_text(row: m.TableRow | None) -> str:
     if row is None or row.desired is None:
         return "-"
     streams = "".join(f" +{kind}" for kind in sorted(row.desired.streams))
-    why = row.policy if row.policy == _EXPLICIT else f"policy {row.policy}"
+    why = row.policy if row.policy == m.EXPLICIT else f"policy {row.policy}"
     return f"{row.desired.level}{streams} ({why})"
 
 
