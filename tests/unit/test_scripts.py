@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,21 @@ def test_it(program):
     assert "logs of program" in told
     assert "it was the valve" in told
     assert "valve" not in run_tests(tmp_path, body.replace("assert False", "assert True"), "tests.conftest").stdout
+
+
+def test_the_virtual_machines_tests_run_beside_all_others_which_run_one_by_one(tmp_path: Path) -> None:
+    files = [f"tests/{name}.py" for name in ("vm/test_a", "vm/test_b", "e2e/test_a", "e2e/test_b")]
+    for name in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("def test_one(): ...\ndef test_two(): ...\n")
+    (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
+    result = subprocess.run(
+        [sys.executable, "-m", "pytest", "-v", "-n", "2", "-p", "tests.beside", "-p", "no:cacheprovider"],
+        cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    ran = set(re.findall(r"\[(gw\d)\] .* PASSED tests/(\w+)/", result.stdout))
+    assert {folder for _, folder in ran} == {"vm", "e2e"}, result.stdout
+    assert len({worker for worker, _ in ran}) == len(ran) == 2, result.stdout
 
 
 def find_python(tmp_path: Path, *, version: str, has_venv: bool) -> subprocess.CompletedProcess[str]:
