@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 import time
@@ -51,6 +52,16 @@ def test_a_loop_that_hangs_is_unhealthy(stack: Stack) -> None:
 
 def test_containers_may_do_nothing_that_they_need_not(stack: Stack) -> None:
     checks.check_contained(stack)
+
+
+def test_no_start_compiles_what_it_imports(stack: Stack) -> None:
+    """Nothing can be written there, so the next start would do so again."""
+    script = """
+import os, sys, sat_cli.main, sat_host.app, sat_host.worker, sat_orchestrator.app
+cached = {name: getattr(module, "__cached__", None) for name, module in sys.modules.items()}
+print(*(name for name, path in cached.items() if path and not os.path.exists(path)))
+"""
+    assert stack.exec("sim-can", f"python3 -c {shlex.quote(script)}").split() == []
 
 
 def test_what_clients_want_outlives_the_orchestrators_container(stack: Stack) -> None:
