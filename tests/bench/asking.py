@@ -55,5 +55,5 @@ class Asker:
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:
         with self._changed:
-            self._latest[message.topic] = message.payload
+            self._latest[message.topic] = bytes(message.payload)
             self._changed.notify_all()

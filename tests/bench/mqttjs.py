@@ -10,6 +10,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from sat_bus import bin_batch
 from sat_toolkit.core.frame_block import FrameBlock
@@ -72,7 +73,7 @@ def measure(folder: Path, form: str, count: int) -> float:
     return count / seconds
 
 
-def frames(start: int, count: int) -> Iterator[dict[str, object]]:
+def frames(start: int, count: int) -> Iterator[dict[str, Any]]:
     """Frames of 8 bytes, of 64 ids."""
     for number in range(start, start + count):
         data = (number * 0x9E3779B97F4A7C15 % 2**64).to_bytes(8, "big").hex()

@@ -147,7 +147,7 @@ class Rig:
         del result["event"], result["messages"]
         cpu = {role: after[role] - before[role] for role in after}
         return Trial(
-            rate=sent["sent"] / sent["seconds"], span=span, sent=sent["sent"], in_time=in_time, cpu=cpu, **result
+            rate=sent["sent"] / sent["seconds"], span=span, sent=int(sent["sent"]), in_time=in_time, cpu=cpu, **result
         )
 
     def _cpu(self) -> dict[str, float]:

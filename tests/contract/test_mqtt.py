@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from sat_bus.mqtt import MqttBus
 from sat_bus.paho_client import UNPROVEN_S
@@ -342,7 +343,7 @@ class TestProtocol:
             inbox.wait(2)
             seen.wait(2)
         assert inbox.items == [Inbound("t/x", b"1", False, "r/x", b"\0\1", "00-ab-cd-01"), Inbound("t/x", b"1")]
-        assert seen.items[0].properties.MessageExpiryInterval == 3  # type: ignore[union-attr]
+        assert seen.items[0].properties.MessageExpiryInterval == 3
         assert not hasattr(seen.items[1].properties, "MessageExpiryInterval")
 
     @pytest.mark.mosquitto
@@ -353,7 +354,7 @@ class TestProtocol:
             assert five.publish("t/x", b"1", expiry_s=math.inf)
             assert five.flush(5)
             (message,) = seen.wait()
-        assert message.properties.MessageExpiryInterval > 4_000_000_000  # type: ignore[union-attr]
+        assert message.properties.MessageExpiryInterval > 4_000_000_000
 
     def test_a_refused_subscription_is_said(self, fake: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
         fake.suback = 0x80
@@ -402,12 +403,15 @@ class TestProtocol:
                 job()
                 return True
 
+            def reply(request: Inbound) -> None:
+                bus.publish("reply", request.payload)
+
             bus.deliver_on(at_once)
-            bus.subscribe("request", lambda request: bus.publish("reply", request.payload) and None)
+            bus.subscribe("request", reply)
             assert bus.start(5)
             for number in range(1, 4):
                 fake.send(fake.request(b"request", b"", number))
-                assert eventually(lambda number=number: len(fake.sent(PUBACK)) == number)  # type: ignore[misc]
+                assert eventually(lambda number=number: len(fake.sent(PUBACK)) == number)
             kinds = [p.kind for p in fake.packets.items if p.kind in (PUBLISH, PUBACK)]
             assert kinds == [PUBLISH, PUBACK] * 3
 
@@ -471,7 +475,7 @@ def connections_to(port: int) -> Iterator[socket.socket]:
 @contextlib.contextmanager
 def raw_client(port: int, seen: Inbox[paho.MQTTMessage]) -> Iterator[None]:
     """A client of MQTT 5 that shows messages with all of their properties."""
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2, "raw", protocol=paho.MQTTv5)
+    client = paho.Client(CallbackAPIVersion.VERSION2, "raw", protocol=paho.MQTTv5)
     subscribed = threading.Event()
     client.on_message = lambda _client, _data, message: seen(message)
     client.on_subscribe = lambda *_: subscribed.set()

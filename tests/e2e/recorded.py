@@ -42,7 +42,7 @@ def main() -> None:
 
             return call
 
-    device_manager.DeviceDriverManager = Recorded  # type: ignore[misc]
+    device_manager.DeviceDriverManager = Recorded
     logging.basicConfig(level=logging.ERROR)
     program = runpy.run_path(sys.argv[1])
     for function in sys.argv[2:]:

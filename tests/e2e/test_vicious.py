@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -39,20 +40,22 @@ NAMES = (
 )
 LOST = "worker died: exit status 0|closed its connection"
 
+Shown = Literal["status", "birth", "scan"]
+
 
 def raises(hook: str, reason: str, ask: str = "", kind: str = "plain") -> Sick:
     name = f"raises_{hook}" if kind == "plain" else f"raises_{kind}_{hook}"
-    shown = "birth" if hook in ("new", "info", "declare") else "scan" if hook == "scan" else "status"
+    shown: Shown = "birth" if hook in ("new", "info", "declare") else "scan" if hook == "scan" else "status"
     return Sick(name, reason, plugin="raises", info={"where": hook, "kind": kind}, shown=shown, ask=ask)
 
 
 def returns(hook: str, kind: str, reason: str = "") -> Sick:
-    shown = "birth" if hook == "declare" else "scan" if hook == "scan" else "status"
+    shown: Shown = "birth" if hook == "declare" else "scan" if hook == "scan" else "status"
     return Sick(f"{kind}_{hook}", reason, plugin="wrong_return", info={"where": hook, "kind": kind}, shown=shown)
 
 
 def hangs(hook: str, reason: str, deadline: float, ask: str = "") -> Sick:
-    shown = "scan" if hook == "scan" else "status"
+    shown: Shown = "scan" if hook == "scan" else "status"
     return Sick(f"hangs_{hook}", reason, deadline, "hangs", {"where": hook}, shown, ask)
 
 

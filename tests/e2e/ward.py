@@ -151,7 +151,7 @@ class Evidence:
 
     def delays(self) -> dict[str, float]:
         """Seconds that the answer to each command took; infinity where none, or none that is ok, came."""
-        answered = {}
+        answered: dict[str, float] = {}
         for at, topic, text in self.history:
             if topic == f"{HEALTHY}/res/echo":
                 reply = json.loads(text)

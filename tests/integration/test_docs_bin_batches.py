@@ -38,7 +38,8 @@ def answer(site: FakeSite, match: topics.Match) -> Any:
     if match.topic is topics.INPUT_BIN:
         return {"sent": 2, "failed": [{"index": 1, "reason": "nobody on the bus acknowledged it"}]}
     for seq, kernel in ((0, 0), (17, 7), (27, 7), (40, 7)):
-        site.packed_batch(seq, 10, **({"kernel": kernel} if kernel else {}))
+        dropped: dict[str, Any] = {"kernel": kernel} if kernel else {}
+        site.packed_batch(seq, 10, **dropped)
     return "Started streaming"
 
 

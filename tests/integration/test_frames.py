@@ -58,7 +58,7 @@ def test_frames_arrive_in_the_forms_that_a_start_wishes_and_in_no_other(
     start(device, {"formats": forms})
     emit(device, 0, 3000, single=single)
     for form in forms:
-        device.wait(lambda form=form: len(numbers(device, form)) >= 3000, f"frames as {form}")  # type: ignore[misc]
+        device.wait(lambda form=form: len(numbers(device, form)) >= 3000, f"frames as {form}")
         assert numbers(device, form) == list(range(3000))
         batches = received(device, form)
         assert [h["seq"] for h, _ in batches if h["n"]] == [
@@ -97,7 +97,7 @@ def test_losses_that_the_driver_reports_are_numbered_over_and_shown(device: Watc
     emit(device, 0, 10)
     emit(device, 17, 5, lost=7)
     for form in ("json", "bin"):
-        device.wait(lambda form=form: len(numbers(device, form)) == 15, "the frames")  # type: ignore[misc]
+        device.wait(lambda form=form: len(numbers(device, form)) == 15, "the frames")
         last = [header for header, frames in received(device, form) if frames][-1]
         assert last["seq"] + last["n"] == 22
         assert last["dropped"] == {"kernel": 7}

@@ -32,6 +32,7 @@ class Rig:
         self.broker = MemoryBroker()
         self.database = folder / "state.db"
         self.client = Client(self.broker)
+        self.running: list[RunningOrchestrator] = []
         self._closers: list[Callable[[], Any]] = [self.client.close]
 
     def host(self, *devices: str, name: str = "bench") -> FakeHost:
@@ -43,6 +44,7 @@ class Rig:
         running = RunningOrchestrator(
             self.broker, self.database, policy=list(policy), scan_period_s=scan_period_s, **more
         )  # fmt: skip
+        self.running.append(running)
         self._closers.append(running.stop)
         wait_for(running.leads, "the orchestrator leads")
         return running
@@ -399,7 +401,7 @@ def test_a_killed_orchestrator_adopts_and_initialises_nothing_twice(rig: Rig) ->
     first = rig.client.orch("close", device="can1")
     assert first["status"] == "ok"
     before = dict(host.did)
-    rig._closers[-1].__self__.kill()
+    rig.running[-1].kill()
     second = rig.orchestrator(policy=CONNECT)
     assert second.state["epoch"] == 2
     rig.client.wait_row("can0", observed="connected", quality="good", policy="*")
@@ -411,7 +413,7 @@ def test_a_killed_orchestrator_adopts_and_initialises_nothing_twice(rig: Rig) ->
 
 def test_what_clients_did_while_no_orchestrator_was_there_counts(rig: Rig) -> None:
     host = connected(rig, "can0")
-    rig._closers[-1].__self__.kill()
+    rig.running[-1].kill()
     host.command("can0", "can", "stopped", "ann", "s2")
     host.command("can0", "uart", "running", "ann", "s3")
     rig.orchestrator(policy=CONNECT)
@@ -435,7 +437,7 @@ def test_streams_that_a_client_starts_and_stops_change_the_wish(rig: Rig) -> Non
 
 def test_of_two_orchestrators_the_older_stands_down(rig: Rig) -> None:
     connected(rig, "can0")
-    first = rig._closers[-1].__self__
+    first = rig.running[-1]
     second = rig.orchestrator(policy=CONNECT)
     first.thread.join(5.0)
     assert not first.thread.is_alive()
@@ -513,7 +515,7 @@ def test_a_device_that_fails_by_itself_is_recovered(rig: Rig) -> None:
 
 def test_who_waits_when_it_stops_is_told(rig: Rig) -> None:
     host = connected(rig, "can0")
-    running = rig._closers[-1].__self__
+    running = rig.running[-1]
     host.silent = True
     topic = topics.ORCHESTRATOR_REQUEST.build(SITE, op="close")
     rig.client.bus.publish(topic, b'{"device": "can0"}')

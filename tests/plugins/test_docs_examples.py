@@ -26,7 +26,7 @@ class Block:
 
 
 BLOCKS = [Block(**hit.groupdict()) for hit in _BLOCK.finditer(GUIDE.read_text())]
-FILES = {block.name: block.text for block in BLOCKS if block.key == "file"}
+FILES = {block.name: block.text for block in BLOCKS if block.name and block.key == "file"}
 OUTPUTS = {block.name: block.text for block in BLOCKS if block.key == "output-of"}
 
 

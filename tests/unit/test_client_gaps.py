@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -177,7 +178,7 @@ def test_received_and_missed_by_cause_add_up_to_the_numbers_whatever_happens(see
     followed to the end. What is told as lost at each place is what was lost there."""
     rng = random.Random(seed)
     cursor = Cursor(from_start=True)
-    told = {"kernel": 0, "frames_full": 0}
+    told: dict[str, Any] = {"kernel": 0, "frames_full": 0}
     lost = {"kernel": 0, "frames_full": 0, "transport": 0, "client": 0}
     got: dict[str, int] = {}
     received = seq = late = 0

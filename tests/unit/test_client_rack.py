@@ -243,8 +243,8 @@ def test_a_watch_takes_the_form_that_is_published_unless_it_names_one(rack: Rack
     with ecu.watch("can") as both, ecu.watch("can", form="json") as plain, ecu.frames("can", form="bin") as frames:
         site.packed_batch(0, 3)
         site.batch(3, 1, stream="s2")
-        assert [both.get(5.0).batch.form for _ in range(2)] == ["bin", "json"]  # type: ignore[union-attr]
-        assert plain.get(5.0).batch.stream == "s2"  # type: ignore[union-attr]
+        assert [both.get(5.0).batch.form for _ in range(2)] == ["bin", "json"]
+        assert plain.get(5.0).batch.stream == "s2"
         assert next(iter(frames))["id"] == 0
     with pytest.raises(errors.BadArgs, match="auto, json, bin are accepted"):
         ecu.watch("can", form="xml")  # type: ignore[arg-type]
@@ -263,7 +263,7 @@ def test_two_watches_of_one_device_do_not_disturb_each_other(rack: Rack, site: F
             site.batch(0, 1)
             assert one.get(5.0) is not None
         site.batch(1, 1)
-        assert [two.get(5.0).batch.seq for _ in range(2)] == [0, 1]  # type: ignore[union-attr]
+        assert [two.get(5.0).batch.seq for _ in range(2)] == [0, 1]
 
 
 def test_send_goes_to_the_devices_input(rack: Rack, site: FakeSite) -> None:
@@ -273,7 +273,7 @@ def test_send_goes_to_the_devices_input(rack: Rack, site: FakeSite) -> None:
 
 def test_packed_frames_are_answered_one_by_one(rack: Rack, site: FakeSite) -> None:
     site.answer = lambda match, request: {"sent": 2, "failed": [{"index": 1, "reason": "no such id"}]}
-    frames = [{"id": 1, "data": "00"}, {"id": 2, "data": ""}, {"id": 3, "rtr": True, "dlc": 4}]
+    frames: list[dict[str, Any]] = [{"id": 1, "data": "00"}, {"id": 2, "data": ""}, {"id": 3, "rtr": True, "dlc": 4}]
     assert rack.device("ecu").send_frames(frames) == Sent(2, (Failed(1, "no such id"),))
     ((header, block),) = site.packed
     assert [frame["id"] for frame in block.frames()] == [1, 2, 3]

@@ -28,7 +28,7 @@ def put_device(view: SiteView, key: Key = ECU, state: str = "connected", quality
     levels = {"host": key.host, "driver": key.driver, "device": key.device}
     put(view, topics.DEVICE_META, m.Meta(name=key.device, device_type="CAN"), **levels)
     fields = {"previous": DeviceState.UNKNOWN, "since": 0.0, "rev": 1, "boot": "2-b", "by": "host", "quality": quality}
-    put(view, topics.DEVICE_STATUS, m.Status(state=DeviceState(state), **fields), **levels)  # type: ignore[arg-type]
+    put(view, topics.DEVICE_STATUS, m.Status(state=DeviceState(state), **fields), **levels)
 
 
 @pytest.fixture

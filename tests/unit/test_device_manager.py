@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -190,7 +190,7 @@ def test_the_device_is_active_while_a_command_runs(bench: Bench) -> None:
 def test_args_come_as_a_dict_and_as_keywords(bench: Bench) -> None:
     bench.connected()
     bench.does["command"] = lambda dev, command, args: args
-    execute = bench.manager.execute_command
+    execute: Callable[..., dict[str, Any]] = bench.manager.execute_command
     assert execute(DRV, "go", "a", args={"x": 1}, y=2)["result"] == {"x": 1, "y": 2}
     assert execute(DRV, "go", device_id="a", id="0x1")["result"] == {"id": "0x1"}
     assert execute(DRV, "go", "a", args=[1])["code"] == "bad_args"
@@ -220,7 +220,8 @@ def test_a_device_may_be_named_in_three_ways(bench: Bench, given: Device | str |
 
 
 def test_a_thing_that_is_no_device_is_refused(bench: Bench) -> None:
-    for thing in (5, {"name": "x"}):
+    things: list[Any] = [5, {"name": "x"}]
+    for thing in things:
         assert bench.manager.connect_device(DRV, thing)["code"] == "bad_args"
 
 

@@ -129,7 +129,7 @@ def test_a_work_loop_can_take_the_place_of_the_thread() -> None:
     dispatcher = Dispatcher("test")
     inbox: Inbox[Inbound | bool] = Inbox()
     jobs: list[Callable[[], None]] = []
-    dispatcher.deliver_on(lambda job: not jobs.append(job))  # type: ignore[func-returns-value]
+    dispatcher.deliver_on(lambda job: not jobs.append(job))
     dispatcher.add("#", inbox, 1)
     dispatcher.on_connection(inbox)
     dispatcher.start()

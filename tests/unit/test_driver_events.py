@@ -17,7 +17,8 @@ def test_a_name_is_a_plain_word(name: Any) -> None:
 
 
 def test_fields_become_json_and_are_small() -> None:
-    assert checked("bus_state", {"data": b"\x01", "at": float("nan"), 1: {2}}) == {
+    said: dict[Any, Any] = {"data": b"\x01", "at": float("nan"), 1: {2}}
+    assert checked("bus_state", said) == {
         "data": "01",
         "at": "nan",
         "1": [2],

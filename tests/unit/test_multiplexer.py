@@ -117,7 +117,12 @@ def test_a_callback_that_raises_costs_its_own_channel(multiplexer: Multiplexer) 
     near, far_end = socket.socketpair()
     told: list[str] = []
     closed = threading.Event()
-    multiplexer.add(near.detach(), burst, lambda problem: (told.append(problem), closed.set()), bytes_per_s=FAST)
+
+    def tell(problem: str) -> None:
+        told.append(problem)
+        closed.set()
+
+    multiplexer.add(near.detach(), burst, tell, bytes_per_s=FAST)
     far_end.sendall(b"x")
     assert closed.wait(DEADLINE)
     assert told == ["no"]

@@ -293,8 +293,12 @@ class TestBounds:
 
     def test_an_on_drop_may_publish(self) -> None:
         outbox = online(control=1)
+
+        def publish(cause: str) -> None:
+            outbox.put(message(cause, STATE))
+
         outbox.put(message("first"))
-        assert not outbox.put(Outgoing("x", b"", on_drop=lambda cause: outbox.put(message(cause, STATE)) and None))
+        assert not outbox.put(Outgoing("x", b"", on_drop=publish))
         assert drain(outbox) == ["first", "control_full"]
 
 

@@ -27,6 +27,12 @@ def runner_of(driver_class: type[FakeDriver] = FakeDriver, **options: Any) -> Dr
     return DriverRunner(driver_class, {}, device(), **options)
 
 
+def fake(runner: DriverRunner) -> FakeDriver:
+    """Its driver."""
+    assert isinstance(runner.driver, FakeDriver)
+    return runner.driver
+
+
 def keeps_state(error: SatError) -> bool:
     return isinstance(error, CommandFailed) or not isinstance(error, DriverError)
 
@@ -50,7 +56,7 @@ def test_a_constructor_that_fails_is_a_driver_error(error: BaseException) -> Non
 @pytest.mark.parametrize("error", HOSTILE)
 def test_a_scan_that_fails_is_a_driver_error(error: BaseException) -> None:
     runner = DriverRunner(FakeDriver)
-    runner.driver.does["scan"] = error
+    fake(runner).does["scan"] = error
     with pytest.raises(DriverError, match=f"Scan failed: {type(error).__name__}"):
         runner.scan()
 
@@ -58,7 +64,7 @@ def test_a_scan_that_fails_is_a_driver_error(error: BaseException) -> None:
 def test_what_is_no_device_does_not_spoil_the_scan() -> None:
     runner = DriverRunner(FakeDriver)
     good = device("good")
-    runner.driver.does["scan"] = [None, "can0", device(""), good, device("good"), device("too")]
+    fake(runner).does["scan"] = [None, "can0", device(""), good, device("good"), device("too")]
     assert [d.device_id for d in runner.scan()] == ["good", "too"]
     assert runner.scan()[0] is good
 
@@ -90,7 +96,7 @@ def test_a_driver_that_keeps_handles_from_its_scan_scans_again_once() -> None:
     runner.initialize()
     assert runner.device.name == "scanned here"
     assert runner.device.host == "bench1"
-    runner.driver.handles.clear()
+    vars(runner.driver)["handles"].clear()
     with pytest.raises(DriverError):
         runner.initialize()
 
@@ -98,17 +104,17 @@ def test_a_driver_that_keeps_handles_from_its_scan_scans_again_once() -> None:
 def test_a_driver_that_needs_no_rescan_gets_none() -> None:
     runner = runner_of(type("NoRescan", (FakeDriver,), {"rescan_in_worker": False}))
     runner.initialize()
-    assert runner.driver.calls == ["initialize"]
+    assert fake(runner).calls == ["initialize"]
 
 
 @pytest.mark.parametrize("scan", [OSError("busy"), [], None])
 def test_a_rescan_that_does_not_find_the_device_does_not_stop_initialize(scan: Any) -> None:
     runner = runner_of()
-    runner.driver.does["scan"] = scan
+    fake(runner).does["scan"] = scan
     given = runner.device
     runner.initialize()
     assert runner.device is given
-    assert runner.driver.calls == ["scan", "initialize"]
+    assert fake(runner).calls == ["scan", "initialize"]
 
 
 # --- lifecycle operations --------------------------------------------------------------------------------
@@ -125,13 +131,13 @@ FAILURES = {
 def test_an_operation_calls_its_hook(operation: str) -> None:
     runner = runner_of()
     getattr(runner, operation)()
-    assert runner.driver.calls[-1] == operation
+    assert fake(runner).calls[-1] == operation
 
 
 @pytest.mark.parametrize("operation", FAILURES)
 def test_a_falsy_result_is_the_bare_message(operation: str) -> None:
     runner = runner_of()
-    runner.driver.does[operation] = None
+    fake(runner).does[operation] = None
     with pytest.raises(DriverError) as caught:
         getattr(runner, operation)()
     assert str(caught.value) == FAILURES[operation]
@@ -141,7 +147,7 @@ def test_a_falsy_result_is_the_bare_message(operation: str) -> None:
 @pytest.mark.parametrize("error", [*HOSTILE, ValueError("x"), CommandFailed("x"), BadArgs("x")])
 def test_every_exception_of_an_operation_leads_to_error(operation: str, error: BaseException) -> None:
     runner = runner_of()
-    runner.driver.does[operation] = error
+    fake(runner).does[operation] = error
     with pytest.raises(DriverError) as caught:
         getattr(runner, operation)()
     assert str(caught.value).startswith(FAILURES[operation])
@@ -155,7 +161,7 @@ def test_an_overridden_close_or_reset_still_stops_the_stream(operation: str, cle
     sink = RecordingSink()
     override = {operation: lambda self, device: True}
     runner = runner_of(type("Overriding", (FakeDriver,), override), sink=sink)
-    runner.driver.does["cleanup"] = cleanup
+    fake(runner).does["cleanup"] = cleanup
     runner.command("start")
     assert runner.acquiring
     getattr(runner, operation)()
@@ -168,14 +174,14 @@ def test_an_overridden_close_or_reset_still_stops_the_stream(operation: str, cle
 
 def test_a_result_is_plain_json() -> None:
     runner = runner_of()
-    runner.driver.does["command"] = {"raw": b"\x01", "device": device()}
+    fake(runner).does["command"] = {"raw": b"\x01", "device": device()}
     assert runner.command("go", {"n": 1}) == {"raw": "01", "device": device().to_dict()}
 
 
 @pytest.mark.parametrize("result", [None, False, 0, "", []])
 def test_a_falsy_result_of_a_command_is_a_result(result: Any) -> None:
     runner = runner_of()
-    runner.driver.does["command"] = result
+    fake(runner).does["command"] = result
     assert runner.command("go") == result
 
 
@@ -198,7 +204,7 @@ def test_a_falsy_result_of_a_command_is_a_result(result: Any) -> None:
 )
 def test_what_a_commands_exception_means(error: BaseException, becomes: type[SatError], text: str) -> None:
     runner = runner_of()
-    runner.driver.does["command"] = error
+    fake(runner).does["command"] = error
     with pytest.raises(SatError) as caught:
         runner.command("go")
     assert type(caught.value) is becomes
@@ -213,13 +219,13 @@ def test_a_refused_command_runs_nothing() -> None:
         runner.command("nope")
     with pytest.raises(BadArgs):
         runner.command("go", {"n": 1})
-    assert runner.driver.calls == []
+    assert fake(runner).calls == []
 
 
 def test_a_value_error_leaves_the_stream_running() -> None:
     runner = runner_of(sink=(sink := RecordingSink()))
     runner.command("start")
-    runner.driver.does["command"] = ValueError("x")
+    fake(runner).does["command"] = ValueError("x")
     with pytest.raises(CommandFailed):
         runner.command("go")
     seen = len(sink.received)

@@ -81,12 +81,14 @@ def test_a_dead_loop_ends_the_wait_for_frames() -> None:
 def test_a_rig_is_a_connected_device() -> None:
     with Bench(subject_of(FakeDriver)) as bench:
         rig = bench.rig().up()
+        driver = rig.runner.driver
+        assert isinstance(driver, FakeDriver)
         rig.start()
         rig.recorder.wait_frames(2)
         rig.stop()
         assert not rig.recorder.open
-        assert rig.runner.driver.calls[-1] == "cleanup"
-    assert rig.runner.driver.calls[-1] == "close"
+        assert driver.calls[-1] == "cleanup"
+    assert driver.calls[-1] == "close"
 
 
 def test_a_thread_that_is_left_is_named() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import serial
 
-from sat_toolkit.testing import FakeDevice, PtyLine, TcpBus, TcpInstrument
+from sat_toolkit.testing import Answer, FakeDevice, PtyLine, TcpBus, TcpInstrument
 
 DEADLINE = 5.0
 
@@ -45,7 +45,12 @@ def connected(address: str) -> Iterator[Client]:
         client.close()
 
 
-ANSWERS = {"*IDN?": "ACME", "SET": lambda rest: f"set {rest}", "BYE now": "special", "QUIET": lambda rest: None}
+ANSWERS: dict[str, Answer] = {
+    "*IDN?": "ACME",
+    "SET": lambda rest: f"set {rest}",
+    "BYE now": "special",
+    "QUIET": lambda rest: None,
+}
 
 
 def test_an_instrument_answers_lines_by_the_line_or_its_first_word() -> None:

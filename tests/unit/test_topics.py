@@ -13,7 +13,7 @@ LEVELS = {
     "host": "bench1-can", "driver": "drv_can", "device": "can0", "command": "send", "client": "rack",
     "stream": "can", "op": "scan", "id": "r1",
 }  # fmt: skip
-free_text = st.text(st.characters(exclude_categories=("Cs",)), min_size=1, max_size=32)
+free_text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=32)
 
 
 def levels_of(row: topics.Topic) -> dict[str, str]:

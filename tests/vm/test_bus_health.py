@@ -233,7 +233,7 @@ def test_the_load_is_that_of_the_frames_on_the_bus(machine: Machine, rack: Rack)
         with machine.start("cangen", "can0", "-g", "4", "-L", "8", "-I", "i", "-D", "r", *extended.split()):
             # The sums are the kernel's; which kind the frames are of is seen in those that are read.
             eventually_true(lambda: (link.do("status")["frames_per_s"] or 0) > 50, "frames")
-            eventually_true(lambda each=each: _is_load(link.do("status"), each), f"a load by frames of {each:.0f} bits")  # type: ignore[misc]
+            eventually_true(lambda each=each: _is_load(link.do("status"), each), f"a load by frames of {each:.0f} bits")
         eventually_true(lambda: link.do("status")["load"]["percent"] == 0.0, "no load")
 
 

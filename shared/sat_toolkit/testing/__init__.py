@@ -10,10 +10,11 @@ from sat_toolkit.testing.bench import Bench, Rig, Subject, Violation, subject_of
 from sat_toolkit.testing.loading import find_simulator, load
 from sat_toolkit.testing.recorder import Recorder
 from sat_toolkit.testing.rules import RULES, Rule
-from sat_toolkit.testing.wire import FakeDevice, PtyLine, TcpBus, TcpInstrument
+from sat_toolkit.testing.wire import Answer, FakeDevice, PtyLine, TcpBus, TcpInstrument
 
 __all__ = [
     "RULES",
+    "Answer",
     "Bench",
     "FakeDevice",
     "PtyLine",

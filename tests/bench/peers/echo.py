@@ -10,6 +10,7 @@ import sys
 from typing import Any
 
 import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
 
 from tests.bench.harness import say
 from tests.bench.peers.wire import nodelay
@@ -23,7 +24,7 @@ def main(port: int, request_topic: str, reply_topic: str) -> None:
         reply = {"request_id": request["request_id"], "status": "ok", "result": request["args"]}
         client.publish(reply_topic, json.dumps(reply), qos=1)
 
-    client = paho.Client(paho.CallbackAPIVersion.VERSION2)
+    client = paho.Client(CallbackAPIVersion.VERSION2)
     client.on_socket_open = nodelay
     client.on_message = answer
     client.on_subscribe = lambda *_: say("ready")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import can
 import pytest
@@ -74,7 +75,7 @@ def test_the_schedule_does_not_drift_and_a_pause_is_skipped() -> None:
     assert cyclic.next_due >= 100.0
 
 
-def request(*data: int, number: int = 0x7DF, **flags: object) -> can.Message:
+def request(*data: int, number: int = 0x7DF, **flags: Any) -> can.Message:
     return can.Message(arbitration_id=number, data=data, **{"is_extended_id": False, **flags})
 
 

@@ -341,8 +341,8 @@ def test_frames_that_this_machine_sent_are_marked(size: int) -> None:
     if size == FD:
         fill(vector, 4, kernel_control(), flags=own, frame=fd(4, bytes(64), BRS))
         fill(vector, 5, kernel_control(), frame=fd(5, bytes(64)))
-    flags = [flags for _, _, flags, _ in fields(vector.take(6 if size == FD else 4).block)]
-    assert flags == [0, TX, TX, 0] + ([TX | FDF | BRS, FDF] if size == FD else [])
+    told = [flags for _, _, flags, _ in fields(vector.take(6 if size == FD else 4).block)]
+    assert told == [0, TX, TX, 0] + ([TX | FDF | BRS, FDF] if size == FD else [])
     fill(vector, 0, kernel_control())
     assert fields(vector.take(1).block) == [(0, 0, 0, bytes(8))]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import can
 import pytest
 from hypothesis import given
@@ -105,7 +107,7 @@ def test_spaced_hex_is_data() -> None:
         ({"dlc": True}, "integer"),
     ],
 )
-def test_what_no_bus_could_carry_is_refused(arguments: dict[str, object], says: str) -> None:
+def test_what_no_bus_could_carry_is_refused(arguments: dict[str, Any], says: str) -> None:
     with pytest.raises(frames.FrameError, match=says) as caught:
         frames.build_message(0x100, **arguments)
     assert isinstance(caught.value, BadArgs)
@@ -143,7 +145,7 @@ def test_a_frame_of_a_stream_may_be_sent_back_as_it_is() -> None:
         ({"id": 1, "extended": True}, {"can_id": 1, "can_mask": 0x1FFFFFFF, "extended": True}),
     ],
 )
-def test_filters(entry: dict[str, object], expected: dict[str, object]) -> None:
+def test_filters(entry: dict[str, Any], expected: Any) -> None:
     assert frames.parse_filters([entry]) == [expected]
     assert frames.parse_filters([frames.filter_to_dict(expected)]) == [expected]
 

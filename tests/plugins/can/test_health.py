@@ -171,7 +171,7 @@ def test_it_is_tried_again_while_it_stays_off_until_it_cannot_be() -> None:
     bus.saw_link(in_state("bus-off"), 0.0)
     for due in (1.0, 3.0, 7.0):
         assert bus.due == pytest.approx(due)
-        bus.restart_tried(bus.due)
+        bus.restart_tried(due)
         bus.saw_link(in_state("bus-off"), due)
     assert (bus.attempts, bus.bus_offs) == (3, 1)
     bus.restart_tried(15.0, "needs CAP_NET_ADMIN")

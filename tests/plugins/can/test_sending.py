@@ -81,7 +81,7 @@ def test_a_message_goes_out_in_the_kernels_form(pair: Callable[..., tuple[PeerBu
 
 def test_a_list_answers_for_each_frame(pair: Callable[..., tuple[PeerBus, Sender]]) -> None:
     bus, sender = pair()
-    wanted = [
+    wanted: list[dict[str, Any]] = [
         {"id": "0x100", "data": "01"},
         {"id": 1, "data": "00" * 9},
         {"id": 2, "fd": True, "data": "00" * 12},

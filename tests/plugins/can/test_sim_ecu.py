@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import can
 import pytest
@@ -173,8 +174,10 @@ def adapter(tmp_path: Path):
 def ask(adapter: SlcanAdapter, client: int, command: bytes) -> tuple[list[can.Message], bytes]:
     """The frames and the reply that `command` leads to. The kernel may take a moment to carry bytes across a pty."""
     os.write(client, command)
-    frames, reply = [], b""
-    while readable := select.select([adapter, client], [], [], 0.1)[0]:
+    frames: list[can.Message] = []
+    reply = b""
+    ends: list[Any] = [adapter, client]
+    while readable := select.select(ends, [], [], 0.1)[0]:
         if adapter in readable:
             frames += adapter.receive()
         if client in readable:

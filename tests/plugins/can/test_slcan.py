@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 import can
 import pytest
 from hypothesis import given
@@ -11,7 +14,7 @@ from plugins.devices.can.frames import FD_LENGTHS
 from plugins.devices.can.slcan import LineReader, format_frame, parse_line
 
 
-def _message(number: int, data: bytes = b"", **flags: object) -> can.Message:
+def _message(number: int, data: bytes = b"", **flags: Any) -> can.Message:
     return can.Message(arbitration_id=number, data=data, **{"is_extended_id": False, **flags})
 
 
@@ -38,7 +41,7 @@ def test_lines(message: can.Message, line: bytes) -> None:
 @given(
     st.booleans(), st.booleans(), st.integers(0, 0x7FF), st.sampled_from(FD_LENGTHS), st.randoms(use_true_random=False)
 )
-def test_every_data_frame_survives_the_line(extended: bool, fd: bool, number: int, length: int, random: object) -> None:
+def test_every_data_frame_survives_the_line(extended: bool, fd: bool, number: int, length: int, random: Random) -> None:
     data = random.randbytes(length if fd else min(length, 8))
     message = _message(number, data, is_extended_id=extended, is_fd=fd)
     parsed = parse_line(format_frame(message)[:-1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from plugins.devices.serial.discovery import UDEV_PATIENCE_S, describe, has_settled, is_real, links, machine_ports
@@ -15,6 +15,7 @@ class Info:
     """A port as pyserial describes it."""
 
     device: str
+    name: str = field(init=False)
     vid: int | None = None
     pid: int | None = None
     serial_number: str | None = None
@@ -22,9 +23,8 @@ class Info:
     product: str | None = None
     location: str | None = None
 
-    @property
-    def name(self) -> str:
-        return self.device.rpartition("/")[2]
+    def __post_init__(self) -> None:
+        self.name = self.device.rpartition("/")[2]
 
 
 FTDI = Info("/dev/ttyUSB0", 0x0403, 0x6001, "A50285BI", "FTDI", "FT232R USB UART", "1-1")

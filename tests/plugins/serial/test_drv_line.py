@@ -15,6 +15,7 @@ from plugins.devices.serial.drv_serial import SerialDriver
 from plugins.devices.serial.receiving import EXPECT_LIMIT
 from sat_toolkit.core.runner import DriverRunner
 from sat_toolkit.errors import CommandFailed, ConfigError, DriverError
+from sat_toolkit.models.Device_Model import SerialDevice
 
 EVERY_BYTE = bytes(range(256))
 
@@ -301,6 +302,8 @@ def test_the_scan_lists_what_is_there(far_end: Callable, tmp_path: Path) -> None
         {"name": "remote", "port": "rfc2217://127.0.0.1:1"},
     ]
     here, remote = DriverRunner(SerialDriver, {"discover": False, "ports": ports}).scan()
+    assert isinstance(here, SerialDevice)
+    assert isinstance(remote, SerialDevice)
     assert (here.device_id, here.port, here.baud_rate) == ("here", str(far.link), 9600)
     assert here.get_attribute("settings") == "9600 8N1"
     assert (remote.device_id, remote.port) == ("remote", "rfc2217://127.0.0.1:1")

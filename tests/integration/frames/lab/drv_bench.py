@@ -54,7 +54,9 @@ class FramesDriver(BaseDeviceDriver):
         if args.get("lost"):
             self.stream_wrapper.report_lost(channel, args["lost"], "kernel")
         numbers = range(args["first"], args["first"] + args["count"])
-        frames = [{"t": 1000.0 + number / 1000, "id": number % 4, "data": f"{number:08x}"} for number in numbers]
+        frames: list[dict[str, Any]] = [
+            {"t": 1000.0 + number / 1000, "id": number % 4, "data": f"{number:08x}"} for number in numbers
+        ]
         if args.get("single"):
             for frame in frames:
                 data = StreamData(
