@@ -344,7 +344,7 @@ def _parameters(command: Any, parent: Any) -> Iterator[tuple[str, ...]]:
 
 def _plain(text: str) -> str:
     """Without Rich's markup."""
-    return re.sub(r"\[/?(?:bold|dim|italic|cyan|green|yellow|red)?\]", "", text).replace("\\[", "[")
+    return re.sub(r"\[(?:/|/?(?:bold|dim|italic|cyan|green|yellow|red))\]", "", text).replace("\\[", "[")
 
 
 # -- writing and checking ------------------------------------------------------------------------

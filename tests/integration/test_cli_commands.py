@@ -92,6 +92,7 @@ def test_set_moves_the_device_and_auto_gives_it_back(sat: Sat) -> None:
         assert sat("set", "ecu", "disconnected", "--wait").status == 0
         (ecu,) = (device for device in sat("ls", "--json").json["devices"] if device["device"] == "ecu")
         assert (ecu["state"], ecu["policy"]) == ("disconnected", "explicit")
+        assert "\necu: somebody wants it disconnected" in sat("ls").out
         refused = sat("do", "ecu", "send", "id=1")
         assert refused.err.startswith("error (bad_state): ")
     finally:

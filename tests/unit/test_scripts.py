@@ -66,6 +66,11 @@ def test_the_reference_pages_are_what_the_code_says() -> None:
     assert load("generate_docs").drift(ROOT / "docs" / "reference") == ""
 
 
+def test_an_example_of_the_help_loses_nothing_but_its_looks() -> None:
+    plain = load("generate_docs")._plain("[bold]ls[/] | jq '.devices[]' [dim]\\[x][/dim]")
+    assert plain == "ls | jq '.devices[]' [x]"
+
+
 @pytest.mark.parametrize("page", ["lifecycle.md", "contract.md", "asyncapi.json", "cli.md"])
 def test_a_page_that_drifts_is_shown_as_a_diff(tmp_path: Path, page: str) -> None:
     docs = load("generate_docs")

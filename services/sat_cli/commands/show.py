@@ -22,8 +22,8 @@ def list_devices(
 ) -> None:
     """List the devices of the site and the hosts they belong to.
 
-    QUALITY is [bold]lost[/] when the device's host is gone, so that its state is not known any more.
-    DESIRED is where the orchestrator keeps the device, and in brackets what that comes from.
+    DESIRED is where the orchestrator keeps the device: by policy, or because somebody set it ([bold]explicit[/]).
+    What keeps a device from that is below the table. A device whose host is gone is [bold]lost[/].
 
       sat ls
       sat ls --json | jq -r '.devices[] | select(.state != "connected") | .device'
@@ -34,7 +34,7 @@ def list_devices(
             return
         devices = rack.devices()
         if devices:
-            out.print(_device_table(devices))
+            _print_devices(devices)
         else:
             out.print(f"no devices on site {rack.site}")
         out.print()
@@ -126,27 +126,29 @@ def streams_text(status: m.Status | None) -> str:
 
 
 def desired_text(row: m.TableRow | None) -> str:
-    """``connected +can (policy *)``, or ``-`` where nothing is desired."""
+    """``connected +can``, or ``-`` where nothing is desired."""
     if row is None or row.desired is None:
         return "-"
-    streams = "".join(f" +{kind}" for kind in sorted(row.desired.streams))
-    why = row.policy if row.policy == m.EXPLICIT else f"policy {row.policy}"
-    return f"{row.desired.level}{streams} ({why})"
+    return row.desired.level + "".join(f" +{kind}" for kind in sorted(row.desired.streams))
 
 
-def _device_table(devices: list[Device]) -> Any:
-    rows = table("DEVICE", "STATE", "STREAMS", "DESIRED", "QUALITY", "DRIVER", "HOST")
+def _print_devices(devices: list[Device]) -> None:
+    rows = table("DEVICE", "STATE", "STREAMS", "DESIRED", "DRIVER", "HOST")
+    reasons = []
     for device in devices:
-        state = styled(device.state)
+        state, desired = styled(device.state), Text(desired_text(device.row))
         if was := last_known(device):
-            state.append(f" (was {was})", "dim")
+            state.append(f" (lost, was {was})", "dim")
+        if device.row is not None and device.row.policy == m.EXPLICIT:
+            desired.append(" (explicit)", "dim")
         rows.add_row(
-            Text(device.id, "bold"), state, streams_text(device.status), desired_text(device.row),
-            styled(device.quality), device.driver, device.host,
+            Text(device.id, "bold"), state, streams_text(device.status), desired, device.driver, device.host
         )  # fmt: skip
         if text := reason(device):
-            rows.add_row("", Text(text, "dim"))
-    return rows
+            reasons.append(Text.assemble((device.id, "bold"), f": {text}"))
+    out.print(rows)
+    if reasons:
+        out.print("", *reasons, sep="\n")
 
 
 def _print_services(rack: Rack) -> None:
@@ -176,7 +178,10 @@ def _print_facts(device: Device) -> None:
         )
     if text := reason(device):
         facts.append(("reason", text))
-    facts.append(("desired", desired_text(device.row)))
+    desired = Text(desired_text(device.row))
+    if (row := device.row) is not None and row.desired is not None:
+        desired.append(f" ({row.policy if row.policy == m.EXPLICIT else f'policy {row.policy}'})", "dim")
+    facts.append(("desired", desired))
     for kind, stream in sorted(status.streams.items()) if status else ():
         facts.append(("stream", f"{kind}: {stream.state}, by {stream.by}"))
     if meta is not None:
