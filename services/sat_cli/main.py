@@ -58,7 +58,7 @@ def root(
 
     [bold]First minutes[/]
 
-      sat up                                   everything on this machine, with a simulated ECU
+      sat up                                   a bench with a simulated ECU
       sat ls                                   what is there
       sat watch ecu                            its CAN frames
       sat do ecu send id=0x123 data=deadbeef   put a frame on the bus
