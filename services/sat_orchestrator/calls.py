@@ -5,7 +5,7 @@ A reply that never comes is an outcome too: `timeout`, its effect unknown. Lives
 
 from __future__ import annotations
 
-import itertools
+import uuid
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +48,6 @@ class HostCalls:
         self._bus = bus
         self._epoch = epoch
         self._clock = clock
-        self._ids = itertools.count(1)
         self._waiting: dict[str, _Call] = {}
 
     def __len__(self) -> int:
@@ -75,7 +74,7 @@ class HostCalls:
         if len(self._waiting) >= CAPACITY:
             self._fail(_Call(host, boot, operation, 0.0, done), Expired(f"{CAPACITY} requests wait for hosts already"))
             return
-        request_id = f"{next(self._ids)}"
+        request_id = uuid.uuid4().hex  # hosts remember the ids of those before us
         call = _Call(host, boot, operation, self._clock() + timeout, done)
         request = Request(
             args=args,

@@ -25,13 +25,17 @@ def run_first_five_minutes(port: int, environment: Mapping[str, str]) -> None:
     # A reader's broker has the default port; here the same commands go to another.
     clients = "\n".join(f'{name}() {{ command {name} -p {port} "$@"; }}' for name in ("mosquitto_sub", "mosquitto_pub"))
     script = re.sub(r"(mosquitto_pub .*)", r"\1; wait_for_reply", script)
+    # A reader does not type the next line before the first word is there.
+    script = re.sub(r"(mosquitto_sub .*) &\n", r"\1 >$SEEN & wait_for_seen\n", script)
     script = re.sub(r"(/set\" -m (\w*connected); wait_for_reply)", r"\1; wait_for_state \2", script)
     waiting = f'command mosquitto_sub -p {port} -W 3 -C 1 -R -t "$DEVICE/res/#" >/dev/null || true'
     state = f'command mosquitto_sub -p {port} -W 1 -C 1 -t "$DEVICE/state"'
     until = f'SECONDS=0; until [ "$({state})" = "$1" ]; do [ $SECONDS -lt 20 ] || return 1; done'
-    helpers = f"wait_for_reply() {{ {waiting}; }}; wait_for_state() {{ {until}; }}"
+    seen = "SECONDS=0; until [ -s $SEEN ]; do [ $SECONDS -lt 20 ] || return 1; sleep 0.05; done"
+    helpers = f"wait_for_reply() {{ {waiting}; }}; wait_for_state() {{ {until}; }}; wait_for_seen() {{ {seen}; }}"
+    at_end = "kill %1 2>/dev/null || true; cat $SEEN; rm $SEEN"
     done = subprocess.run(
-        ["bash", "-euc", f"set -m; trap 'kill %1 2>/dev/null || true' EXIT\n{clients}\n{helpers}\n{script}"],
+        ["bash", "-euc", f"set -m; SEEN=$(mktemp); trap '{at_end}' EXIT\n{clients}\n{helpers}\n{script}"],
         env=environment, capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

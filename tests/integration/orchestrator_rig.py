@@ -68,6 +68,7 @@ class FakeHost:
         self.devices = {device: FakeDevice(device) for device in devices}
         self.did: Counter[str] = Counter()
         self.asked: list[tuple[str, dict[str, Any]]] = []
+        self.ids: list[str | None] = []
         self.failures: dict[str, SatError] = {}
         self.epoch_seen = 0
         self.silent = False
@@ -177,6 +178,7 @@ class FakeHost:
             return
         with self._lock:
             self.asked.append((match.levels["op"], request.args))
+            self.ids.append(request.request_id)
             try:
                 result, fake = self._run(match.levels["op"], request)
                 state = fake.state if fake else None

@@ -411,6 +411,15 @@ def test_a_killed_orchestrator_adopts_and_initialises_nothing_twice(rig: Rig) ->
     assert after == {name: count for name, count in before.items() if name != "scan"}
 
 
+def test_a_new_orchestrator_uses_no_request_id_of_the_one_before(rig: Rig) -> None:
+    """A host remembers them for a while, and runs none twice."""
+    host = connected(rig, "can0")
+    rig.running[-1].kill()
+    rig.orchestrator(policy=CONNECT)
+    assert rig.client.orch("close", device="can0")["status"] == "ok"
+    assert len(set(host.ids)) == len(host.ids) > 3
+
+
 def test_what_clients_did_while_no_orchestrator_was_there_counts(rig: Rig) -> None:
     host = connected(rig, "can0")
     rig.running[-1].kill()
