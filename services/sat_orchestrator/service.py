@@ -158,9 +158,9 @@ class Orchestrator:
         _log.info("leading", site=self.site, epoch=self._leadership.epoch)
         self.core.leading = True
         self.core.fleet.start_over(self._clock())
-        self._say("ready")
         self._subscribe(topics.SET)
         self._subscribe(topics.ORCHESTRATOR_REQUEST)
+        self._say("ready")
         self._loop.later(SWEEP_AFTER_S, self._sweep_relics)
         self._turn()
 

@@ -99,9 +99,12 @@ def _is_up(stack: Stack, device: str) -> bool:
     return lives and state == row.get("observed") == "connected" and row.get("quality") == "good"
 
 
-def boot_of(stack: Stack, host: str) -> str:
-    """The boot that the host's birth tells."""
-    return str(stack.observer.json(f"sat/1/lab/host/{host}/birth").get("boot", ""))
+def boot_of(stack: Stack, service: str) -> str:
+    """The boot that a host's birth tells; of the orchestrator its id, while it leads."""
+    if service == "orchestrator":
+        said = stack.observer.json("sat/1/lab/orch/state")
+        return str(said["id"]) if said.get("state") == "ready" else ""
+    return str(stack.observer.json(f"sat/1/lab/host/{service}/birth").get("boot", ""))
 
 
 def _speaks_websocket(port: int) -> bool:

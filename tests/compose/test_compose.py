@@ -161,11 +161,11 @@ def test_down_leaves_nothing(engine: None, tmp_path: Path) -> None:
 
 
 def _boots(stack: Stack) -> dict[str, str]:
-    return {host: checks.boot_of(stack, host) for host in HOSTS}
+    return {name: checks.boot_of(stack, name) for name in (*HOSTS, "orchestrator")}
 
 
 def _wait_until_all_is_true_again(stack: Stack, since: float, boots: dict[str, str], service: str) -> None:
-    """Within ten seconds of `since`: `service`, if a host, has another boot than it had in `boots`; all speak, the
+    """Within ten seconds of `since`: `service`, if one of ours, has another boot than it had in `boots`; all speak, the
     table is true, frames flow. With `boots`, the wish of a client still stands then."""
     deadline, observer = since + BACK_WITHIN_S, stack.observer
 
@@ -173,7 +173,7 @@ def _wait_until_all_is_true_again(stack: Stack, since: float, boots: dict[str, s
         observer.wait(condition, f"{what} {BACK_WITHIN_S:g} s after {service} ended", deadline - time.monotonic())
 
     if service in boots:
-        wait(lambda: checks.boot_of(stack, service) not in ("", boots[service]), "a new birth")
+        wait(lambda: checks.boot_of(stack, service) not in ("", boots[service]), "a new boot")
     for topic in [f"sat/1/lab/host/{host}/heartbeat" for host in HOSTS] + ["sat/1/lab/orch/health"]:
         wait(lambda topic=topic: any(at > since and name == topic for at, name, _ in observer.history), topic)
     checks.check_table(stack, deadline - time.monotonic())
