@@ -125,24 +125,28 @@ def streams_text(status: m.Status | None) -> str:
     return " ".join(kind if s.state == "running" else f"{kind}:{s.state}" for kind, s in sorted(streams.items()))
 
 
-def desired_text(row: m.TableRow | None) -> str:
-    """``connected +can``, or ``-`` where nothing is desired."""
+def desired_text(row: m.TableRow | None, *, rule: bool = False) -> Text:
+    """``connected +can (explicit)``, or ``-`` where nothing is desired; with `rule`, that of policy too."""
     if row is None or row.desired is None:
-        return "-"
-    return row.desired.level + "".join(f" +{kind}" for kind in sorted(row.desired.streams))
+        return Text("-")
+    text = Text(row.desired.level + "".join(f" +{kind}" for kind in sorted(row.desired.streams)))
+    if row.policy == m.EXPLICIT:
+        text.append(f" ({m.EXPLICIT})", "dim")
+    elif rule:
+        text.append(f" (policy {row.policy})", "dim")
+    return text
 
 
 def _print_devices(devices: list[Device]) -> None:
     rows = table("DEVICE", "STATE", "STREAMS", "DESIRED", "DRIVER", "HOST")
     reasons = []
     for device in devices:
-        state, desired = styled(device.state), Text(desired_text(device.row))
+        state = styled(device.state)
         if was := last_known(device):
             state.append(f" (lost, was {was})", "dim")
-        if device.row is not None and device.row.policy == m.EXPLICIT:
-            desired.append(" (explicit)", "dim")
         rows.add_row(
-            Text(device.id, "bold"), state, streams_text(device.status), desired, device.driver, device.host
+            Text(device.id, "bold"), state, streams_text(device.status), desired_text(device.row),
+            device.driver, device.host,
         )  # fmt: skip
         if text := reason(device):
             reasons.append(Text.assemble((device.id, "bold"), f": {text}"))
@@ -178,10 +182,7 @@ def _print_facts(device: Device) -> None:
         )
     if text := reason(device):
         facts.append(("reason", text))
-    desired = Text(desired_text(device.row))
-    if (row := device.row) is not None and row.desired is not None:
-        desired.append(f" ({row.policy if row.policy == m.EXPLICIT else f'policy {row.policy}'})", "dim")
-    facts.append(("desired", desired))
+    facts.append(("desired", desired_text(device.row, rule=True)))
     for kind, stream in sorted(status.streams.items()) if status else ():
         facts.append(("stream", f"{kind}: {stream.state}, by {stream.by}"))
     if meta is not None:
