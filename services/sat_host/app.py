@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from sat_bus import identity, service, topics
+from sat_bus import topics
 from sat_bus.alive import Alive, take_notify_socket
+from sat_bus.identity import new_boot
 from sat_bus.loop import WorkLoop
 from sat_bus.messages import HostState
 from sat_bus.port import Will
+from sat_bus.service import configure_logging, connect, run_service
 from sat_host.census import become_subreaper
 from sat_host.host import Host
 from sat_host.settings import HostSettings
@@ -21,13 +23,13 @@ def run(settings: HostSettings) -> int:
     Raises:
         ConfigError, PluginError: nothing was started; the message says what to mend.
     """
-    service.configure_logging(f"host/{settings.host}", settings)
-    boot = identity.new_boot(int(time.time() * 1000), os.urandom(4))
+    configure_logging(f"host/{settings.host}", settings)
+    boot = new_boot(int(time.time() * 1000), os.urandom(4))
     loop = WorkLoop(settings.host)
     will = Will(
         topics.HOST_STATE.build(settings.site, host=settings.host), HostState(state="offline", boot=boot).encode()
     )
-    bus = service.connect(settings, settings.host, will)
+    bus = connect(settings, settings.host, will)
     host = Host(settings, loop, bus, boot, ends_orphans=become_subreaper())
     alive = Alive(
         lambda: bus.connected,
@@ -36,4 +38,4 @@ def run(settings: HostSettings) -> int:
         file=settings.alive_file,
         notify=take_notify_socket(),
     )
-    return service.run_service(host, loop, alive)
+    return run_service(host, loop, alive)

@@ -15,7 +15,8 @@ from typing import Any
 
 import structlog
 
-from sat_bus import identity, messages, topics
+from sat_bus import messages, topics
+from sat_bus.identity import is_newer
 from sat_bus.loop import Timer, WorkLoop
 from sat_bus.messages import DriverInfo, Manifest
 from sat_bus.port import Bus, Inbound
@@ -318,7 +319,7 @@ class Host:
     def _is_usurped(self, inbound: Inbound) -> bool:
         try:
             boot = messages.Birth.decode(inbound.payload).boot
-            return boot != self.boot and identity.is_newer(boot, self.boot)
+            return boot != self.boot and is_newer(boot, self.boot)
         except SatError:
             return False
 

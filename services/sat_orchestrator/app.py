@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from sat_bus import identity, service, topics
+from sat_bus import topics
 from sat_bus.alive import Alive, take_notify_socket
+from sat_bus.identity import new_boot
 from sat_bus.loop import WorkLoop
 from sat_bus.messages import OrchestratorState
 from sat_bus.port import Will
+from sat_bus.service import configure_logging, connect, run_service
 from sat_orchestrator.database import Database
 from sat_orchestrator.service import NAME, Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings
@@ -22,15 +24,15 @@ def run(settings: OrchestratorSettings) -> int:
     Raises:
         ConfigError: nothing was started; the message says what to mend.
     """
-    service.configure_logging(NAME, settings)
-    own = f"{NAME}-{identity.new_boot(int(time.time() * 1000), os.urandom(4))}"
+    configure_logging(NAME, settings)
+    own = f"{NAME}-{new_boot(int(time.time() * 1000), os.urandom(4))}"
     store = Store(Database(settings.database))
     kept = store.open()
     try:
         # The epoch of the will is the one that this start will claim, unless hosts have seen a higher one.
         said = OrchestratorState(state="offline", id=own, epoch=kept.epoch + 1)
         will = Will(topics.ORCHESTRATOR_STATE.build(settings.site), said.encode())
-        bus = service.connect(settings, own, will)
+        bus = connect(settings, own, will)
         loop = WorkLoop(NAME)
         orchestrator = Orchestrator(settings, loop, bus, store, kept, own)
         alive = Alive(
@@ -40,6 +42,6 @@ def run(settings: OrchestratorSettings) -> int:
             file=settings.alive_file,
             notify=take_notify_socket(),
         )
-        return service.run_service(orchestrator, loop, alive)
+        return run_service(orchestrator, loop, alive)
     finally:
         store.close()

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from sat_bus import identity
+from sat_bus.identity import boot_time, is_newer
 from sat_bus.messages import Birth, Desired, Heartbeat, HostState, Meta, Status
 from sat_orchestrator import planner, recovery, rows
 from sat_orchestrator.policy import Rule, decide
@@ -164,7 +164,7 @@ class Fleet:
             row.status = None
             return self._refresh(row)
         if status.boot != host.boot:
-            identity.boot_time(status.boot)
+            boot_time(status.boot)
         if before is not None and self._is_late(host, before, status):
             return []
         row.status, row.status_at = status, now
@@ -299,11 +299,11 @@ class Fleet:
         Args:
             revive: also take an older one when the present one is gone: the host's clock was set back.
         """
-        identity.boot_time(boot)
+        boot_time(boot)
         if boot == host.boot:
             return True, []
         known = bool(host.boot)
-        if known and not identity.is_newer(boot, host.boot) and not (revive and host.presence is Presence.GONE):
+        if known and not is_newer(boot, host.boot) and not (revive and host.presence is Presence.GONE):
             return False, []
         host.boot, host.birth, host.word, host.reason = boot, None, "", ""
         host.presence, host.timer = Presence.AWAITED, now
@@ -365,7 +365,7 @@ class Fleet:
         """Whether `status` is older than the one that is known."""
         if status.boot == before.boot:
             return status.rev < before.rev
-        return before.boot == host.boot or (status.boot != host.boot and identity.is_newer(before.boot, status.boot))
+        return before.boot == host.boot or (status.boot != host.boot and is_newer(before.boot, status.boot))
 
     def _weigh(
         self, row: Row, before: Status | None, status: Status, now: float, *, retained: bool

@@ -16,7 +16,8 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from sat_bus import identity, messages, topics
+from sat_bus import messages, topics
+from sat_bus.identity import new_boot
 from sat_toolkit.core.device_spec import DeviceState
 from tests.bench import harness
 from tests.bench.flood import Sleep, patient_broker
@@ -71,7 +72,7 @@ class Feeder:
 
     def __init__(self, port: int) -> None:
         self.rows: dict[str, dict[str, Any]] = {}
-        self._boot = identity.new_boot(int(time.time() * 1000), os.urandom(4))
+        self._boot = new_boot(int(time.time() * 1000), os.urandom(4))
         self._revs = 0
         self._beats = 0
         self._health: dict[str, Any] = {}

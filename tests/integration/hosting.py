@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sat_bus import identity, topics
+from sat_bus import topics
+from sat_bus.identity import new_boot
 from sat_bus.loop import WorkLoop
 from sat_bus.memory import MemoryBroker, MemoryBus
 from sat_bus.messages import HostState
@@ -95,7 +96,7 @@ class RunningHost:
     ) -> None:
         drivers = {DRIVER: info or {}}
         made = HostSettings(family="lab", host=HOST, site=SITE, plugins=str(plugins), drivers=drivers, **settings)
-        self.boot = identity.new_boot(int(time.time() * 1000), os.urandom(4))
+        self.boot = new_boot(int(time.time() * 1000), os.urandom(4))
         self.loop = WorkLoop(HOST)
         offline = HostState(state="offline", boot=self.boot).encode()
         self.bus = MemoryBus(broker, HOST, will=Will(topics.HOST_STATE.build(SITE, host=HOST), offline))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sat_bus import identity, messages, topics
+from sat_bus import messages, topics
+from sat_bus.identity import new_boot
 from sat_bus.loop import WorkLoop
 from sat_bus.memory import MemoryBroker, MemoryBus
 from sat_bus.messages import Birth, DriverInfo, Heartbeat, HostState, Manifest, Meta, Request, Status, StreamStatus
@@ -77,7 +78,7 @@ class FakeHost:
         self._begin()
 
     def _begin(self) -> None:
-        self.boot = identity.new_boot(1_700_000_000_000 + next(_boots), b"\x01\x02\x03\x04")
+        self.boot = new_boot(1_700_000_000_000 + next(_boots), b"\x01\x02\x03\x04")
         self.client = f"{self.name}-{self.boot}"
         will = Will(self._topic(topics.HOST_STATE), HostState(state="offline", boot=self.boot).encode())
         self.bus = MemoryBus(self.broker, self.client, will=will)
