@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.broker import EmbeddedBroker
-from sat_bus.mosquitto import MosquittoBroker, find_mosquitto
+from sat_cli.brokers.embedded import EmbeddedBroker
+from sat_cli.brokers.mosquitto import MosquittoBroker, find_mosquitto
 
 
 class BrokerUnderTest:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sat_bus.mosquitto import find_mosquitto
 from sat_bus.mqtt import MqttBus
 from sat_cli import options
+from sat_cli.brokers.mosquitto import find_mosquitto
 from sat_client import Offline, Rack
 from sat_client.requests import Requester
 from sat_toolkit import __version__

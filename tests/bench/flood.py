@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sat_bus.mosquitto import MosquittoBroker, find_mosquitto
+from sat_cli.brokers.mosquitto import MosquittoBroker, find_mosquitto
 
 
 class _PatientBroker(MosquittoBroker):

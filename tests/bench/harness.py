@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
-from sat_bus.mosquitto import MosquittoBroker, find_mosquitto
+from sat_cli.brokers.mosquitto import MosquittoBroker, find_mosquitto
 
 FOLDER = Path(__file__).resolve().parent
 ROOT = FOLDER.parents[1]

@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 from typing import Self
 
-from sat_bus.mosquitto import MosquittoBroker
+from sat_cli.brokers.mosquitto import MosquittoBroker
 from tests.bench.asking import Asker
 from tests.bench.harness import CACHE, FOLDER, Context, Program, broker_pid, cpu_seconds
 

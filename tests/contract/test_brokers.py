@@ -15,11 +15,11 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as websocket
 from websockets.typing import Origin, Subprotocol
 
-from sat_bus.broker import EmbeddedBroker, MosquittoBroker, choose_broker, origin_allowed
 from sat_bus.mqtt import MqttBus
 from sat_bus.port import Inbound, Will
-from sat_bus.ports import check_free, find_free_port, holder
 from sat_bus.topics import Traffic
+from sat_cli.brokers.embedded import EmbeddedBroker, MosquittoBroker, choose_broker, origin_allowed
+from sat_cli.brokers.tcp_ports import check_free, find_free_port, holder
 from sat_toolkit.errors import ConfigError
 from tests.brokers import BrokerUnderTest, embedded_broker, mosquitto_broker, need_mosquitto
 from tests.waiting import Inbox, eventually
@@ -206,7 +206,7 @@ class TestMosquitto:
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
     def test_ends_with_the_process_that_started_it(self, tmp_path: Path, how: signal.Signals) -> None:
         program = (
-            "import sys\nfrom pathlib import Path\nfrom sat_bus.mosquitto import MosquittoBroker\n"
+            "import sys\nfrom pathlib import Path\nfrom sat_cli.brokers.mosquitto import MosquittoBroker\n"
             "broker = MosquittoBroker(sys.argv[1], port=0, data_dir=Path(sys.argv[2]))\n"
             "broker.start()\nprint(broker.port, flush=True)\nsys.stdin.read()\n"
         )

@@ -24,8 +24,8 @@ from paho.mqtt.enums import CallbackAPIVersion
 from sat_bus.mqtt import MqttBus
 from sat_bus.paho_client import UNPROVEN_S
 from sat_bus.port import Inbound, Will
-from sat_bus.ports import find_free_port
 from sat_bus.topics import Traffic
+from sat_cli.brokers.tcp_ports import find_free_port
 from sat_toolkit.errors import BadRequest, ConfigError
 from tests.brokers import BrokerUnderTest, embedded_broker, mosquitto_broker
 from tests.fake_broker import CONNECT, DISCONNECT, NOT_AUTHORIZED, PUBACK, PUBLISH, FakeBroker

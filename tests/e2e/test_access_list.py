@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.mosquitto import find_mosquitto
 from sat_bus.mqtt import MqttBus
+from sat_cli.brokers.mosquitto import find_mosquitto
 from sat_client import Device, DeviceState, Offline, Rack
 from sat_toolkit.errors import Denied
 from tests.brokers import need_mosquitto

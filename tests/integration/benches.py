@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sat_bus.ports import find_free_port
+from sat_cli.brokers.tcp_ports import find_free_port
 from tests.waiting import eventually
 
 DEADLINE = 60.0

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.broker import EmbeddedBroker
-from sat_bus.ports import find_free_port
+from sat_cli.brokers.embedded import EmbeddedBroker
+from sat_cli.brokers.tcp_ports import find_free_port
 from tests.service_manager import Manager
 from tests.waiting import eventually
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.ports import find_free_port
+from sat_cli.brokers.tcp_ports import find_free_port
 
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "plugins" / "tutorial.md"
 DEADLINE = 240

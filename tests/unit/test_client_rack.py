@@ -13,7 +13,7 @@ import pytest
 from sat_bus import messages as m
 from sat_bus import topics
 from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_bus.ports import find_free_port
+from sat_cli.brokers.tcp_ports import find_free_port
 from sat_client import Failed, Offline, Rack, Sent
 from sat_toolkit import errors
 from sat_toolkit.core.device_spec import DeviceState

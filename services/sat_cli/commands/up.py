@@ -14,9 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
-from sat_bus.ports import check_free
 from sat_cli import bench as benches
 from sat_cli import options
+from sat_cli.brokers.tcp_ports import check_free
 from sat_cli.commands.broker import Kind, resolve
 from sat_cli.demo import Demo, load_demo
 from sat_cli.live import Lines, Table, View

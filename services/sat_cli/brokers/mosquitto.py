@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from sat_bus.ports import check_free, find_free_port
+from sat_cli.brokers.tcp_ports import check_free, find_free_port
 from sat_toolkit.errors import ConfigError
 
 log = logging.getLogger(__name__)

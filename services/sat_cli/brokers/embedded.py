@@ -30,8 +30,8 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
 from websockets.http11 import Request, Response
 
-from sat_bus.mosquitto import MosquittoBroker, find_mosquitto
-from sat_bus.ports import check_free, find_free_port
+from sat_cli.brokers.mosquitto import MosquittoBroker, find_mosquitto
+from sat_cli.brokers.tcp_ports import check_free, find_free_port
 from sat_toolkit.errors import ConfigError
 
 __all__ = ["EmbeddedBroker", "MosquittoBroker", "choose_broker", "find_free_port"]
