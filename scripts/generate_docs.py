@@ -23,7 +23,7 @@ from pydantic.json_schema import models_json_schema
 
 import sat_cli.main
 import sat_toolkit.errors
-from sat_bus import messages, strict_json, topics
+from sat_bus.contract import messages, strict_json, topics
 from sat_toolkit.core import lifecycle
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadState, Code, from_code
@@ -124,7 +124,7 @@ def _paths() -> Iterator[tuple[str, ...]]:
 def contract_page() -> str:
     """Every topic, every payload, every code."""
     parts = [
-        _NOTE.format(source="sat_bus.topics, sat_bus.messages and sat_toolkit.errors"),
+        _NOTE.format(source="sat_bus.contract.topics, sat_bus.contract.messages and sat_toolkit.errors"),
         "# The bus contract, version 1",
         "",
         f"Every topic begins with `{topics.ROOT}/<site>/`. R = retained. `[/<client>]` may be left out. A request is "

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sat_bus.mqtt import MqttBus
+from sat_bus.transport.mqtt import MqttBus
 from sat_cli import options
 from sat_cli.brokers.mosquitto import find_mosquitto
 from sat_client import Offline, Rack

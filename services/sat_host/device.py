@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from sat_bus.messages import CommandInfo, Meta, Status, StreamStatus
+from sat_bus.contract.messages import CommandInfo, Meta, Status, StreamStatus
 from sat_host.handle import CallResult, Worker
 from sat_host.jobs import Deadlines, Job, Outcome
 from sat_host.start_args import take_wish, with_wish

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sat_bus.loop import Timer
+from sat_bus.service.loop import Timer
 from sat_host.handle import CallResult, Worker
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.plugin_loader import PluginFile

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from sat_bus.loop import Timer, WorkLoop
+from sat_bus.service.loop import Timer, WorkLoop
 from sat_host import wire
 from sat_host.limits import WorkerLimits
 from sat_host.multiplexer import Channel, Multiplexer

@@ -15,13 +15,13 @@ from typing import Any
 
 import structlog
 
-from sat_bus import messages, topics
-from sat_bus.identity import is_newer
-from sat_bus.loop import Timer, WorkLoop
-from sat_bus.messages import DriverInfo, Manifest
-from sat_bus.port import Bus, Inbound
-from sat_bus.service import STOOD_DOWN, health
-from sat_bus.topics import Topic, Traffic
+from sat_bus.contract import messages, topics
+from sat_bus.contract.boot import is_newer
+from sat_bus.contract.messages import DriverInfo, Manifest
+from sat_bus.contract.topics import Topic, Traffic
+from sat_bus.service.loop import Timer, WorkLoop
+from sat_bus.service.run import STOOD_DOWN, health
+from sat_bus.transport.bus import Bus, Inbound
 from sat_host.device import HostedDevice
 from sat_host.drivers import Driver, ScanResult
 from sat_host.handle import Worker

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sat_bus import bin_batch, messages, strict_json
-from sat_bus.messages import Request
+from sat_bus.contract import bin_batch, messages, strict_json
+from sat_bus.contract.messages import Request
 from sat_toolkit.core.stream_manager import StreamAction
 from sat_toolkit.errors import BadArgs, BadRequest
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from sat_bus.loop import WorkLoop
+from sat_bus.service.loop import WorkLoop
 from sat_host.cgroup import Cgroup, Cgroups
 from sat_host.drivers import Driver
 from sat_host.handle import Worker, WorkerOwner

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from sat_bus.loop import WorkLoop
+from sat_bus.service.loop import WorkLoop
 from sat_host.census import MARK, Census, all_pids, exceeds_memory, signal_all, take_census
 from sat_host.cgroup import Cgroup
 from sat_host.handle import Worker, WorkerOwner

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from sat_bus import messages, topics
-from sat_bus.loop import WorkLoop
-from sat_bus.messages import ScanArgs, StartArgs
-from sat_bus.port import Bus, Inbound
-from sat_bus.requests import Accepted, RequestDesk
-from sat_bus.topics import Match
+from sat_bus.contract import messages, topics
+from sat_bus.contract.messages import ScanArgs, StartArgs
+from sat_bus.contract.topics import Match
+from sat_bus.service.loop import WorkLoop
+from sat_bus.service.request_desk import Accepted, RequestDesk
+from sat_bus.transport.bus import Bus, Inbound
 from sat_host.device import HostedDevice
 from sat_host.drivers import ScanResult
 from sat_host.handle import CallResult

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from sat_bus.messages import Name
-from sat_bus.service import ServiceSettings
+from sat_bus.contract.messages import Name
+from sat_bus.service.run import ServiceSettings
 from sat_host.limits import WorkerLimits
 from sat_host.wishes import Wishes
 

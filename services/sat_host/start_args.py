@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sat_bus.messages import StreamWish, explain
+from sat_bus.contract.messages import StreamWish, explain
 from sat_toolkit.core.commands import Command
 from sat_toolkit.errors import BadArgs
 

@@ -9,9 +9,9 @@ import threading
 from dataclasses import dataclass, field
 from typing import Any
 
-from sat_bus import bin_batch, strict_json, topics
-from sat_bus.port import Bus
-from sat_bus.topics import Traffic
+from sat_bus.contract import bin_batch, strict_json, topics
+from sat_bus.contract.topics import Traffic
+from sat_bus.transport.bus import Bus
 
 
 @dataclass

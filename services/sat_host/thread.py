@@ -10,7 +10,7 @@ import socket
 import threading
 from typing import Any
 
-from sat_bus.loop import WorkLoop
+from sat_bus.service.loop import WorkLoop
 from sat_host.handle import Worker, WorkerOwner
 from sat_host.multiplexer import Multiplexer
 from sat_host.worker import Link, LinkClosedError, serve

@@ -15,7 +15,7 @@ from typing import Any
 
 import orjson
 
-from sat_bus import strict_json
+from sat_bus.contract import strict_json
 
 MAX_MESSAGE = 1_048_576
 _PREFIX = struct.Struct(">IB")

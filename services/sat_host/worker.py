@@ -21,7 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sat_bus.loop import SWITCH_INTERVAL_S
+from sat_bus.service.loop import SWITCH_INTERVAL_S
 from sat_host import limits, wire
 from sat_host.batcher import Batcher
 from sat_host.feeding import Feeder

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from sat_bus import strict_json
-from sat_bus.messages import ListArgs, Reply
+from sat_bus.contract import strict_json
+from sat_bus.contract.messages import ListArgs, Reply
 from sat_orchestrator import rows
 from sat_orchestrator.fleet import Fleet
 from sat_orchestrator.table import Host, Key, Presence, Row

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 
-from sat_bus import topics
-from sat_bus.alive import Alive, take_notify_socket
-from sat_bus.identity import new_boot
-from sat_bus.loop import WorkLoop
-from sat_bus.messages import OrchestratorState
-from sat_bus.port import Will
-from sat_bus.service import configure_logging, connect, run_service
+from sat_bus.contract import topics
+from sat_bus.contract.boot import new_boot
+from sat_bus.contract.messages import OrchestratorState
+from sat_bus.service.alive import Alive, take_notify_socket
+from sat_bus.service.loop import WorkLoop
+from sat_bus.service.run import configure_logging, connect, run_service
+from sat_bus.transport.bus import Will
 from sat_orchestrator.database import Database
 from sat_orchestrator.service import NAME, Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sat_bus import messages, topics
-from sat_bus.messages import Reply, Request
-from sat_bus.port import Bus
+from sat_bus.contract import messages, topics
+from sat_bus.contract.messages import Reply, Request
+from sat_bus.transport.bus import Bus
 from sat_toolkit.errors import Expired, HostLost, SatError, Timeout
 
 CAPACITY = 4096

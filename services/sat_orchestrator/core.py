@@ -10,8 +10,8 @@ from typing import Any
 
 import structlog
 
-from sat_bus.loop import WorkLoop
-from sat_bus.messages import Desired, Reply
+from sat_bus.contract.messages import Desired, Reply
+from sat_bus.service.loop import WorkLoop
 from sat_orchestrator import rows
 from sat_orchestrator.calls import HostCalls
 from sat_orchestrator.database import Kept

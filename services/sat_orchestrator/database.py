@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from sat_bus.messages import Desired
+from sat_bus.contract.messages import Desired
 from sat_orchestrator.schema import audit, devices, leadership
 from sat_orchestrator.table import Key, Record
 from sat_toolkit.core.device_spec import DeviceState

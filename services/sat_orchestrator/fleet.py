@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from sat_bus.identity import boot_time, is_newer
-from sat_bus.messages import Birth, Desired, Heartbeat, HostState, Meta, Status
+from sat_bus.contract.boot import boot_time, is_newer
+from sat_bus.contract.messages import Birth, Desired, Heartbeat, HostState, Meta, Status
 from sat_orchestrator import planner, recovery, rows
 from sat_orchestrator.policy import Rule, decide
 from sat_orchestrator.table import (

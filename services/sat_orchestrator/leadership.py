@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sat_bus.messages import OrchestratorState
+from sat_bus.contract.messages import OrchestratorState
 
 
 class Verdict(StrEnum):

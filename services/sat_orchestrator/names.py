@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-from sat_bus.messages import DeviceArgs
+from sat_bus.contract.messages import DeviceArgs
 from sat_orchestrator.table import Key
 from sat_toolkit.errors import BadArgs, UnknownDevice
 

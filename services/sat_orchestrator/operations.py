@@ -12,11 +12,11 @@ from typing import Any
 
 import structlog
 
-from sat_bus import messages, topics
-from sat_bus.messages import CleanupArgs, Desired, DeviceArgs, ListArgs, Reply, ScanArgs
-from sat_bus.port import Inbound
-from sat_bus.requests import Accepted, RequestDesk
-from sat_bus.topics import Match
+from sat_bus.contract import messages, topics
+from sat_bus.contract.messages import CleanupArgs, Desired, DeviceArgs, ListArgs, Reply, ScanArgs
+from sat_bus.contract.topics import Match
+from sat_bus.service.request_desk import Accepted, RequestDesk
+from sat_bus.transport.bus import Inbound
 from sat_orchestrator import answers, names, rows
 from sat_orchestrator.core import Core
 from sat_orchestrator.database import AuditEntry

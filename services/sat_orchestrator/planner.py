@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import NamedTuple
 
-from sat_bus.messages import Desired
+from sat_bus.contract.messages import Desired
 from sat_orchestrator.table import Action
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import path_to

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from sat_bus.messages import Desired, Level
+from sat_bus.contract.messages import Desired, Level
 from sat_orchestrator.table import Key
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sat_bus import topics
-from sat_bus.messages import Event, HostState, Status, TableRow
-from sat_bus.port import Bus
-from sat_bus.topics import Topic, Traffic
+from sat_bus.contract import topics
+from sat_bus.contract.messages import Event, HostState, Status, TableRow
+from sat_bus.contract.topics import Topic, Traffic
+from sat_bus.transport.bus import Bus
 from sat_orchestrator import rows
 from sat_orchestrator.fleet import Fleet
 from sat_orchestrator.table import Key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sat_bus.messages import Desired, Meta, Quality, Status, TableRow
+from sat_bus.contract.messages import Desired, Meta, Quality, Status, TableRow
 from sat_orchestrator.planner import View
 from sat_orchestrator.table import NOT_CLIENTS, Host, Presence, Record, Row
 from sat_toolkit.core.device_spec import DeviceState

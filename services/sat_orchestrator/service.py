@@ -12,13 +12,13 @@ from collections.abc import Callable
 
 import structlog
 
-from sat_bus import messages, topics
-from sat_bus.loop import Timer, WorkLoop
-from sat_bus.messages import OrchestratorState
-from sat_bus.port import Bus, Inbound
-from sat_bus.requests import RequestDesk
-from sat_bus.service import STOOD_DOWN, health
-from sat_bus.topics import Match, Topic, Traffic
+from sat_bus.contract import messages, topics
+from sat_bus.contract.messages import OrchestratorState
+from sat_bus.contract.topics import Match, Topic, Traffic
+from sat_bus.service.loop import Timer, WorkLoop
+from sat_bus.service.request_desk import RequestDesk
+from sat_bus.service.run import STOOD_DOWN, health
+from sat_bus.transport.bus import Bus, Inbound
 from sat_orchestrator.calls import HostCalls
 from sat_orchestrator.core import Core
 from sat_orchestrator.database import Kept
@@ -52,7 +52,7 @@ _WATCHED = (
 
 
 class Orchestrator:
-    """A `sat_bus.service.Service`.
+    """A `sat_bus.service.run.Service`.
 
     Args:
         store: open; it is closed with the service.

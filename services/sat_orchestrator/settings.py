@@ -7,7 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from sat_bus.service import ServiceSettings
+from sat_bus.service.run import ServiceSettings
 from sat_orchestrator.fleet import RECOVERY_LIMIT, SCAN_PERIOD_S
 from sat_orchestrator.policy import Rule
 

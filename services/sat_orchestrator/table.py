@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from sat_bus.messages import EXPLICIT, Birth, Desired, Meta, Quality, Status
+from sat_bus.contract.messages import EXPLICIT, Birth, Desired, Meta, Quality, Status
 from sat_toolkit.core.device_spec import DeviceState
 
 NOT_CLIENTS = frozenset({"host", "orchestrator", "policy"})

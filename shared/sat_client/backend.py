@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sat_bus import messages as m
+from sat_bus.contract import messages as m
 from sat_client.rack import Rack
 from sat_client.requests import Offline, check
 from sat_client.view import DeviceView, Key, SiteView

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sat_bus import bin_batch, strict_json
-from sat_bus import messages as m
+from sat_bus.contract import bin_batch, strict_json
+from sat_bus.contract import messages as m
 from sat_client.gaps import Head
 from sat_toolkit.core.frame_block import CLASSIC, FrameBlock
 from sat_toolkit.errors import BadRequest

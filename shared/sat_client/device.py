@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from sat_bus import messages as m
-from sat_bus import strict_json, topics
+from sat_bus.contract import messages as m
+from sat_bus.contract import strict_json, topics
 from sat_client.gaps import Gap
 from sat_client.inbox import QUEUE
 from sat_client.requests import Offline, check

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Self
 
-from sat_bus import messages as m
-from sat_bus import topics
-from sat_bus.port import Inbound
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
+from sat_bus.transport.bus import Inbound
 from sat_client.inbox import QUEUE, Attach, Inbox
 from sat_toolkit.errors import BadRequest
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from sat_bus.port import Handler, Inbound
+from sat_bus.transport.bus import Handler, Inbound
 
 QUEUE = 1_000
 

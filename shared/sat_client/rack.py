@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sat_bus import messages as m
-from sat_bus import topics
-from sat_bus.endpoint import parse_url
-from sat_bus.mqtt import MqttBus
-from sat_bus.port import Bus, Handler, Inbound
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
+from sat_bus.transport.bus import Bus, Handler, Inbound
+from sat_bus.transport.endpoint import parse_url
+from sat_bus.transport.mqtt import MqttBus
 from sat_client.device import Device
 from sat_client.feed import Feed
 from sat_client.inbox import QUEUE

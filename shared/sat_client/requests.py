@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sat_bus import messages as m
-from sat_bus import topics
-from sat_bus.port import Bus, Inbound
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
+from sat_bus.transport.bus import Bus, Inbound
 from sat_toolkit.errors import BadRequest, Busy, Denied, HostLost, SatError, Timeout, from_code
 
 MAX_PENDING = 1_000

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sat_bus import bin_batch
-from sat_bus.port import Bus
+from sat_bus.contract import bin_batch
+from sat_bus.transport.bus import Bus
 from sat_client.requests import Offline, Requester, check
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadArgs, SatError

@@ -11,8 +11,8 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Self
 
-from sat_bus import topics
-from sat_bus.port import Inbound
+from sat_bus.contract import topics
+from sat_bus.transport.bus import Inbound
 from sat_client.batches import Batch, read_batch, read_head
 from sat_client.gaps import CLIENT, TRANSPORT, Cursor, Fallen, Gap
 from sat_client.inbox import QUEUE, Arrival, Attach, Inbox

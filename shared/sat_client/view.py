@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sat_bus import messages as m
-from sat_bus import topics
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadArgs, BadRequest, UnknownDevice
 

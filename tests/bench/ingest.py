@@ -16,8 +16,8 @@ from typing import Any
 
 import paho.mqtt.client as mqtt
 
-from sat_bus import messages, topics
-from sat_bus.identity import new_boot
+from sat_bus.contract import messages, topics
+from sat_bus.contract.boot import new_boot
 from sat_toolkit.core.device_spec import DeviceState
 from tests.bench import harness
 from tests.bench.flood import Sleep, patient_broker

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from sat_bus import bin_batch
+from sat_bus.contract import bin_batch
 from sat_toolkit.core.frame_block import FrameBlock
 from tests import npm
 from tests.bench import harness

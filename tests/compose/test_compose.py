@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.mqtt import MqttBus
+from sat_bus.transport.mqtt import MqttBus
 from tests.compose import checks
 from tests.compose.stack import CONSOLE, ECU, HOSTS, SERVICES, Stack, plain_environment, row_topic, run
 from tests.e2e.readme import run_first_five_minutes

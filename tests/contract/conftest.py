@@ -10,9 +10,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_bus.mqtt import MqttBus
-from sat_bus.port import Bus, Will
+from sat_bus.transport.bus import Bus, Will
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.transport.mqtt import MqttBus
 from tests.brokers import BrokerUnderTest, embedded_broker, mosquitto_broker
 from tests.proxy import TcpProxy
 

@@ -15,9 +15,9 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect as websocket
 from websockets.typing import Origin, Subprotocol
 
-from sat_bus.mqtt import MqttBus
-from sat_bus.port import Inbound, Will
-from sat_bus.topics import Traffic
+from sat_bus.contract.topics import Traffic
+from sat_bus.transport.bus import Inbound, Will
+from sat_bus.transport.mqtt import MqttBus
 from sat_cli.brokers.embedded import EmbeddedBroker, MosquittoBroker, choose_broker, origin_allowed
 from sat_cli.brokers.tcp_ports import check_free, find_free_port, holder
 from sat_toolkit.errors import ConfigError

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from sat_bus.port import Inbound, Will
-from sat_bus.topics import Traffic
+from sat_bus.contract.topics import Traffic
+from sat_bus.transport.bus import Inbound, Will
 from sat_toolkit.errors import BadRequest
 from tests.contract.conftest import System
 from tests.waiting import Inbox, eventually

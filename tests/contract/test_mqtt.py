@@ -21,10 +21,10 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from sat_bus.mqtt import MqttBus
-from sat_bus.paho_client import UNPROVEN_S
-from sat_bus.port import Inbound, Will
-from sat_bus.topics import Traffic
+from sat_bus.contract.topics import Traffic
+from sat_bus.transport.bus import Inbound, Will
+from sat_bus.transport.mqtt import MqttBus
+from sat_bus.transport.paho_client import UNPROVEN_S
 from sat_cli.brokers.tcp_ports import find_free_port
 from sat_toolkit.errors import BadRequest, ConfigError
 from tests.brokers import BrokerUnderTest, embedded_broker, mosquitto_broker
@@ -460,7 +460,7 @@ class TestTls:
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the network layer has said about connections that failed."""
-    records = [r for r in caplog.records if r.name == "sat_bus.network" and r.levelno >= logging.WARNING]
+    records = [r for r in caplog.records if r.name == "sat_bus.transport.network" and r.levelno >= logging.WARNING]
     return [record.getMessage() for record in records]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.service import STOOD_DOWN
+from sat_bus.service.run import STOOD_DOWN
 
 ROOT = Path(__file__).resolve().parents[2]
 UNITS = ROOT / "deploy" / "systemd"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.mqtt import MqttBus
+from sat_bus.transport.mqtt import MqttBus
 from sat_cli.brokers.mosquitto import find_mosquitto
 from sat_client import Device, DeviceState, Offline, Rack
 from sat_toolkit.errors import Denied

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pytest
 
-from sat_bus.messages import Batch
+from sat_bus.contract.messages import Batch
 from tests.e2e.ward import SITE, Evidence, Sick, Ward
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(180)]

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from sat_bus import topics
-from sat_bus.identity import new_boot
-from sat_bus.loop import WorkLoop
-from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_bus.messages import HostState
-from sat_bus.port import Inbound, Will
+from sat_bus.contract import topics
+from sat_bus.contract.boot import new_boot
+from sat_bus.contract.messages import HostState
+from sat_bus.service.loop import WorkLoop
+from sat_bus.transport.bus import Inbound, Will
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_host.host import Host
 from sat_host.settings import HostSettings
 

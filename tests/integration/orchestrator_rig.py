@@ -11,12 +11,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sat_bus import messages, topics
-from sat_bus.identity import new_boot
-from sat_bus.loop import WorkLoop
-from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_bus.messages import Birth, DriverInfo, Heartbeat, HostState, Manifest, Meta, Request, Status, StreamStatus
-from sat_bus.port import Inbound, Will
+from sat_bus.contract import messages, topics
+from sat_bus.contract.boot import new_boot
+from sat_bus.contract.messages import (
+    Birth,
+    DriverInfo,
+    Heartbeat,
+    HostState,
+    Manifest,
+    Meta,
+    Request,
+    Status,
+    StreamStatus,
+)
+from sat_bus.service.loop import WorkLoop
+from sat_bus.transport.bus import Inbound, Will
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_orchestrator.database import Database
 from sat_orchestrator.service import Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.memory import MemoryBus
+from sat_bus.transport.memory import MemoryBus
 from sat_client import Device, Failed, Gap, Rack, Sent
 from tests.integration.hosting import connected_device
 

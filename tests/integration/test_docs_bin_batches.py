@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from sat_bus import messages as m
-from sat_bus import topics
-from sat_bus.memory import MemoryBroker
-from sat_bus.mqtt import MqttBus
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
+from sat_bus.transport.memory import MemoryBroker
+from sat_bus.transport.mqtt import MqttBus
 from sat_host.settings import HostSettings
 from sat_toolkit.core import frame_block
 from tests.brokers import embedded_broker

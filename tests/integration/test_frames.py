@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sat_bus import bin_batch, topics
+from sat_bus.contract import bin_batch, topics
 from sat_toolkit.core.frame_block import FrameBlock
 from tests.integration.hosting import Watcher, connected_device
 

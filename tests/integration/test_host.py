@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from sat_bus import topics
-from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_bus.service import STOOD_DOWN
+from sat_bus.contract import topics
+from sat_bus.service.run import STOOD_DOWN
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from tests.integration.hosting import DRIVER, HOST, PLUGINS, SITE, RunningHost, Watcher
 
 

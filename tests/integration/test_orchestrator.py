@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sat_bus import topics
-from sat_bus.memory import MemoryBroker
-from sat_bus.messages import OrchestratorState
+from sat_bus.contract import topics
+from sat_bus.contract.messages import OrchestratorState
+from sat_bus.transport.memory import MemoryBroker
 from sat_toolkit.errors import DriverError
 from tests.integration.orchestrator_rig import (
     DRIVER,

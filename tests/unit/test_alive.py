@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.alive import Alive, take_notify_socket
-from sat_bus.loop import WorkLoop
-from sat_bus.service import run_service
+from sat_bus.service.alive import Alive, take_notify_socket
+from sat_bus.service.loop import WorkLoop
+from sat_bus.service.run import run_service
 from sat_toolkit.errors import ConfigError
 from tests.service_manager import Manager
 from tests.waiting import eventually

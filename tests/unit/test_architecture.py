@@ -47,14 +47,14 @@ def test_the_tree_as_it_is_keeps_every_contract(tree: Path) -> None:
         (
             "services/sat_host/__init__.py",
             "import paho.mqtt.client",
-            "Only sat_bus.mqtt imports paho, and its client",
+            "Only sat_bus.transport.mqtt imports paho, and its client",
             "sat_host -> paho",
         ),
         (
-            "shared/sat_bus/topics.py",
+            "shared/sat_bus/contract/topics.py",
             "import paho",
-            "Only sat_bus.mqtt imports paho, and its client",
-            "sat_bus.topics -> paho",
+            "Only sat_bus.transport.mqtt imports paho, and its client",
+            "sat_bus.contract.topics -> paho",
         ),
         (
             "services/sat_orchestrator/__init__.py",
@@ -62,7 +62,12 @@ def test_the_tree_as_it_is_keeps_every_contract(tree: Path) -> None:
             "no service imports another",
             "sat_orchestrator -> sat_host",
         ),
-        ("shared/sat_bus/port.py", "import sat_client", "Imports point down", "sat_bus.port -> sat_client"),
+        (
+            "shared/sat_bus/transport/bus.py",
+            "import sat_client",
+            "Imports point down",
+            "sat_bus.transport.bus -> sat_client",
+        ),
         ("shared/sat_toolkit/core/lifecycle.py", "import time", "Pure modules", "sat_toolkit.core.lifecycle -> time"),
         (
             "services/sat_orchestrator/planner.py",
@@ -110,7 +115,10 @@ def test_what_calls_itself_pure_is_kept_pure() -> None:
     ("program", "spared"),
     [
         ("sat_cli.main", "sat_toolkit.testing"),
-        ("sat_host.worker", "sat_bus.messages"),  # a third of a worker's start, and there is one for each device
+        (
+            "sat_host.worker",
+            "sat_bus.contract.messages",
+        ),  # a third of a worker's start, and there is one for each device
     ],
 )
 def test_nothing_is_loaded_that_a_program_has_no_use_for(program: str, spared: str) -> None:

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sat_cli.bench import EVERYTHING, Bench, hints, programs
-from sat_cli.demo import Demo, Simulator
+from sat_cli.bench.demo import Demo, Simulator
+from sat_cli.bench.plan import EVERYTHING, Bench, hints, programs
 
 DEMO = Demo(
     (Simulator(device="ecu", module="sim", args=["--pty", "/run/x/ecu"]),),

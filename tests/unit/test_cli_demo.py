@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_cli.demo import Demo, load_demo, with_drivers
+from sat_cli.bench.demo import Demo, load_demo, with_drivers
 from sat_toolkit.core.plugin_loader import find_plugins, plugin_folders
 from sat_toolkit.errors import ConfigError
 

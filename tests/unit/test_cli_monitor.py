@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sat_bus import messages as m
-from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_cli.monitor import Monitor
+from sat_bus.contract import messages as m
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_cli.bench.monitor import Monitor
 from sat_client import Rack
 from sat_toolkit.core.device_spec import DeviceState
 from tests.unit.client_site import SITE, FakeSite

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_cli.supervisor import Ended, Program, Supervisor
+from sat_cli.bench.supervisor import Ended, Program, Supervisor
 
 FOREVER = "import signal\nprint('ready', flush=True)\nwhile True: signal.pause()"
 STUBBORN = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" + FOREVER
@@ -158,7 +158,7 @@ def test_nothing_outlives_a_supervisor_that_was_killed(tmp_path: Path) -> None:
     source = f"""
         import sys, time
         from pathlib import Path
-        from sat_cli.supervisor import Program, Supervisor
+        from sat_cli.bench.supervisor import Program, Supervisor
         supervisor = Supervisor([Program("child", (sys.executable, "-c", {STUBBORN!r}))], logs=Path({str(tmp_path)!r}))
         supervisor.start()
         while "ready" not in supervisor.tail("child"):

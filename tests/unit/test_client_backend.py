@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sat_bus import messages as m
-from sat_bus import topics
-from sat_bus.memory import MemoryBroker, MemoryBus
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_client import Rack
 from sat_client.backend import BusBackend
 from sat_toolkit import errors

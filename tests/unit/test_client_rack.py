@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from sat_bus import messages as m
-from sat_bus import topics
-from sat_bus.memory import MemoryBroker, MemoryBus
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_cli.brokers.tcp_ports import find_free_port
 from sat_client import Failed, Offline, Rack, Sent
 from sat_toolkit import errors

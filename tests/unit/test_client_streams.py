@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sat_bus import bin_batch, topics
-from sat_bus import messages as m
-from sat_bus.port import Handler, Inbound
+from sat_bus.contract import bin_batch, topics
+from sat_bus.contract import messages as m
+from sat_bus.transport.bus import Handler, Inbound
 from sat_client.batches import read_batch
 from sat_client.gaps import Gap
 from sat_client.streams import Frames, Received, Watch

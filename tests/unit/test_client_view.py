@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from sat_bus import messages as m
-from sat_bus import topics
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
 from sat_client.view import Key, SiteView
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadArgs, UnknownDevice

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from sat_bus.dispatch import Dispatcher, is_frames
-from sat_bus.port import Inbound
+from sat_bus.transport.bus import Inbound
+from sat_bus.transport.inbox import Dispatcher, is_frames
 from tests.waiting import Inbox
 
 FRAMES = "sat/1/lab/dev/h/drv/d/stream/can/json"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.service import ServiceSettings
+from sat_bus.service.run import ServiceSettings
 from sat_host.settings import HostSettings
 from sat_orchestrator.settings import OrchestratorSettings
 from sat_toolkit.core.device_spec import DeviceState

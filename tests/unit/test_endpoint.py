@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sat_bus.endpoint import Endpoint, parse_url
+from sat_bus.transport.endpoint import Endpoint, parse_url
 from sat_toolkit.errors import ConfigError
 
 

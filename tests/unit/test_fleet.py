@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sat_bus.messages import (
+from sat_bus.contract.messages import (
     Birth,
     Desired,
     DriverInfo,

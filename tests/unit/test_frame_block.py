@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sat_bus import bin_batch
+from sat_bus.contract import bin_batch
 from sat_toolkit.core.frame_block import CLASSIC, FD, FrameBlock
 from sat_toolkit.errors import BadRequest
 

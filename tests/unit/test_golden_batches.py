@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sat_bus import bin_batch
+from sat_bus.contract import bin_batch
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadRequest
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 from typing import Any
 
-from sat_bus.loop import WorkLoop
+from sat_bus.service.loop import WorkLoop
 from sat_host.handle import CallResult, Worker
 from sat_host.limits import WorkerLimits
 from sat_host.multiplexer import Multiplexer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sat_bus.identity import boot_time, is_newer, new_boot
+from sat_bus.contract.boot import boot_time, is_newer, new_boot
 from sat_toolkit.errors import BadRequest
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sat_bus import strict_json
+from sat_bus.contract import strict_json
 from sat_host.inputs import MAX_ITEMS, parse_input
 from sat_toolkit.errors import BadArgs, SatError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sat_bus.messages import OrchestratorState
+from sat_bus.contract.messages import OrchestratorState
 from sat_orchestrator.leadership import Leadership, Verdict
 
 

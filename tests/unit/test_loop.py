@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from sat_bus.loop import WorkLoop
+from sat_bus.service.loop import WorkLoop
 from tests.waiting import eventually
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_bus.port import Inbound, Will
-from sat_bus.topics import Traffic
+from sat_bus.contract.topics import Traffic
+from sat_bus.transport.bus import Inbound, Will
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from tests.waiting import Inbox
 
 

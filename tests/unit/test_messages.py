@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sat_bus import messages as m
+from sat_bus.contract import messages as m
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadArgs, BadRequest, Busy, Code
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sat_bus.messages import DeviceArgs
+from sat_bus.contract.messages import DeviceArgs
 from sat_orchestrator.names import find, unknown
 from sat_orchestrator.table import Key
 from sat_toolkit.errors import BadArgs

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sat_bus.outbox import MAX_PAYLOAD, WINDOW, FairQueue, Outbox, Outgoing
-from sat_bus.topics import Traffic
+from sat_bus.contract.topics import Traffic
+from sat_bus.transport.outbox import MAX_PAYLOAD, WINDOW, FairQueue, Outbox, Outgoing
 
 CONTROL, STATE, FRAMES = Traffic.CONTROL, Traffic.STATE, Traffic.FRAMES
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sat_bus import packets
-from sat_bus.port import Inbound
+from sat_bus.transport import packets
+from sat_bus.transport.bus import Inbound
 
 
 def sized(data: bytes) -> bytes:

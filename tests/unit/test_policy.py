@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from sat_bus.messages import Desired
+from sat_bus.contract.messages import Desired
 from sat_orchestrator.policy import Rule, decide, matches
 from sat_orchestrator.table import Key
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sat_bus.reconnect import Reconnect, Version
+from sat_bus.transport.reconnect import Reconnect, Version
 
 BOTH: tuple[Version, ...] = ("5", "3.1.1")
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from sat_bus import messages, topics
-from sat_bus.port import Inbound
-from sat_bus.requests import Accepted, RequestDesk
+from sat_bus.contract import messages, topics
+from sat_bus.service.request_desk import Accepted, RequestDesk
+from sat_bus.transport.bus import Inbound
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadState
 

@@ -16,9 +16,9 @@ import pytest
 import structlog
 from pydantic import Field
 
-from sat_bus.loop import WorkLoop
-from sat_bus.memory import MemoryBroker, MemoryBus
-from sat_bus.service import ServiceSettings, configure_logging, health, memory_kb, run_service
+from sat_bus.service.loop import WorkLoop
+from sat_bus.service.run import ServiceSettings, configure_logging, health, memory_kb, run_service
+from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_toolkit.errors import ConfigError, DriverError
 
 
@@ -222,8 +222,8 @@ class TestRunService:
     def test_a_second_signal_ends_the_process_at_once(self) -> None:
         program = (
             "import os, signal, sys, time\n"
-            "from sat_bus.loop import WorkLoop\n"
-            "from sat_bus.service import run_service\n"
+            "from sat_bus.service.loop import WorkLoop\n"
+            "from sat_bus.service.run import run_service\n"
             "class Stuck:\n"
             "    def start(self): print('up', flush=True)\n"
             "    def stop(self):\n"

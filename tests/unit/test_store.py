@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
-from sat_bus.messages import Desired
+from sat_bus.contract.messages import Desired
 from sat_orchestrator.database import AuditEntry, Database, Kept
 from sat_orchestrator.schema import audit, metadata
 from sat_orchestrator.store import AUDIT_CAPACITY, Store

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sat_bus import strict_json
+from sat_bus.contract import strict_json
 from sat_toolkit.errors import BadRequest
 
 values = st.recursive(

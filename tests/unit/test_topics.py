@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sat_bus import topics
+from sat_bus.contract import topics
 from sat_toolkit.errors import BadRequest
 
 LEVELS = {

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from sat_bus import topics
+from sat_bus.contract import topics
 from sat_client import Rack
 from sat_client.feed import Feed
 from sat_toolkit.errors import SatError

@@ -1,1 +1,1 @@
-"""The brokers that `sat` starts: one inside the process, or Mosquitto. The driver host and orchestrator need neither."""
+"""The brokers that `sat` starts: one inside the process, or Mosquitto. Hosts and orchestrator need neither."""

@@ -10,10 +10,10 @@ from typing import Annotated
 
 import typer
 
+from sat_cli.bench.paths import state_dir
 from sat_cli.brokers.embedded import EmbeddedBroker, MosquittoBroker
 from sat_cli.brokers.mosquitto import find_mosquitto
 from sat_cli.output import err
-from sat_cli.paths import state_dir
 from sat_toolkit.errors import ConfigError, SatError
 
 _LOOK_EVERY = 0.5  # seconds

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sat_bus import messages as m
+from sat_bus.contract import messages as m
 from sat_cli import options
 from sat_cli.output import out, print_json, print_result, styled, table
 from sat_cli.values import parse_args

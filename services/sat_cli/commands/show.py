@@ -8,7 +8,7 @@ from typing import Any
 from rich.padding import Padding
 from rich.text import Text
 
-from sat_bus import messages as m
+from sat_bus.contract import messages as m
 from sat_cli import options
 from sat_cli.output import out, print_json, styled, table
 from sat_cli.values import describe_schema

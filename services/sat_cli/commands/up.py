@@ -14,16 +14,16 @@ from typing import Annotated, Any
 
 import typer
 
-from sat_cli import bench as benches
 from sat_cli import options
+from sat_cli.bench import plan as benches
+from sat_cli.bench.demo import Demo, load_demo
+from sat_cli.bench.live import Lines, Table, View
+from sat_cli.bench.monitor import Monitor
+from sat_cli.bench.paths import make_runtime_dir, state_dir
+from sat_cli.bench.supervisor import Ended, Supervisor
 from sat_cli.brokers.tcp_ports import check_free
 from sat_cli.commands.broker import Kind, resolve
-from sat_cli.demo import Demo, load_demo
-from sat_cli.live import Lines, Table, View
-from sat_cli.monitor import Monitor
 from sat_cli.output import err, print_json
-from sat_cli.paths import make_runtime_dir, state_dir
-from sat_cli.supervisor import Ended, Supervisor
 from sat_client import Rack
 from sat_toolkit import __version__
 from sat_toolkit.core.plugin_loader import find_plugins, plugin_folders

@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from sat_bus import messages as m
-from sat_bus import topics
+from sat_bus.contract import messages as m
+from sat_bus.contract import topics
 from sat_cli import frames, options
 from sat_cli.output import err, out, print_json, styled
 from sat_client import Key, Rack, Received

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from sat_cli import leash
+from sat_cli.bench import leash
 from sat_cli.kit.findings import Finding
 
 START_LIMIT = 30.0

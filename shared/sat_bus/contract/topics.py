@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 
-from sat_bus import messages as m
+from sat_bus.contract import messages as m
 from sat_toolkit.errors import BadRequest
 
 ROOT = "sat/1"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 
-from sat_bus.topics import Traffic
+from sat_bus.contract.topics import Traffic
 
 log = logging.getLogger(__name__)
 

@@ -1,10 +1,10 @@
 """The bus over MQTT 5 or 3.1.1, by TCP or WebSocket. Only this and `paho_client` know paho.
 
-The network thread of `sat_bus.network` alone uses the paho client, which lives for one connection: other threads
+The network thread of `sat_bus.transport.network` alone uses the paho client, which lives for one connection: other threads
 put messages in the outbox and wake it, and what arrives goes to the dispatcher. So no handler runs on that
 thread, none can end it, and none can block it until the broker takes us for dead. At most 20 messages are
 outstanding, 4 of them frames, QoS 0 included. Messages of QoS 1 are made, and over plain TCP
-messages and PUBACKs are read, past paho by `sat_bus.packets`.
+messages and PUBACKs are read, past paho by `sat_bus.transport.packets`.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from sat_bus import packets
-from sat_bus.dispatch import Subscription
-from sat_bus.endpoint import parse_url
-from sat_bus.network import Link, NetworkBus, Outcome
-from sat_bus.outbox import MAX_PAYLOAD, Outgoing
-from sat_bus.paho_client import CONNECT_TIMEOUT_S, Client
-from sat_bus.port import Inbound, Will
-from sat_bus.reconnect import Version
+from sat_bus.transport import packets
+from sat_bus.transport.bus import Inbound, Will
+from sat_bus.transport.endpoint import parse_url
+from sat_bus.transport.inbox import Subscription
+from sat_bus.transport.network import Link, NetworkBus, Outcome
+from sat_bus.transport.outbox import MAX_PAYLOAD, Outgoing
+from sat_bus.transport.paho_client import CONNECT_TIMEOUT_S, Client
+from sat_bus.transport.reconnect import Version
 from sat_toolkit.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -56,10 +56,10 @@ _FAILURE = 128  # and above
 
 
 class MqttBus(NetworkBus):
-    """A `sat_bus.port.Bus` on an MQTT broker.
+    """A `sat_bus.transport.bus.Bus` on an MQTT broker.
 
     Args:
-        url: see `sat_bus.endpoint`.
+        url: see `sat_bus.transport.endpoint`.
         client_id: the name that the broker knows us by; another connection of the same name ends ours.
         will: what the broker publishes, retained, when we are gone without a word.
         protocol: ``auto`` tries MQTT 5 and falls back to 3.1.1.

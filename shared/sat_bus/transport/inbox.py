@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from sat_bus.outbox import Outbox
-from sat_bus.port import BusStats, Handler, Inbound
-from sat_bus.topics import matches
+from sat_bus.contract.topics import matches
+from sat_bus.transport.bus import BusStats, Handler, Inbound
+from sat_bus.transport.outbox import Outbox
 
 log = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sat_cli.demo import Demo, with_drivers
-from sat_cli.supervisor import Program
+from sat_cli.bench.demo import Demo, with_drivers
+from sat_cli.bench.supervisor import Program
 
 BROKER = "broker"
 ORCHESTRATOR = "orchestrator"

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from sat_bus.messages import explain
+from sat_bus.contract.messages import explain
 from sat_toolkit.errors import ConfigError
 
 FILE = "demo.toml"

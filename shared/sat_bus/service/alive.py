@@ -14,7 +14,7 @@ import socket
 from collections.abc import Callable
 from pathlib import Path
 
-from sat_bus.loop import WorkLoop
+from sat_bus.service.loop import WorkLoop
 from sat_toolkit.errors import ConfigError
 
 log = logging.getLogger(__name__)

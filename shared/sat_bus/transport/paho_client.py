@@ -1,4 +1,4 @@
-"""paho's client as `sat_bus.mqtt` uses it: told how to connect, open to be read and written past, and asked how fresh
+"""paho's client as `sat_bus.transport.mqtt` uses it: told how to connect, open to be read and written past, and asked how fresh
 what it reads is.
 
 It lives for one connection, and one thread at a time may use it.
@@ -18,10 +18,10 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
-from sat_bus import packets
-from sat_bus.network import Link
-from sat_bus.outbox import Outgoing
-from sat_bus.reconnect import Version
+from sat_bus.transport import packets
+from sat_bus.transport.network import Link
+from sat_bus.transport.outbox import Outgoing
+from sat_bus.transport.reconnect import Version
 
 CONNECT_TIMEOUT_S = 3.0
 # How often the broker is asked for a sign of life, and how late at most a request runs that a dead link held back. A

@@ -10,7 +10,7 @@ from __future__ import annotations
 import struct
 from typing import NamedTuple
 
-from sat_bus.port import Inbound
+from sat_bus.transport.bus import Inbound
 
 _DUP_OR_RETAIN, _RETAIN = 0x09, 0x01
 _QOS_0, _QOS_1 = 0x30, 0x32  # the first byte of a PUBLISH, those flags apart

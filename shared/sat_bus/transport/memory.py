@@ -10,10 +10,10 @@ import threading
 from collections.abc import Callable
 from typing import Self
 
-from sat_bus.dispatch import Dispatcher, Subscription, stats_of
-from sat_bus.outbox import OnDrop, Outbox, Outgoing
-from sat_bus.port import BusStats, Handler, Inbound, Will, check_filter, check_topic
-from sat_bus.topics import Traffic, encode_level, matches
+from sat_bus.contract.topics import Traffic, encode_level, matches
+from sat_bus.transport.bus import BusStats, Handler, Inbound, Will, check_filter, check_topic
+from sat_bus.transport.inbox import Dispatcher, Subscription, stats_of
+from sat_bus.transport.outbox import OnDrop, Outbox, Outgoing
 
 
 class MemoryBroker:
@@ -126,7 +126,7 @@ class MemoryBroker:
 
 
 class MemoryBus:
-    """A `sat_bus.port.Bus` on a `MemoryBroker`.
+    """A `sat_bus.transport.bus.Bus` on a `MemoryBroker`.
 
     Args:
         broker: where it connects.

@@ -13,10 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from sat_bus import messages, topics
-from sat_bus.messages import MalformedRequest, Reply, Request
-from sat_bus.port import Inbound
-from sat_bus.topics import Match, Topic
+from sat_bus.contract import messages, topics
+from sat_bus.contract.messages import MalformedRequest, Reply, Request
+from sat_bus.contract.topics import Match, Topic
+from sat_bus.transport.bus import Inbound
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadRequest, Busy, Denied, Expired, Internal, SatError
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Protocol
 
-from sat_bus.topics import Traffic
+from sat_bus.contract.topics import Traffic
 from sat_toolkit.errors import BadRequest
 
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol, Self
 
-from sat_bus.dispatch import Dispatcher, stats_of
-from sat_bus.endpoint import Endpoint
-from sat_bus.outbox import OnDrop, Outbox, Outgoing
-from sat_bus.port import BusStats, Handler, Will, check_filter, check_topic
-from sat_bus.reconnect import Reconnect, Version
-from sat_bus.topics import Traffic, encode_level
+from sat_bus.contract.topics import Traffic, encode_level
+from sat_bus.transport.bus import BusStats, Handler, Will, check_filter, check_topic
+from sat_bus.transport.endpoint import Endpoint
+from sat_bus.transport.inbox import Dispatcher, stats_of
+from sat_bus.transport.outbox import OnDrop, Outbox, Outgoing
+from sat_bus.transport.reconnect import Reconnect, Version
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +114,7 @@ class Connection(Protocol):
 
 
 class NetworkBus:
-    """A `sat_bus.port.Bus` over connections that `connect` makes.
+    """A `sat_bus.transport.bus.Bus` over connections that `connect` makes.
 
     Args:
         endpoint: where the broker is.

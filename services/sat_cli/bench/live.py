@@ -12,8 +12,8 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.text import Text
 
+from sat_cli.bench.monitor import Flow, Monitor
 from sat_cli.commands.show import reason, streams_text
-from sat_cli.monitor import Flow, Monitor
 from sat_cli.output import styled, table
 from sat_client import Device
 

@@ -24,13 +24,13 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from sat_bus.alive import Alive
-from sat_bus.endpoint import ACCEPTED as URL_ACCEPTED
-from sat_bus.endpoint import parse_url
-from sat_bus.loop import SWITCH_INTERVAL_S, WorkLoop
-from sat_bus.messages import Health, Name
-from sat_bus.mqtt import MqttBus
-from sat_bus.port import Bus, Will
+from sat_bus.contract.messages import Health, Name
+from sat_bus.service.alive import Alive
+from sat_bus.service.loop import SWITCH_INTERVAL_S, WorkLoop
+from sat_bus.transport.bus import Bus, Will
+from sat_bus.transport.endpoint import ACCEPTED as URL_ACCEPTED
+from sat_bus.transport.endpoint import parse_url
+from sat_bus.transport.mqtt import MqttBus
 from sat_toolkit.errors import ConfigError, SatError
 
 log = logging.getLogger(__name__)

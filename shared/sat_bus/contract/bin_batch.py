@@ -20,7 +20,7 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from sat_bus import strict_json
+from sat_bus.contract import strict_json
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadRequest
 

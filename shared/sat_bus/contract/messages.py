@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from sat_bus import strict_json
+from sat_bus.contract import strict_json
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadArgs, BadRequest, Code, SatError
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from sat_cli import leash
+from sat_cli.bench import leash
 
 FIRST_DELAY = 0.5
 LAST_DELAY = 8.0
