@@ -12,7 +12,7 @@ from sat_bus.service.alive import Alive, take_notify_socket
 from sat_bus.service.loop import WorkLoop
 from sat_bus.service.run import configure_logging, connect, run_service
 from sat_bus.transport.bus import Will
-from sat_host.census import become_subreaper
+from sat_host.containment.census import become_subreaper
 from sat_host.host import Host
 from sat_host.settings import HostSettings
 

@@ -22,16 +22,16 @@ from sat_bus.contract.topics import Topic, Traffic
 from sat_bus.service.loop import Timer, WorkLoop
 from sat_bus.service.run import STOOD_DOWN, health
 from sat_bus.transport.bus import Bus, Inbound
-from sat_host.device import HostedDevice
-from sat_host.drivers import Driver, ScanResult
-from sat_host.handle import Worker
-from sat_host.jobs import Deadlines, Job
-from sat_host.pool import Pool
-from sat_host.requests import HostRequests
+from sat_host.bus.requests import HostRequests
+from sat_host.bus.retained import Truth
+from sat_host.bus.stream_publisher import StreamPublisher
+from sat_host.devices.device import HostedDevice
+from sat_host.devices.drivers import Driver, ScanResult
+from sat_host.devices.jobs import Deadlines, Job
+from sat_host.devices.plugin_files import Sources
+from sat_host.pool.handle import Worker
+from sat_host.pool.pool import Pool
 from sat_host.settings import HostSettings
-from sat_host.sources import Sources
-from sat_host.streams import StreamPublisher
-from sat_host.truth import Truth
 from sat_toolkit import __version__
 from sat_toolkit.core import plugin_loader
 from sat_toolkit.core.lifecycle import Operation

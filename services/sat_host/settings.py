@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from sat_bus.contract.messages import Name
 from sat_bus.service.run import ServiceSettings
-from sat_host.limits import WorkerLimits
-from sat_host.wishes import Wishes
+from sat_host.containment.limits import WorkerLimits
+from sat_host.delivery import Wishes
 
 
 class HostSettings(ServiceSettings):

@@ -116,7 +116,7 @@ def test_what_calls_itself_pure_is_kept_pure() -> None:
     [
         ("sat_cli.main", "sat_toolkit.testing"),
         (
-            "sat_host.worker",
+            "sat_host.worker.server",
             "sat_bus.contract.messages",
         ),  # a third of a worker's start, and there is one for each device
     ],

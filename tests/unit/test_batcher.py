@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from sat_host import batcher, encoding, wire
-from sat_host.batcher import Batcher
+from sat_host import wire
+from sat_host.worker import batcher, encoding
+from sat_host.worker.batcher import Batcher
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_host.census import all_pids, exceeds_memory, start_time, take_census, tasks
+from sat_host.containment.census import all_pids, exceeds_memory, start_time, take_census, tasks
 
 PAGES = 25
 

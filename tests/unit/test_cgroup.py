@@ -13,8 +13,8 @@ from subprocess import PIPE
 
 import pytest
 
-from sat_host.census import start_time
-from sat_host.cgroup import THREADS, Cgroups
+from sat_host.containment.census import start_time
+from sat_host.containment.cgroup import THREADS, Cgroups
 
 DEADLINE = 10.0
 BOMB = """
@@ -35,7 +35,7 @@ except BlockingIOError:
 """
 LEAVER = """
 import os, subprocess, time
-from sat_host.cgroup import Cgroups
+from sat_host.containment.cgroup import Cgroups
 cgroups = Cgroups.find()
 sleeper = subprocess.Popen(["sleep", "3600"], start_new_session=True)
 cgroups.make(8).add(sleeper.pid)

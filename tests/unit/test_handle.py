@@ -6,9 +6,9 @@ import socket
 from typing import Any
 
 from sat_bus.service.loop import WorkLoop
-from sat_host.handle import CallResult, Worker
-from sat_host.limits import WorkerLimits
-from sat_host.multiplexer import Multiplexer
+from sat_host.containment.limits import WorkerLimits
+from sat_host.pool.handle import CallResult, Worker
+from sat_host.pool.multiplexer import Multiplexer
 from tests.waiting import eventually
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sat_bus.contract import strict_json
-from sat_host.inputs import MAX_ITEMS, parse_input
+from sat_host.bus.inputs import MAX_ITEMS, parse_input
 from sat_toolkit.errors import BadArgs, SatError
 
 

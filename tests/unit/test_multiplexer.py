@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sat_host.multiplexer import MAX_PENDING, Multiplexer, Pace
+from sat_host.pool.multiplexer import MAX_PENDING, Multiplexer, Pace
 
 DEADLINE = 10.0
 FAST = 1e9

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sat_host.truth import Truth
+from sat_host.bus.retained import Truth
 
 
 class Retained:

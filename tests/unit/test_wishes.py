@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sat_host.start_args import take_wish, with_wish
-from sat_host.wishes import Thinner, Wishes
+from sat_host.delivery import Thinner, Wishes
+from sat_host.devices.delivery_args import take_wish, with_wish
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadArgs

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sat_cli.kit.findings import Finding
-from sat_host import limits
+from sat_host.containment import limits
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.plugin_loader import PluginFile, load_driver, plugin_at
 from sat_toolkit.core.runner import DriverRunner

@@ -8,14 +8,14 @@ from typing import Any
 import structlog
 
 from sat_bus.service.loop import WorkLoop
-from sat_host.cgroup import Cgroup, Cgroups
-from sat_host.drivers import Driver
-from sat_host.handle import Worker, WorkerOwner
-from sat_host.multiplexer import Multiplexer
-from sat_host.process import WorkerProcess
+from sat_host.containment.cgroup import Cgroup, Cgroups
+from sat_host.containment.watch import Watch
+from sat_host.devices.drivers import Driver
+from sat_host.pool.handle import Worker, WorkerOwner
+from sat_host.pool.multiplexer import Multiplexer
+from sat_host.pool.process import WorkerProcess
+from sat_host.pool.thread import WorkerThread
 from sat_host.settings import HostSettings
-from sat_host.thread import WorkerThread
-from sat_host.watch import Watch
 
 _log = structlog.get_logger(__name__)
 

@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from sat_bus.contract.messages import CommandInfo, Meta, Status, StreamStatus
-from sat_host.handle import CallResult, Worker
-from sat_host.jobs import Deadlines, Job, Outcome
-from sat_host.start_args import take_wish, with_wish
+from sat_host.devices.delivery_args import take_wish, with_wish
+from sat_host.devices.jobs import Deadlines, Job, Outcome
+from sat_host.pool.handle import CallResult, Worker
 from sat_toolkit.core import driver_events, lifecycle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 from sat_bus.service.loop import Timer, WorkLoop
 from sat_host import wire
-from sat_host.limits import WorkerLimits
-from sat_host.multiplexer import Channel, Multiplexer
+from sat_host.containment.limits import WorkerLimits
+from sat_host.pool.multiplexer import Channel, Multiplexer
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import Busy, Indeterminate, SatError, Timeout, from_code
 

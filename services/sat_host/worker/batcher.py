@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sat_host import wire
-from sat_host.encoding import Run, encode, run_of_block
-from sat_host.wishes import Thinner, Wishes
+from sat_host.delivery import Thinner, Wishes
+from sat_host.worker.encoding import Run, encode, run_of_block
 from sat_toolkit.core.frame_block import CLASSIC, FrameBlock
 from sat_toolkit.core.stream_manager import StreamData, StreamType
 

@@ -11,9 +11,9 @@ import threading
 from typing import Any
 
 from sat_bus.service.loop import WorkLoop
-from sat_host.handle import Worker, WorkerOwner
-from sat_host.multiplexer import Multiplexer
-from sat_host.worker import Link, LinkClosedError, serve
+from sat_host.pool.handle import Worker, WorkerOwner
+from sat_host.pool.multiplexer import Multiplexer
+from sat_host.worker.server import Link, LinkClosedError, serve
 
 
 class WorkerThread(Worker):

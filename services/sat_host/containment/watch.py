@@ -18,9 +18,9 @@ from pathlib import Path
 
 import structlog
 
-from sat_host.census import PROC, Census, all_pids, mark_of, signal_all, take_census, tasks
-from sat_host.cgroup import Cgroup
-from sat_host.process import WorkerProcess
+from sat_host.containment.census import PROC, Census, all_pids, mark_of, signal_all, take_census, tasks
+from sat_host.containment.cgroup import Cgroup
+from sat_host.pool.process import WorkerProcess
 
 _log = structlog.get_logger(__name__)
 

@@ -13,12 +13,12 @@ from sat_bus.contract.topics import Match
 from sat_bus.service.loop import WorkLoop
 from sat_bus.service.request_desk import Accepted, RequestDesk
 from sat_bus.transport.bus import Bus, Inbound
-from sat_host.device import HostedDevice
-from sat_host.drivers import ScanResult
-from sat_host.handle import CallResult
-from sat_host.inputs import parse_bin_input, parse_input
-from sat_host.jobs import Job, Outcome
-from sat_host.start_args import take_wish
+from sat_host.bus.inputs import parse_bin_input, parse_input
+from sat_host.devices.delivery_args import take_wish
+from sat_host.devices.device import HostedDevice
+from sat_host.devices.drivers import ScanResult
+from sat_host.devices.jobs import Job, Outcome
+from sat_host.pool.handle import CallResult
 from sat_toolkit.core import commands
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation

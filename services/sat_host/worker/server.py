@@ -1,6 +1,6 @@
 """The worker process: loads one driver, serves one device (or only scans), and dies with its host.
 
-Started by the host as ``python -m sat_host.worker FD HOST_PID``; its first message says what it is for.
+Started by the host as ``python -m sat_host.worker.server FD HOST_PID``; its first message says what it is for.
 Plugin code runs here and nowhere else. Calls run one at a time on the main thread, client data on a thread
 of its own, so that a long command does not hold it up.
 """
@@ -22,12 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from sat_bus.service.loop import SWITCH_INTERVAL_S
-from sat_host import limits, wire
-from sat_host.batcher import Batcher
-from sat_host.feeding import Feeder
-from sat_host.limits import WorkerLimits
-from sat_host.reports import DriverEvents
-from sat_host.wishes import Wishes
+from sat_host import wire
+from sat_host.containment import limits
+from sat_host.containment.limits import WorkerLimits
+from sat_host.delivery import Wishes
+from sat_host.worker.batcher import Batcher
+from sat_host.worker.client_data import Feeder
+from sat_host.worker.driver_events import DriverEvents
 from sat_toolkit.core import plugin_loader
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.jsonable import jsonable
@@ -37,7 +38,7 @@ from sat_toolkit.core.stream_manager import StreamData
 from sat_toolkit.errors import Code, CommandFailed, DriverError, Internal, SatError, text_of
 from sat_toolkit.models.Device_Model import Device
 
-_log = logging.getLogger("sat_host.worker")
+_log = logging.getLogger("sat_host.worker.server")
 
 PR_SET_PDEATHSIG = 1
 MAX_RESULT = 200_000  # of a command: it goes out on the bus

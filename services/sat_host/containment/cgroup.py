@@ -16,7 +16,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from sat_host.census import PROC, signal_all, start_time
+from sat_host.containment.census import PROC, signal_all, start_time
 
 ROOT = Path("/sys/fs/cgroup")
 THREADS = 128  # the kernel counts threads as well: so many more than processes may there be

@@ -15,10 +15,10 @@ from typing import Any
 import structlog
 
 from sat_bus.service.loop import WorkLoop
-from sat_host.census import MARK, Census, all_pids, exceeds_memory, signal_all, take_census
-from sat_host.cgroup import Cgroup
-from sat_host.handle import Worker, WorkerOwner
-from sat_host.multiplexer import Multiplexer
+from sat_host.containment.census import MARK, Census, all_pids, exceeds_memory, signal_all, take_census
+from sat_host.containment.cgroup import Cgroup
+from sat_host.pool.handle import Worker, WorkerOwner
+from sat_host.pool.multiplexer import Multiplexer
 
 _log = structlog.get_logger(__name__)
 
@@ -56,7 +56,7 @@ class WorkerProcess(Worker):
         read_end, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sat_host.worker", str(theirs.fileno()), str(os.getpid())],
+                [sys.executable, "-m", "sat_host.worker.server", str(theirs.fileno()), str(os.getpid())],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sat_bus.service.loop import Timer
-from sat_host.handle import CallResult, Worker
+from sat_host.pool.handle import CallResult, Worker
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.plugin_loader import PluginFile
 from sat_toolkit.errors import SatError
