@@ -12,10 +12,10 @@ from sat_bus.service.alive import Alive, take_notify_socket
 from sat_bus.service.loop import WorkLoop
 from sat_bus.service.run import configure_logging, connect, run_service
 from sat_bus.transport.bus import Will
-from sat_orchestrator.database import Database
 from sat_orchestrator.service import NAME, Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings
-from sat_orchestrator.store import Store
+from sat_orchestrator.store.database import Database
+from sat_orchestrator.store.store import Store
 
 
 def run(settings: OrchestratorSettings) -> int:

@@ -6,7 +6,7 @@ import difflib
 from collections.abc import Iterable
 
 from sat_bus.contract.messages import DeviceArgs
-from sat_orchestrator.table import Key
+from sat_orchestrator.fleet.table import Key
 from sat_toolkit.errors import BadArgs, UnknownDevice
 
 _SHOWN = 10

@@ -19,16 +19,16 @@ from sat_bus.service.loop import Timer, WorkLoop
 from sat_bus.service.request_desk import RequestDesk
 from sat_bus.service.run import STOOD_DOWN, health
 from sat_bus.transport.bus import Bus, Inbound
-from sat_orchestrator.calls import HostCalls
-from sat_orchestrator.core import Core
-from sat_orchestrator.database import Kept
-from sat_orchestrator.fleet import LOST_AFTER_S, Fleet
-from sat_orchestrator.leadership import Leadership, Verdict
-from sat_orchestrator.operations import Operations
-from sat_orchestrator.publisher import Publisher
+from sat_orchestrator.bus.host_calls import HostCalls
+from sat_orchestrator.bus.publisher import Publisher
+from sat_orchestrator.fleet.fleet import LOST_AFTER_S, Fleet
+from sat_orchestrator.fleet.leadership import Leadership, Verdict
+from sat_orchestrator.fleet.table import Key
+from sat_orchestrator.requests import Operations
 from sat_orchestrator.settings import OrchestratorSettings
-from sat_orchestrator.store import Store
-from sat_orchestrator.table import Key
+from sat_orchestrator.steering import Core
+from sat_orchestrator.store.database import Kept
+from sat_orchestrator.store.store import Store
 from sat_toolkit.errors import SatError
 
 _log = structlog.get_logger(__name__)

@@ -8,8 +8,8 @@ from pathlib import Path
 from pydantic import Field
 
 from sat_bus.service.run import ServiceSettings
-from sat_orchestrator.fleet import RECOVERY_LIMIT, SCAN_PERIOD_S
-from sat_orchestrator.policy import Rule
+from sat_orchestrator.fleet.fleet import RECOVERY_LIMIT, SCAN_PERIOD_S
+from sat_orchestrator.fleet.policy import Rule
 
 
 class OrchestratorSettings(ServiceSettings):

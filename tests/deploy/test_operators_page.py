@@ -9,8 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from sat_orchestrator.database import Database
-from sat_orchestrator.store import Store
+from sat_orchestrator.store.database import Database
+from sat_orchestrator.store.store import Store
 from tests.deploy.test_units import UNITS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "operators.md").read_text()

@@ -27,10 +27,10 @@ from sat_bus.contract.messages import (
 from sat_bus.service.loop import WorkLoop
 from sat_bus.transport.bus import Inbound, Will
 from sat_bus.transport.memory import MemoryBroker, MemoryBus
-from sat_orchestrator.database import Database
 from sat_orchestrator.service import Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings
-from sat_orchestrator.store import Store
+from sat_orchestrator.store.database import Database
+from sat_orchestrator.store.store import Store
 from sat_toolkit.core import lifecycle
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation

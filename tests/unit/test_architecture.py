@@ -70,10 +70,10 @@ def test_the_tree_as_it_is_keeps_every_contract(tree: Path) -> None:
         ),
         ("shared/sat_toolkit/core/lifecycle.py", "import time", "Pure modules", "sat_toolkit.core.lifecycle -> time"),
         (
-            "services/sat_orchestrator/planner.py",
+            "services/sat_orchestrator/fleet/planner.py",
             "import threading",
             "Pure modules",
-            "sat_orchestrator.planner -> threading",
+            "sat_orchestrator.fleet.planner -> threading",
         ),
         (
             "plugins/devices/can/__init__.py",

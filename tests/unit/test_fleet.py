@@ -17,10 +17,10 @@ from sat_bus.contract.messages import (
     Status,
     StreamStatus,
 )
-from sat_orchestrator import rows
-from sat_orchestrator.fleet import Fleet
-from sat_orchestrator.policy import Rule
-from sat_orchestrator.table import (
+from sat_orchestrator.fleet import rows
+from sat_orchestrator.fleet.fleet import Fleet
+from sat_orchestrator.fleet.policy import Rule
+from sat_orchestrator.fleet.table import (
     Action,
     Effect,
     EpochSeen,

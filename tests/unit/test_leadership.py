@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sat_bus.contract.messages import OrchestratorState
-from sat_orchestrator.leadership import Leadership, Verdict
+from sat_orchestrator.fleet.leadership import Leadership, Verdict
 
 
 def said(state: str, ident: str, epoch: int) -> OrchestratorState:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from sat_bus.contract.messages import DeviceArgs
+from sat_orchestrator.fleet.table import Key
 from sat_orchestrator.names import find, unknown
-from sat_orchestrator.table import Key
 from sat_toolkit.errors import BadArgs
 
 CAN0, CAN1 = Key("bench1", "drv_can", "can0"), Key("bench1", "drv_can", "can1")

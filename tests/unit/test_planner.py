@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.planner import BACKOFF_MAX_S, BACKOFF_MIN_S, View, backoff, converged, next_action
-from sat_orchestrator.table import Action
+from sat_orchestrator.fleet.planner import BACKOFF_MAX_S, BACKOFF_MIN_S, View, backoff, converged, next_action
+from sat_orchestrator.fleet.table import Action
 from sat_toolkit.core.device_spec import DeviceState
 
 S = DeviceState

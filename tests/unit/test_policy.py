@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.policy import Rule, decide, matches
-from sat_orchestrator.table import Key
+from sat_orchestrator.fleet.policy import Rule, decide, matches
+from sat_orchestrator.fleet.table import Key
 
 CAN0 = Key("bench1-can", "drv_socketcan", "can0")
 TTY = Key("bench1-serial", "drv_uart", "/dev/ttyUSB0")

@@ -14,10 +14,10 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.database import AuditEntry, Database, Kept
-from sat_orchestrator.schema import audit, metadata
-from sat_orchestrator.store import AUDIT_CAPACITY, Store
-from sat_orchestrator.table import Key, Record
+from sat_orchestrator.fleet.table import Key, Record
+from sat_orchestrator.store.database import AuditEntry, Database, Kept
+from sat_orchestrator.store.schema import audit, metadata
+from sat_orchestrator.store.store import AUDIT_CAPACITY, Store
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import ConfigError
 

@@ -1,10 +1,10 @@
 """The bus over MQTT 5 or 3.1.1, by TCP or WebSocket. Only this and `paho_client` know paho.
 
-The network thread of `sat_bus.transport.network` alone uses the paho client, which lives for one connection: other threads
+The network thread of `network` alone uses the paho client, which lives for one connection: other threads
 put messages in the outbox and wake it, and what arrives goes to the dispatcher. So no handler runs on that
 thread, none can end it, and none can block it until the broker takes us for dead. At most 20 messages are
 outstanding, 4 of them frames, QoS 0 included. Messages of QoS 1 are made, and over plain TCP
-messages and PUBACKs are read, past paho by `sat_bus.transport.packets`.
+messages and PUBACKs are read, past paho by `packets`.
 """
 
 from __future__ import annotations

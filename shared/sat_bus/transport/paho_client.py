@@ -1,5 +1,6 @@
-"""paho's client as `sat_bus.transport.mqtt` uses it: told how to connect, open to be read and written past, and asked how fresh
-what it reads is.
+"""paho's client as `sat_bus.transport.mqtt` uses it.
+
+Told how to connect, open to be read and written past, and asked how fresh what it reads is.
 
 It lives for one connection, and one thread at a time may use it.
 """

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.table import Action
+from sat_orchestrator.fleet.table import Action
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import path_to
 

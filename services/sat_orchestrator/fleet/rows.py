@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sat_bus.contract.messages import Desired, Meta, Quality, Status, TableRow
-from sat_orchestrator.planner import View
-from sat_orchestrator.table import NOT_CLIENTS, Host, Presence, Record, Row
+from sat_orchestrator.fleet.planner import View
+from sat_orchestrator.fleet.table import NOT_CLIENTS, Host, Presence, Record, Row
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation
 

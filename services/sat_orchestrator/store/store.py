@@ -16,9 +16,9 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from sat_orchestrator import database
-from sat_orchestrator.database import AuditEntry, Database, Kept
-from sat_orchestrator.table import Key, Record
+from sat_orchestrator.fleet.table import Key, Record
+from sat_orchestrator.store import database
+from sat_orchestrator.store.database import AuditEntry, Database, Kept
 from sat_toolkit.core.device_spec import DeviceState
 
 log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from sat_bus.contract.boot import boot_time, is_newer
 from sat_bus.contract.messages import Birth, Desired, Heartbeat, HostState, Meta, Status
-from sat_orchestrator import planner, recovery, rows
-from sat_orchestrator.policy import Rule, decide
-from sat_orchestrator.table import (
+from sat_orchestrator.fleet import planner, recovery, rows
+from sat_orchestrator.fleet.policy import Rule, decide
+from sat_orchestrator.fleet.table import (
     NOT_CLIENTS,
     Action,
     Effect,

@@ -6,9 +6,9 @@ from typing import Any
 
 from sat_bus.contract import strict_json
 from sat_bus.contract.messages import ListArgs, Reply
-from sat_orchestrator import rows
-from sat_orchestrator.fleet import Fleet
-from sat_orchestrator.table import Host, Key, Presence, Row
+from sat_orchestrator.fleet import rows
+from sat_orchestrator.fleet.fleet import Fleet
+from sat_orchestrator.fleet.table import Host, Key, Presence, Row
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import HostLost
 

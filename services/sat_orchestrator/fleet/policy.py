@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from sat_bus.contract.messages import Desired, Level
-from sat_orchestrator.table import Key
+from sat_orchestrator.fleet.table import Key
 
 
 class Rule(BaseModel):

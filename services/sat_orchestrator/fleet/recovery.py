@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from sat_orchestrator import planner
-from sat_orchestrator.table import Effect, Noted, Row
+from sat_orchestrator.fleet import planner
+from sat_orchestrator.fleet.table import Effect, Noted, Row
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import Code
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from sat_orchestrator.schema import metadata
+from sat_orchestrator.store.schema import metadata
 
 context.configure(
     connection=context.config.attributes["connection"],

@@ -18,8 +18,8 @@ from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.schema import audit, devices, leadership
-from sat_orchestrator.table import Key, Record
+from sat_orchestrator.fleet.table import Key, Record
+from sat_orchestrator.store.schema import audit, devices, leadership
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import ConfigError
 

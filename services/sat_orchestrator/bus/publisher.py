@@ -8,9 +8,9 @@ from sat_bus.contract import topics
 from sat_bus.contract.messages import Event, HostState, Status, TableRow
 from sat_bus.contract.topics import Topic, Traffic
 from sat_bus.transport.bus import Bus
-from sat_orchestrator import rows
-from sat_orchestrator.fleet import Fleet
-from sat_orchestrator.table import Key
+from sat_orchestrator.fleet import rows
+from sat_orchestrator.fleet.fleet import Fleet
+from sat_orchestrator.fleet.table import Key
 
 ROW_PERIOD_S = 0.2
 

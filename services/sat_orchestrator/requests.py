@@ -17,10 +17,12 @@ from sat_bus.contract.messages import CleanupArgs, Desired, DeviceArgs, ListArgs
 from sat_bus.contract.topics import Match
 from sat_bus.service.request_desk import Accepted, RequestDesk
 from sat_bus.transport.bus import Inbound
-from sat_orchestrator import answers, names, rows
-from sat_orchestrator.core import Core
-from sat_orchestrator.database import AuditEntry
-from sat_orchestrator.table import Key, Row
+from sat_orchestrator import names
+from sat_orchestrator.bus import answers
+from sat_orchestrator.fleet import rows
+from sat_orchestrator.fleet.table import Key, Row
+from sat_orchestrator.steering import Core
+from sat_orchestrator.store.database import AuditEntry
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation
 from sat_toolkit.errors import (

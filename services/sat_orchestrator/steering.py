@@ -12,13 +12,11 @@ import structlog
 
 from sat_bus.contract.messages import Desired, Reply
 from sat_bus.service.loop import WorkLoop
-from sat_orchestrator import rows
-from sat_orchestrator.calls import HostCalls
-from sat_orchestrator.database import Kept
-from sat_orchestrator.fleet import Fleet
-from sat_orchestrator.publisher import Publisher
-from sat_orchestrator.store import Store
-from sat_orchestrator.table import (
+from sat_orchestrator.bus.host_calls import HostCalls
+from sat_orchestrator.bus.publisher import Publisher
+from sat_orchestrator.fleet import rows
+from sat_orchestrator.fleet.fleet import Fleet
+from sat_orchestrator.fleet.table import (
     Action,
     Effect,
     EpochSeen,
@@ -33,6 +31,8 @@ from sat_orchestrator.table import (
     ScanWanted,
     WriteLost,
 )
+from sat_orchestrator.store.database import Kept
+from sat_orchestrator.store.store import Store
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import Code, SatError
 from sat_toolkit.errors import HostLost as HostLostError
