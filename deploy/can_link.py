@@ -1,8 +1,10 @@
-"""Bring CAN links up, once: the step that takes the capability NET_ADMIN, so that no driver host needs it.
+"""Bring CAN links up, once: the step that takes the capability NET_ADMIN, so that no driver host
+needs it.
 
     python can_link.py can0,can1 500000
 
-A link that is up is left as it is. A virtual one (vcan, vxcan) has no bitrate and is only brought up.
+A link that is up is left as it is. A virtual one (vcan, vxcan) has no bitrate and is only brought
+up.
 """
 
 from __future__ import annotations

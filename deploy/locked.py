@@ -1,11 +1,12 @@
-"""Print the part of requirements.lock that is wanted, hashes included, for `pip install --require-hashes`.
+"""Print the part of requirements.lock that is wanted, hashes included, for
+`pip install --require-hashes`.
 
     python deploy/locked.py           what the services need
     python deploy/locked.py --build   what building the wheel needs
 
-The lock pins what developers use too, and an image needs none of that. A package is in the part when the project
-names it, or when one that is in the part does: uv notes beside each whom it is there for. Too small a part makes pip
-fail, as it takes no package without a hash.
+The lock pins what developers use too, and an image needs none of that. A package is in the part
+when the project names it, or when one that is in the part does: uv notes beside each whom it is
+there for. Too small a part makes pip fail, as it takes no package without a hash.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def part(lock: str, roots: Iterable[str]) -> str:
-    """The blocks of `lock` for `roots`, which are requirements or names, and for all that they need.
+    """The blocks of `lock` for `roots`, which are requirements or names, and for all that they
+    need.
 
     Raises:
         KeyError: a root that the lock does not pin.
     """
     blocks: dict[str, str] = {}
-    for block in re.split(r"(?m)^(?=[A-Za-z0-9])", lock):  # a package has two where the Python's version decides
+    for block in re.split(
+        r"(?m)^(?=[A-Za-z0-9])", lock
+    ):  # a package has two where the Python's version decides
         blocks[_name(block)] = blocks.get(_name(block), "") + block
     wanted: set[str] = set()
     fresh = {_name(root) for root in roots}
@@ -34,7 +38,11 @@ def part(lock: str, roots: Iterable[str]) -> str:
         raise KeyError(f"not in the lock: {', '.join(sorted(missing))}")
     while fresh:
         wanted |= fresh
-        fresh = {name for name, block in blocks.items() if name not in wanted and _parents(block) & wanted}
+        fresh = {
+            name
+            for name, block in blocks.items()
+            if name not in wanted and _parents(block) & wanted
+        }
     return "".join(blocks[name] for name in sorted(wanted))
 
 
@@ -53,7 +61,11 @@ def main() -> None:
     """The program."""
     root = Path(__file__).resolve().parent.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    roots = project["build-system"]["requires"] if "--build" in sys.argv else project["project"]["dependencies"]
+    roots = (
+        project["build-system"]["requires"]
+        if "--build" in sys.argv
+        else project["project"]["dependencies"]
+    )
     sys.stdout.write(part((root / "requirements.lock").read_text(), roots))
 
 

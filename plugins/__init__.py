@@ -1,1 +1,2 @@
-"""Plugins of the SAT Toolkit: device drivers, one folder a hardware family below `plugins.devices`."""
+"""Plugins of the SAT Toolkit: device drivers, one folder a hardware family below
+`plugins.devices`."""

@@ -1,8 +1,8 @@
 """Whether requirements.lock is in step with pyproject.toml, told without a network.
 
-Every dependency that pyproject.toml names, extras and build backend included, is pinned in a version that
-fits, every pin carries hashes, and nothing is pinned for the project's sake that it no longer names. That
-the pins agree with each other is what `pip install --require-hashes` proves.
+Every dependency that pyproject.toml names, extras and build backend included, is pinned in a
+version that fits, every pin carries hashes, and nothing is pinned for the project's sake that it no
+longer names. That the pins agree with each other is what `pip install --require-hashes` proves.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ _DIRECT = "(pyproject.toml)"
 
 
 def pins(lock: str) -> dict[str, list[tuple[str, str]]]:
-    """Name -> (version, everything up to the next pin); a name may be pinned twice, for different markers."""
+    """Name -> (version, everything up to the next pin); a name may be pinned twice, for different
+    markers."""
     found: dict[str, list[tuple[str, str]]] = {}
     for block in re.split(r"(?m)^(?=[\w-])", lock):
         hit = _PIN.match(block)
@@ -51,7 +52,9 @@ def problems(pyproject: str, lock: str) -> list[str]:
         versions = [version for version, _ in locked.get(canonicalize_name(requirement.name), [])]
         if not versions:
             found.append(f"{requirement} is not pinned")
-        elif not all(requirement.specifier.contains(version, prereleases=True) for version in versions):
+        elif not all(
+            requirement.specifier.contains(version, prereleases=True) for version in versions
+        ):
             found.append(f"{requirement} is pinned as {', '.join(versions)}")
     names = {canonicalize_name(requirement.name) for requirement in requirements}
     for name, entries in locked.items():
@@ -59,12 +62,16 @@ def problems(pyproject: str, lock: str) -> list[str]:
             if "--hash=sha256:" not in block:
                 found.append(f"{name}=={version} has no hash")
             if _DIRECT in block and name not in names:
-                found.append(f"{name}=={version} is pinned for the project, which no longer names it")
+                found.append(
+                    f"{name}=={version} is pinned for the project, which no longer names it"
+                )
     return found
 
 
 def main() -> int:
-    found = problems((ROOT / "pyproject.toml").read_text(), (ROOT / "requirements.lock").read_text())
+    found = problems(
+        (ROOT / "pyproject.toml").read_text(), (ROOT / "requirements.lock").read_text()
+    )
     if found:
         lines = [f"requirements.lock: {line}" for line in found]
         sys.stderr.write("\n".join([*lines, "scripts/lock writes it anew", ""]))

@@ -1,7 +1,8 @@
-"""Write docs/reference from the code: the lifecycle, the bus contract, the AsyncAPI document, the CLI.
+"""Write docs/reference from the code: the lifecycle, the bus contract, the AsyncAPI document, the
+CLI.
 
-`--check` writes nothing and fails with a diff where a file is not what the code says. The output depends
-on the code alone: no clock, no host name, no order of a set.
+`--check` writes nothing and fails with a diff where a file is not what the code says. The output
+depends on the code alone: no clock, no host name, no order of a set.
 """
 
 from __future__ import annotations
@@ -124,7 +125,9 @@ def _paths() -> Iterator[tuple[str, ...]]:
 def contract_page() -> str:
     """Every topic, every payload, every code."""
     parts = [
-        _NOTE.format(source="sat_bus.contract.topics, sat_bus.contract.messages and sat_toolkit.errors"),
+        _NOTE.format(
+            source="sat_bus.contract.topics, sat_bus.contract.messages and sat_toolkit.errors"
+        ),
         "# The bus contract, version 1",
         "",
         f"Every topic begins with `{topics.ROOT}/<site>/`. R = retained. `[/<client>]` may be left out. A request is "
@@ -133,11 +136,17 @@ def contract_page() -> str:
         "",
         "## Topics",
         "",
-        *_table(("Topic", "R", "QoS", "Written by", "Payload", "What it says"), map(_topic_row, topics.TABLE)),
+        *_table(
+            ("Topic", "R", "QoS", "Written by", "Payload", "What it says"),
+            map(_topic_row, topics.TABLE),
+        ),
         "",
         "## Levels",
         "",
-        *_table(("Level", "Meaning"), ((f"`<{level}>`", about) for level, about in topics.LEVELS.items())),
+        *_table(
+            ("Level", "Meaning"),
+            ((f"`<{level}>`", about) for level, about in topics.LEVELS.items()),
+        ),
         "",
         "## Streams",
         "",
@@ -160,31 +169,62 @@ def contract_page() -> str:
 
 def _topic_row(topic: topics.Topic) -> tuple[str, ...]:
     name = topic.payload.__name__ if topic.payload else ""
-    payload = f"[{name}](#{name.lower()})" if name else "[bytes](bin-batches.md)" if topic in _BIN else "see right"
+    payload = (
+        f"[{name}](#{name.lower()})"
+        if name
+        else "[bytes](bin-batches.md)"
+        if topic in _BIN
+        else "see right"
+    )
     pattern = topic.pattern.replace("{", "<").replace("}", ">")
-    return f"`{pattern}`", "R" if topic.retain else "", str(topic.qos), topic.writer, payload, topic.about
+    return (
+        f"`{pattern}`",
+        "R" if topic.retain else "",
+        str(topic.qos),
+        topic.writer,
+        payload,
+        topic.about,
+    )
 
 
 def _codes() -> Iterator[tuple[str, ...]]:
     comments = _comments(Path(sat_toolkit.errors.__file__), "Code")
     for code in Code:
-        yield f"`{code}`", "yes" if from_code(code, "").retryable else "", comments.get(code.name, "")
+        yield (
+            f"`{code}`",
+            "yes" if from_code(code, "").retryable else "",
+            comments.get(code.name, ""),
+        )
 
 
 def _comments(path: Path, class_name: str) -> dict[str, str]:
     """The comment beside each member of an enum, by the member's name."""
     tree = ast.parse(path.read_text())
-    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name).body
-    lines = {node.lineno: ast.unparse(node.targets[0]) for node in body if isinstance(node, ast.Assign)}
+    body = next(
+        node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name
+    ).body
+    lines = {
+        node.lineno: ast.unparse(node.targets[0]) for node in body if isinstance(node, ast.Assign)
+    }
     with path.open("rb") as source:
-        found = [token for token in tokenize.tokenize(source.readline) if token.type == tokenize.COMMENT]
-    return {lines[token.start[0]]: token.string.lstrip("# ") for token in found if token.start[0] in lines}
+        found = [
+            token for token in tokenize.tokenize(source.readline) if token.type == tokenize.COMMENT
+        ]
+    return {
+        lines[token.start[0]]: token.string.lstrip("# ")
+        for token in found
+        if token.start[0] in lines
+    }
 
 
 def _models() -> list[type[BaseModel]]:
     """Every model of the contract, in the order of the source."""
     bases = {messages.Message, messages.Demand}
-    found = [cls for cls in vars(messages).values() if isinstance(cls, type) and issubclass(cls, messages.Message)]
+    found = [
+        cls
+        for cls in vars(messages).values()
+        if isinstance(cls, type) and issubclass(cls, messages.Message)
+    ]
     return [cls for cls in found if cls not in bases]
 
 
@@ -196,7 +236,11 @@ def _payload(model: type[BaseModel]) -> Iterator[str]:
         yield from (re.sub(r"\s+", " ", model.__doc__).strip(), "")
     required = schema.get("required", [])
     rows = (
-        (f"`{name}`", _type(field), "" if name in required else f"`{json.dumps(field.get('default'))}`")
+        (
+            f"`{name}`",
+            _type(field),
+            "" if name in required else f"`{json.dumps(field.get('default'))}`",
+        )
         for name, field in schema.get("properties", {}).items()
     )
     yield from _table(("Field", "Type", "Default"), rows)
@@ -242,14 +286,17 @@ def asyncapi_document() -> str:
                 "action": "receive" if topic.writer == "client" else "send",
                 "channel": {"$ref": f"#/channels/{name}"},
                 "summary": topic.about,
-                "bindings": {"mqtt": {"qos": topic.qos, "retain": topic.retain, "bindingVersion": "0.2.0"}},
+                "bindings": {
+                    "mqtt": {"qos": topic.qos, "retain": topic.retain, "bindingVersion": "0.2.0"}
+                },
             }
     document = {
         "asyncapi": "3.0.0",
         "info": {
             "title": "SAT Toolkit bus",
             "version": "1",
-            "description": "Bench hardware on an MQTT bus, told from the side of its services.\n\n" + topics.STREAMS,
+            "description": "Bench hardware on an MQTT bus, told from the side of its services.\n\n"
+            + topics.STREAMS,
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/json",
@@ -268,7 +315,10 @@ def _channel(topic: topics.Topic, address: str) -> dict[str, Any]:
         "address": address,
         "description": f"{topic.about}. Written by: {topic.writer}.",
         "messages": {topic.name: {"$ref": f"#/components/messages/{topic.name}"}},
-        "parameters": {level: {"description": topics.LEVELS[level]} for level in re.findall(r"\{(\w+)\}", address)},
+        "parameters": {
+            level: {"description": topics.LEVELS[level]}
+            for level in re.findall(r"\{(\w+)\}", address)
+        },
     }
 
 
@@ -278,10 +328,18 @@ def _message(topic: topics.Topic) -> dict[str, Any]:
         payload: dict[str, Any] = {"type": "string", "enum": [state.value for state in DeviceState]}
         message["contentType"] = "text/plain"
     elif topic in _BIN:
-        payload = {"type": "string", "format": "binary", "description": "docs/reference/bin-batches.md, byte by byte"}
+        payload = {
+            "type": "string",
+            "format": "binary",
+            "description": "docs/reference/bin-batches.md, byte by byte",
+        }
         message["contentType"] = "application/octet-stream"
     elif topic.payload is messages.Request:
-        bare = {"type": "object", "not": {"required": ["args"]}, "description": "the args themselves"}
+        bare = {
+            "type": "object",
+            "not": {"required": ["args"]},
+            "description": "the args themselves",
+        }
         payload = {"anyOf": [_ref(messages.Request), bare]}
         if topic is topics.SET:
             payload["anyOf"] += [_ref(messages.Desired), {"type": "string"}]
@@ -303,7 +361,10 @@ def cli_page() -> str:
     assert isinstance(group, typer.core.TyperGroup)
     lines = [_NOTE.format(source="sat_cli.main"), "# The `sat` command", "", _help(group), ""]
     commands = list(_commands(group))
-    rows = ((f"[`sat {name}`](#sat-{name.replace(' ', '-')})", _first_line(command)) for name, command in commands)
+    rows = (
+        (f"[`sat {name}`](#sat-{name.replace(' ', '-')})", _first_line(command))
+        for name, command in commands
+    )
     lines += _table(("Command", "What it does"), rows)
     context = group.context_class(group, info_name="sat")
     for name, command in commands:
@@ -329,7 +390,8 @@ def _help(command: Any) -> str:
     """The help text, its examples as code."""
     paragraphs = _plain(command.help or "").strip("\n").split("\n\n")
     return "\n\n".join(
-        f"```text\n{textwrap.dedent(text)}\n```" if text.startswith(("  ", "sat ")) else text for text in paragraphs
+        f"```text\n{textwrap.dedent(text)}\n```" if text.startswith(("  ", "sat ")) else text
+        for text in paragraphs
     )
 
 
@@ -339,12 +401,17 @@ def _parameters(command: Any, parent: Any) -> Iterator[tuple[str, ...]]:
         record = parameter.get_help_record(context)
         if record is not None and parameter.name != "help":
             names, meaning = record
-            yield f"`{_plain(names)}`", re.sub(r"<(\S+)>", r"`<\1>`", re.sub(r"\s+", " ", _plain(meaning)))
+            yield (
+                f"`{_plain(names)}`",
+                re.sub(r"<(\S+)>", r"`<\1>`", re.sub(r"\s+", " ", _plain(meaning))),
+            )
 
 
 def _plain(text: str) -> str:
     """Without Rich's markup."""
-    return re.sub(r"\[(?:/|/?(?:bold|dim|italic|cyan|green|yellow|red))\]", "", text).replace("\\[", "[")
+    return re.sub(r"\[(?:/|/?(?:bold|dim|italic|cyan|green|yellow|red))\]", "", text).replace(
+        "\\[", "["
+    )
 
 
 # -- writing and checking ------------------------------------------------------------------------
@@ -364,7 +431,11 @@ def drift(folder: Path) -> str:
         path = folder / name
         old = path.read_text() if path.exists() else ""
         lines = difflib.unified_diff(
-            old.splitlines(True), render().splitlines(True), f"docs/reference/{name}", f"{name} from the code", n=1
+            old.splitlines(True),
+            render().splitlines(True),
+            f"docs/reference/{name}",
+            f"{name} from the code",
+            n=1,
         )
         diffs.extend(lines)
     return "".join(diffs)
@@ -381,7 +452,9 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--check"]:
         found = drift(REFERENCE)
         if found:
-            sys.stderr.write(f"{found}\ndocs/reference is not what the code says: run scripts/generate_docs.py\n")
+            sys.stderr.write(
+                f"{found}\ndocs/reference is not what the code says: run scripts/generate_docs.py\n"
+            )
         return 1 if found else 0
     if arguments:
         sys.stderr.write("usage: generate_docs.py [--check]\n")

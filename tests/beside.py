@@ -1,4 +1,5 @@
-"""A pytest plugin for two workers of pytest-xdist: one has the virtual machine's tests, the other all others.
+"""A pytest plugin for two workers of pytest-xdist: one has the virtual machine's tests, the other
+all others.
 
 Each runs its own one by one. `scripts/test` loads it with ``-p tests.beside``.
 """

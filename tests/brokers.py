@@ -1,4 +1,5 @@
-"""Brokers to test against, each on a free port of the loopback, that can be killed, started again and wiped."""
+"""Brokers to test against, each on a free port of the loopback, that can be killed, started again
+and wiped."""
 
 from __future__ import annotations
 
@@ -47,7 +48,8 @@ class BrokerUnderTest:
         self._broker.stop()
 
     def kill(self) -> None:
-        """End it at once. The embedded broker forgets what it retained; Mosquitto may forget the last second."""
+        """End it at once. The embedded broker forgets what it retained; Mosquitto may forget the
+        last second."""
         if isinstance(self._broker, MosquittoBroker):
             self._broker.kill()
         else:
@@ -62,7 +64,8 @@ class BrokerUnderTest:
 
 
 def need_mosquitto() -> str:
-    """The mosquitto program; without one the test is skipped, or fails when nothing may be left out."""
+    """The mosquitto program; without one the test is skipped, or fails when nothing may be left
+    out."""
     binary = find_mosquitto()
     if binary is None:
         message = "mosquitto is not on the PATH (Debian: apt-get install mosquitto)"
@@ -77,14 +80,20 @@ def mosquitto_broker(*, websocket: bool = False) -> Iterator[BrokerUnderTest]:
     """A running Mosquitto; a test that uses it is marked ``mosquitto``."""
     binary = need_mosquitto()
     with tempfile.TemporaryDirectory(prefix="sat-mosquitto-") as folder:
-        broker = MosquittoBroker(binary, port=0, ws_port=0 if websocket else None, data_dir=Path(folder) / "data")
+        broker = MosquittoBroker(
+            binary, port=0, ws_port=0 if websocket else None, data_dir=Path(folder) / "data"
+        )
         yield from _running(broker)
 
 
 @contextmanager
-def embedded_broker(*, websocket: bool = False, allowed_origins: tuple[str, ...] = ()) -> Iterator[BrokerUnderTest]:
+def embedded_broker(
+    *, websocket: bool = False, allowed_origins: tuple[str, ...] = ()
+) -> Iterator[BrokerUnderTest]:
     """A running embedded broker."""
-    yield from _running(EmbeddedBroker(port=0, ws_port=0 if websocket else None, allowed_origins=allowed_origins))
+    yield from _running(
+        EmbeddedBroker(port=0, ws_port=0 if websocket else None, allowed_origins=allowed_origins)
+    )
 
 
 def _running(broker: MosquittoBroker | EmbeddedBroker) -> Iterator[BrokerUnderTest]:

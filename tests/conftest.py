@@ -1,5 +1,5 @@
-"""What holds for every test: it leaves no thread, no child process and no asyncio task behind, and one that fails shows
-what the programs that it used have said."""
+"""What holds for every test: it leaves no thread, no child process and no asyncio task behind, and
+one that fails shows what the programs that it used have said."""
 
 from __future__ import annotations
 
@@ -38,7 +38,8 @@ def _children() -> set[str]:
 
 @pytest.fixture(autouse=True)
 def no_leaks() -> Iterator[None]:
-    """Fail a test that leaves a thread or a child process behind, after a grace for those that are ending."""
+    """Fail a test that leaves a thread or a child process behind, after a grace for those that are
+    ending."""
     threads, children = _threads(), _children()
     yield
     deadline = time.monotonic() + GRACE
@@ -56,7 +57,9 @@ def no_leaks() -> Iterator[None]:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A fixture that runs programs has a method `logs`."""
     report = yield
     if report.failed and isinstance(item, pytest.Function):

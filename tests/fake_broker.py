@@ -1,4 +1,5 @@
-"""A broker of MQTT 3.1.1 that misbehaves on demand: it stays silent, refuses, withholds acknowledgements, hangs up.
+"""A broker of MQTT 3.1.1 that misbehaves on demand: it stays silent, refuses, withholds
+acknowledgements, hangs up.
 
 It serves one connection after the other and records what clients send.
 """
@@ -93,11 +94,18 @@ class FakeBroker:
 
     def request(self, topic: bytes, payload: bytes, ident: int) -> bytes:
         """The bytes of a PUBLISH of QoS 1."""
-        return packet(PUBLISH << 4 | 2, struct.pack("!H", len(topic)) + topic + struct.pack("!H", ident) + payload)
+        return packet(
+            PUBLISH << 4 | 2,
+            struct.pack("!H", len(topic)) + topic + struct.pack("!H", ident) + payload,
+        )
 
     def sent(self, kind: int, connection: int | None = None) -> list[Packet]:
         """The packets of `kind` that arrived."""
-        return [p for p in list(self.packets.items) if p.kind == kind and connection in (None, p.connection)]
+        return [
+            p
+            for p in list(self.packets.items)
+            if p.kind == kind and connection in (None, p.connection)
+        ]
 
     def topics(self, connection: int | None = None) -> list[str]:
         """The topics published to."""

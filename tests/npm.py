@@ -10,7 +10,8 @@ TIMEOUT_S = 300.0
 
 
 def install(home: Path, folder: Path) -> None:
-    """Make `folder` hold what ``package-lock.json`` of `home` names; nothing is done where it does already."""
+    """Make `folder` hold what ``package-lock.json`` of `home` names; nothing is done where it does
+    already."""
     lock = (home / "package-lock.json").read_bytes()
     marker = folder / "installed.json"
     if marker.exists() and marker.read_bytes() == lock:

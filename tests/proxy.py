@@ -1,4 +1,5 @@
-"""A TCP proxy that is a bad network: it cuts connections, refuses new ones, swallows what passes, and holds it back."""
+"""A TCP proxy that is a bad network: it cuts connections, refuses new ones, swallows what passes,
+and holds it back."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """A pytest plugin under which nothing is left out: a skip or an expected failure is a failure.
 
-`scripts/test --all` loads it with ``-p tests.strict``, so that a run which says it ran everything did.
+`scripts/test --all` loads it with ``-p tests.strict``, so that a run which says it ran everything
+did.
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ Report = pytest.TestReport | pytest.CollectReport
 
 
 def _refuse(report: Report, what: str) -> None:
-    reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else getattr(report, "wasxfail", "")
+    reason = (
+        report.longrepr[2]
+        if isinstance(report.longrepr, tuple)
+        else getattr(report, "wasxfail", "")
+    )
     report.outcome = "failed"
     report.longrepr = f"{report.nodeid}: {what} under --all: {reason}"
     if hasattr(report, "wasxfail"):

@@ -12,7 +12,8 @@ TIMEOUT = 10.0
 
 
 def eventually(condition: Callable[[], bool], timeout: float = TIMEOUT) -> bool:
-    """Whether `condition()` comes to hold within `timeout` seconds; for what announces itself in no other way."""
+    """Whether `condition()` comes to hold within `timeout` seconds; for what announces itself in no
+    other way."""
     pause = threading.Event()
     deadline = time.monotonic() + timeout
     while not condition():
@@ -38,11 +39,15 @@ class Inbox(Generic[T]):
         """The items, once there are at least `count`; fails when they do not come in time."""
         with self._changed:
             arrived = self._changed.wait_for(lambda: len(self.items) >= count, timeout)
-            assert arrived, f"{len(self.items)} of {count} came within {timeout} s: {self.items!r:.500}"
+            assert arrived, (
+                f"{len(self.items)} of {count} came within {timeout} s: {self.items!r:.500}"
+            )
             return list(self.items)
 
     def wait_for(self, condition: Callable[[list[T]], bool], timeout: float = TIMEOUT) -> list[T]:
         """The items, once `condition` holds for them; fails when it does not in time."""
         with self._changed:
-            assert self._changed.wait_for(lambda: condition(self.items), timeout), f"got {self.items!r:.500}"
+            assert self._changed.wait_for(lambda: condition(self.items), timeout), (
+                f"got {self.items!r:.500}"
+            )
             return list(self.items)

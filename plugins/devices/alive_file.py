@@ -1,4 +1,5 @@
-"""The sign of life of a simulator that runs as a service of its own: a file that its loop keeps young."""
+"""The sign of life of a simulator that runs as a service of its own: a file that its loop keeps
+young."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ class NetlinkWatch:
 
     def __init__(self, protocol: int, group: int, concerns: Callable[[bytes], bool]) -> None:
         self._concerns = concerns
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        self._socket = socket.socket(
+            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol
+        )
         try:
             self._socket.bind((0, group))
         except OSError:
@@ -52,7 +54,9 @@ class NetlinkWatch:
             except TimeoutError:
                 return False
             except OSError as error:
-                if error.errno == errno.ENOBUFS:  # the kernel dropped messages for us: anything may have changed
+                if (
+                    error.errno == errno.ENOBUFS
+                ):  # the kernel dropped messages for us: anything may have changed
                     return True
                 raise
             if self._concerns(data):

@@ -1,8 +1,8 @@
 """The port of a simulated device: a pty behind a symbolic link, for the simulators of any family.
 
-The link has a path of the caller's choice, so that a simulator has the same port each time. The simulator keeps
-the client's end open too: clients may come and go, and what nobody reads fills the line and no more. Reading
-and writing never wait.
+The link has a path of the caller's choice, so that a simulator has the same port each time. The
+simulator keeps the client's end open too: clients may come and go, and what nobody reads fills the
+line and no more. Reading and writing never wait.
 """
 
 from __future__ import annotations
@@ -22,7 +22,8 @@ class PtyLink:
     """A raw pty and the link to it. Not thread-safe: the loop that selects on it owns it."""
 
     def __init__(self, link: Path) -> None:
-        """Make the pty and point `link` at it. Raises OSError, also when `link` is a file that is no link."""
+        """Make the pty and point `link` at it. Raises OSError, also when `link` is a file that is
+        no link."""
         self._master, self._slave = os.openpty()
         # Raw before anyone opens it: a terminal's echo would send our own bytes back to us.
         tty.setraw(self._slave)
@@ -75,7 +76,8 @@ def die_with_parent() -> bool:
 
 
 def _point(link: Path, target: str) -> None:
-    """Make `link` a symbolic link to `target`, in one step; an older link is replaced, a file never."""
+    """Make `link` a symbolic link to `target`, in one step; an older link is replaced, a file
+    never."""
     if link.exists() and not link.is_symlink():
         raise FileExistsError(f"{link} exists and is not a symbolic link: name another path")
     fresh = link.with_name(f".{link.name}.{os.getpid()}")

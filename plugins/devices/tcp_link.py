@@ -1,7 +1,8 @@
-"""The port of a simulated device on TCP, for a client in another container or on another machine (``socket://``).
+"""The port of a simulated device on TCP, for a client in another container or on another machine
+(``socket://``).
 
-As with a serial port one client has it at a time; a second one waits until the first has gone. What is written while
-there is none is lost. Reading and writing never wait.
+As with a serial port one client has it at a time; a second one waits until the first has gone. What
+is written while there is none is lost. Reading and writing never wait.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ _PEER_MS: Final = 3000  # after which a client that acknowledges nothing has gon
 
 
 class TcpLink:
-    """Listens at `host`:`port`; port 0 is one that is free. Not thread-safe: the loop that selects on it owns it."""
+    """Listens at `host`:`port`; port 0 is one that is free. Not thread-safe: the loop that selects
+    on it owns it."""
 
     def __init__(self, host: str, port: int) -> None:
         """Raises OSError when it cannot listen there."""
@@ -54,7 +56,8 @@ class TcpLink:
         return data
 
     def write(self, data: bytes) -> int:
-        """Write as much as the client takes; the number of bytes that it took, or all when there is none."""
+        """Write as much as the client takes; the number of bytes that it took, or all when there is
+        none."""
         if self._client is None:
             return len(data)
         try:
@@ -87,5 +90,7 @@ def parse_address(text: str) -> tuple[str, int]:
     """Host and port of ``HOST:PORT``. Raises ConfigError."""
     host, _, port = text.rpartition(":")
     if not host or not port.isdecimal() or int(port) > 65_535:
-        raise ConfigError(f"{text!r} is no address to listen at; HOST:PORT is accepted, such as 127.0.0.1:29536")
+        raise ConfigError(
+            f"{text!r} is no address to listen at; HOST:PORT is accepted, such as 127.0.0.1:29536"
+        )
     return host.strip("[]"), int(port)

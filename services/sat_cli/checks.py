@@ -1,4 +1,5 @@
-"""What ``sat doctor`` looks at. Each check says what it found, and where that is not good what to do."""
+"""What ``sat doctor`` looks at. Each check says what it found, and where that is not good what to
+do."""
 
 from __future__ import annotations
 
@@ -71,21 +72,37 @@ def check_plugins(plugins: str) -> Iterator[Check]:
         yield Check("plugins", "fail", str(error), "correct SAT_PLUGINS or --plugins")
         return
     if not found:
-        yield Check("plugins", "fail", "no drv_*.py was found", "name their folder: --plugins FOLDER or SAT_PLUGINS")
+        yield Check(
+            "plugins",
+            "fail",
+            "no drv_*.py was found",
+            "name their folder: --plugins FOLDER or SAT_PLUGINS",
+        )
     for plugin in found:
         yield _check_plugin(plugin)
 
 
 def _check_plugin(plugin: PluginFile) -> Check:
     name = f"plugin {plugin.name}"
-    words = [sys.executable, "-m", "sat_cli.try_plugin", plugin.name, plugin.family, str(plugin.path)]
+    words = [
+        sys.executable,
+        "-m",
+        "sat_cli.try_plugin",
+        plugin.name,
+        plugin.family,
+        str(plugin.path),
+    ]
     try:
-        done = subprocess.run(words, capture_output=True, timeout=LOAD_TIMEOUT, text=True, check=False)
+        done = subprocess.run(
+            words, capture_output=True, timeout=LOAD_TIMEOUT, text=True, check=False
+        )
     except subprocess.TimeoutExpired:
         return Check(name, "fail", f"{plugin.path}: importing it takes more than {LOAD_TIMEOUT:g} s",
                      "a driver must do its work in its methods, not when it is imported")  # fmt: skip
     if done.returncode == 0:
-        return Check(name, "ok", f"loads; family {plugin.family}; commands: {done.stdout.strip() or 'none'}")
+        return Check(
+            name, "ok", f"loads; family {plugin.family}; commands: {done.stdout.strip() or 'none'}"
+        )
     said = (done.stdout.strip() or done.stderr.strip()).splitlines()
     text = said[-1] if said else f"loading it ended with status {done.returncode}"
     return Check(name, "fail", text, f"sat plugin check {plugin.path}")
@@ -102,7 +119,9 @@ def check_can() -> Iterator[Check]:
         yield Check("kernel CAN", "warn", f"the kernel has no CAN ({error.strerror})", _NO_CAN)
         return
     links = sorted(
-        path.parent.name for path in Path("/sys/class/net").glob("*/type") if path.read_text().strip() == "280"
+        path.parent.name
+        for path in Path("/sys/class/net").glob("*/type")
+        if path.read_text().strip() == "280"
     )
     down = [link for link in links if _flags(link) & 1 == 0]
     yield Check("kernel CAN", "ok", f"links: {', '.join(links) or 'none'}")
@@ -113,7 +132,9 @@ def check_can() -> Iterator[Check]:
         yield Check("CAN links", "warn", f"down: {', '.join(down)}; bring them up: {who}", todo)
 
 
-_NO_CAN = "sudo modprobe can-raw vcan, or use adapters that need no kernel driver (slcan, pcan, ...)"
+_NO_CAN = (
+    "sudo modprobe can-raw vcan, or use adapters that need no kernel driver (slcan, pcan, ...)"
+)
 
 
 def _flags(link: str) -> int:
@@ -152,7 +173,11 @@ def check_site(broker: str, site: str) -> Iterator[Check]:
     except ConfigError as error:
         yield Check("broker", "fail", str(error), "correct --broker, SAT_BROKER_URL or SAT_TLS_CA")
     except Offline as error:
-        near = "sat up (everything), or sat broker" if find_mosquitto() is None else "sat up (everything), or mosquitto"
+        near = (
+            "sat up (everything), or sat broker"
+            if find_mosquitto() is None
+            else "sat up (everything), or mosquitto"
+        )
         yield Check(
             "broker",
             "fail",
@@ -171,7 +196,12 @@ def _check_broker(rack: Rack) -> Check:
                      "let clients read and write sat/1/SITE/reply/CLIENT/# in the broker's access list")  # fmt: skip
     text += f", {latency:.1f} ms there and back"
     if latency > SLOW_MS:
-        return Check("broker", "warn", text, "slow; is the network, or set_tcp_nodelay in mosquitto.conf, at fault?")
+        return Check(
+            "broker",
+            "warn",
+            text,
+            "slow; is the network, or set_tcp_nodelay in mosquitto.conf, at fault?",
+        )
     return Check("broker", "ok", text)
 
 
@@ -204,15 +234,23 @@ def _check_services(rack: Rack) -> Iterator[Check]:
     hosts = rack.hosts()
     if not hosts:
         yield Check(
-            "hosts", "fail", f"no driver host was ever seen on site {rack.site}", "start one: sat host --family can"
+            "hosts",
+            "fail",
+            f"no driver host was ever seen on site {rack.site}",
+            "start one: sat host --family can",
         )
     for host in hosts.values():
-        broken = [f"{d.name}: {d.error}" for d in host.birth.drivers if d.error] if host.birth else []
+        broken = (
+            [f"{d.name}: {d.error}" for d in host.birth.drivers if d.error] if host.birth else []
+        )
         name = f"host {host.name}"
         family = host.birth.family if host.birth else "?"
         if not host.alive:
             yield Check(
-                name, "fail", host.state, f"start it on its machine: sat host --family {family} --name {host.name}"
+                name,
+                "fail",
+                host.state,
+                f"start it on its machine: sat host --family {family} --name {host.name}",
             )
         elif broken:
             yield Check(name, "warn", "; ".join(broken), "mend the plugin and start the host again")
@@ -226,11 +264,17 @@ def _check_devices(rack: Rack) -> Iterator[Check]:
         why = status.reason if status else ""
         if device.state == "error":
             yield Check(
-                f"device {device.id}", "fail", f"error: {why}", f"sat info {device.key}; sat set {device.key} connected"
+                f"device {device.id}",
+                "fail",
+                f"error: {why}",
+                f"sat info {device.key}; sat set {device.key} connected",
             )
         elif device.quality == "lost":
             yield Check(
-                f"device {device.id}", "warn", f"lost with its host {device.host}", f"start the host {device.host}"
+                f"device {device.id}",
+                "warn",
+                f"lost with its host {device.host}",
+                f"start the host {device.host}",
             )
         else:
             yield Check(f"device {device.id}", "ok", f"{device.state}{f': {why}' if why else ''}")

@@ -28,7 +28,8 @@ class Dbc:
         self._database = database
 
     def decode(self, frame: dict[str, Any]) -> str | None:
-        """``Engine: EngineSpeed=812.5 rpm, ...``; None for a frame that the file does not describe."""
+        """``Engine: EngineSpeed=812.5 rpm, ...``; None for a frame that the file does not
+        describe."""
         try:
             message = self._database.get_message_by_frame_id(frame["id"])
             values = message.decode(bytes.fromhex(frame.get("data", "")))
@@ -36,7 +37,9 @@ class Dbc:
             return None
         if not isinstance(values, dict):
             return None
-        units = {signal.name: f" {signal.unit}" if signal.unit else "" for signal in message.signals}
+        units = {
+            signal.name: f" {signal.unit}" if signal.unit else "" for signal in message.signals
+        }
         return f"{message.name}: {', '.join(_field(name, value, units[name]) for name, value in values.items())}"
 
 

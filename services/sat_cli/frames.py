@@ -8,15 +8,16 @@ from typing import Any, Protocol
 _STANDARD_MAX = 0x7FF
 
 
-class Decoder(Protocol):
+class SignalDecoder(Protocol):
     """Turns a frame into named values; a DBC does."""
 
     def decode(self, frame: dict[str, Any]) -> str | None:
         """``Message: Signal=1.5 km/h ...``; None where it does not know the frame."""
 
 
-def line(channel: str, frame: dict[str, Any], decoder: Decoder | None = None) -> str:
-    """One line for `frame`: a CAN frame as candump has it, anything else with its data as text or JSON."""
+def line(channel: str, frame: dict[str, Any], decoder: SignalDecoder | None = None) -> str:
+    """One line for `frame`: a CAN frame as candump has it, anything else with its data as text or
+    JSON."""
     head = f"({frame.get('t', 0.0):.6f})  {channel}"
     if "id" not in frame:
         data = frame.get("data", "")

@@ -1,6 +1,7 @@
 """The ``sat`` command: its subcommands, and how it ends.
 
-Exit status: 0 done, 1 it failed (one line says why and what to do), 2 it was called wrongly or a setting is wrong.
+Exit status: 0 done, 1 it failed (one line says why and what to do), 2 it was called wrongly or a
+setting is wrong.
 """
 
 from __future__ import annotations
@@ -51,7 +52,10 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Print the version and exit."
+        ),
     ] = False,
 ) -> None:
     """Bench hardware on an MQTT bus: see it, command it, receive its frames.
@@ -71,7 +75,8 @@ def root(
 
 def main() -> None:
     """The entry point of the ``sat`` script."""
-    # What a library has to say of a lost connection is said by our own error; services set up their own logs.
+    # What a library has to say of a lost connection is said by our own error; services set up their
+    # own logs.
     logging.getLogger().addHandler(logging.NullHandler())
     try:
         app()

@@ -14,11 +14,17 @@ from sat_client.rack import DEFAULT_SITE, DEFAULT_URL
 Broker = Annotated[
     str,
     typer.Option(
-        "--broker", envvar="SAT_BROKER_URL", metavar="URL", help="mqtt:// mqtts:// ws:// or wss://, with user:password@"
+        "--broker",
+        envvar="SAT_BROKER_URL",
+        metavar="URL",
+        help="mqtt:// mqtts:// ws:// or wss://, with user:password@",
     ),
 ]
 Site = Annotated[
-    str, typer.Option("--site", envvar="SAT_SITE", help="The site, the level after sat/1/ in every topic.")
+    str,
+    typer.Option(
+        "--site", envvar="SAT_SITE", help="The site, the level after sat/1/ in every topic."
+    ),
 ]
 Plugins = Annotated[
     str,
@@ -31,12 +37,17 @@ Plugins = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 DeviceName = Annotated[
-    str, typer.Argument(metavar="DEVICE", help="ecu, drv_socketcan/ecu or HOST/drv_socketcan/ecu; see sat ls.")
+    str,
+    typer.Argument(
+        metavar="DEVICE", help="ecu, drv_socketcan/ecu or HOST/drv_socketcan/ecu; see sat ls."
+    ),
 ]
 
 BROKER_DEFAULT = DEFAULT_URL
 SITE_DEFAULT = DEFAULT_SITE
-_REFUSED_TIMEOUT = 1.0  # for a broker that is just starting; whoever has started none hears it at once
+_REFUSED_TIMEOUT = (
+    1.0  # for a broker that is just starting; whoever has started none hears it at once
+)
 
 
 def rack(broker: str, site: str) -> closing[Rack]:

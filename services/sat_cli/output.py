@@ -64,7 +64,8 @@ def print_error(error: SatError) -> None:
 
 
 def label(error: SatError) -> str:
-    """The word in brackets: the wire code, or where the error never was on a wire what it is about."""
+    """The word in brackets: the wire code, or where the error never was on a wire what it is
+    about."""
     for kind, word in ((Offline, "no_broker"), (ConfigError, "config"), (PluginError, "plugin")):
         if isinstance(error, kind):
             return word

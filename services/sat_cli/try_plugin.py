@@ -1,4 +1,5 @@
-"""Loads one plugin and prints its commands, or why it cannot be loaded: ``sat doctor`` runs this as a process.
+"""Loads one plugin and prints its commands, or why it cannot be loaded: ``sat doctor`` runs this as
+a process.
 
 python -m sat_cli.try_plugin NAME FAMILY PATH
 """

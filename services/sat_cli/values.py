@@ -15,8 +15,8 @@ _JSON_TYPES = {
 
 
 def parse_args(words: Iterable[str], schema: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The args that `words` spell: each value is JSON where that is what the command's JSON `schema` takes,
-    else text; so ``data=1234`` stays text for a command that takes hex digits.
+    """The args that `words` spell: each value is JSON where that is what the command's JSON
+    `schema` takes, else text; so ``data=1234`` stays text for a command that takes hex digits.
 
     Raises:
         BadArgs: a word without ``=``, or the same key twice.
@@ -26,7 +26,9 @@ def parse_args(words: Iterable[str], schema: Mapping[str, Any] | None = None) ->
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
-            raise BadArgs(f"{word!r} is no argument; key=value is accepted, such as id=0x123 data=deadbeef")
+            raise BadArgs(
+                f"{word!r} is no argument; key=value is accepted, such as id=0x123 data=deadbeef"
+            )
         if key in args:
             raise BadArgs(f"the argument {key!r} is given twice")
         args[key] = parse_value(text, properties.get(key))
@@ -34,7 +36,8 @@ def parse_args(words: Iterable[str], schema: Mapping[str, Any] | None = None) ->
 
 
 def parse_value(text: str, schema: Any = None) -> Any:
-    """`text` as JSON, unless it is none or `schema` takes a string and not what the JSON would be."""
+    """`text` as JSON, unless it is none or `schema` takes a string and not what the JSON would
+    be."""
     try:
         value = json.loads(text, parse_constant=_refuse)
     except ValueError:

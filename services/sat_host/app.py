@@ -18,7 +18,8 @@ from sat_host.settings import HostSettings
 
 
 def run(settings: HostSettings) -> int:
-    """Serve one family until told to stop; returns the exit status: 4 when another host has taken its name.
+    """Serve one family until told to stop; returns the exit status: 4 when another host has taken
+    its name.
 
     Raises:
         ConfigError, PluginError: nothing was started; the message says what to mend.
@@ -27,7 +28,8 @@ def run(settings: HostSettings) -> int:
     boot = new_boot(int(time.time() * 1000), os.urandom(4))
     loop = WorkLoop(settings.host)
     will = Will(
-        topics.HOST_STATE.build(settings.site, host=settings.host), HostState(state="offline", boot=boot).encode()
+        topics.HOST_STATE.build(settings.site, host=settings.host),
+        HostState(state="offline", boot=boot).encode(),
     )
     bus = connect(settings, settings.host, will)
     host = Host(settings, loop, bus, boot, ends_orphans=become_subreaper())

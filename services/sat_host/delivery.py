@@ -1,4 +1,5 @@
-"""How a device's streams are delivered: in which forms, how soon, and how often at the most. PURE."""
+"""How a device's streams are delivered: in which forms, how soon, and how often at the most.
+PURE."""
 
 from __future__ import annotations
 
@@ -12,13 +13,15 @@ _MAX_IDS = 65_536
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What is wished of the streams of one device.
+class Delivery:
+    """How the streams of one device are delivered.
 
     Attributes:
-        formats: the forms that are published, ``json`` and ``bin``; streams that carry no CAN frames are json.
+        formats: the forms that are published, ``json`` and ``bin``; streams that carry no CAN
+            frames are json.
         window_ms: how long frames are gathered into a batch.
-        max_hz: how many frames of each arbitration id go out per second: one figure for all, or ids and figures.
+        max_hz: how many frames of each arbitration id go out per second: one figure for all, or ids
+            and figures.
     """
 
     formats: tuple[str, ...] = ("json",)
@@ -26,17 +29,20 @@ class Wishes:
     max_hz: float | Mapping[str, float] | None = None
 
     @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Wishes:
+    def from_dict(cls, plain: Mapping[str, Any]) -> Delivery:
         """What `asdict` made of them, by way of JSON."""
         return cls(tuple(plain["formats"]), plain["window_ms"], plain["max_hz"])
 
-    def with_changes(self, wish: Mapping[str, Any], *, running: bool) -> Wishes:
-        """These with what `wish` names. While streams are `running`, formats are added to those in use."""
-        formats = tuple(wish.get("formats") or self.formats)
+    def with_changes(self, changes: Mapping[str, Any], *, running: bool) -> Delivery:
+        """These with what `changes` names. While streams are `running`, formats are added to those
+        in use."""
+        formats = tuple(changes.get("formats") or self.formats)
         if running:
-            formats = tuple(dict.fromkeys((*self.formats, *(wish.get("formats") or ()))))
-        changes = {name: wish[name] for name in ("window_ms", "max_hz") if wish.get(name) is not None}
-        return replace(self, formats=formats, **changes)
+            formats = tuple(dict.fromkeys((*self.formats, *(changes.get("formats") or ()))))
+        named = {
+            name: changes[name] for name in ("window_ms", "max_hz") if changes.get(name) is not None
+        }
+        return replace(self, formats=formats, **named)
 
     def forms_of(self, kind: str) -> tuple[str, ...]:
         """The forms of a stream of type `kind`."""
@@ -44,7 +50,8 @@ class Wishes:
 
 
 class Thinner:
-    """Lets the frames of each arbitration id through so often at the most, by their times of capture."""
+    """Lets the frames of each arbitration id through so often at the most, by their times of
+    capture."""
 
     def __init__(self, max_hz: float | Mapping[str, float]) -> None:
         self._every: Callable[[int], float | None]
@@ -57,7 +64,8 @@ class Thinner:
         self._last: dict[int, float] = {}
 
     def passes(self, arbitration_id: int, t: float) -> bool:
-        """Whether the frame of that id captured at `t` goes out. A clock that was set back begins anew."""
+        """Whether the frame of that id captured at `t` goes out. A clock that was set back begins
+        anew."""
         period = self._every(arbitration_id)
         if period is None:
             return True
@@ -72,5 +80,9 @@ class Thinner:
 
     def thin(self, block: FrameBlock) -> FrameBlock:
         """The frames of `block` that go out."""
-        kept = [index for index, (can_id, t) in enumerate(block.stamps()) if self.passes(can_id & ID_MASK, t)]
+        kept = [
+            index
+            for index, (can_id, t) in enumerate(block.stamps())
+            if self.passes(can_id & ID_MASK, t)
+        ]
         return block if len(kept) == len(block) else block.pick(kept)

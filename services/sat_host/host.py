@@ -1,7 +1,8 @@
-"""The driver host: drivers and devices of one family on the bus. The shell around `device` and `drivers`.
+"""The driver host: drivers and devices of one family on the bus. The shell around `device` and
+`drivers`.
 
-Everything here runs on the work loop, bus handlers too; batches of frames pass from the multiplexer's thread to the
-bus by way of `streams`.
+Everything here runs on the work loop, bus handlers too; batches of frames pass from the
+multiplexer's thread to the bus by way of `streams`.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from sat_host.devices.device import HostedDevice
 from sat_host.devices.drivers import Driver, ScanResult
 from sat_host.devices.jobs import Deadlines, Job
 from sat_host.devices.plugin_files import Sources
-from sat_host.pool.handle import Worker
+from sat_host.pool.handle import WorkerHandle
 from sat_host.pool.pool import Pool
 from sat_host.settings import HostSettings
 from sat_toolkit import __version__
@@ -49,14 +50,22 @@ STOP_DEADLINE = 5.0
 
 
 class Host:
-    """Serves the drivers of one family. `foreign` is set when another host of this name has taken over.
+    """Serves the drivers of one family. `foreign` is set when another host of this name has taken
+    over.
 
-    `state` is what it says of itself on the bus. `ends_orphans`: this process is the subreaper of its workers and has
+    `state` is what it says of itself on the bus. `ends_orphans`: this process is the subreaper of
+        its workers and has
     no other children.
     """
 
     def __init__(
-        self, settings: HostSettings, loop: WorkLoop, bus: Bus, boot: str, *, ends_orphans: bool = False
+        self,
+        settings: HostSettings,
+        loop: WorkLoop,
+        bus: Bus,
+        boot: str,
+        *,
+        ends_orphans: bool = False,
     ) -> None:
         self.site, self.name, self.boot = settings.site, settings.host, boot
         self.epoch_seen = 0
@@ -87,12 +96,18 @@ class Host:
             PluginError, ConfigError: the plugin folders make no sense.
         """
         plugins = self._find_plugins()
-        self._sources = Sources({folder / self._settings.family for folder in self._folders()} | set(self._folders()))
+        self._sources = Sources(
+            {folder / self._settings.family for folder in self._folders()} | set(self._folders())
+        )
         self._pool.start()
         for plugin in plugins:
             self._add_driver(plugin)
         if not plugins:
-            _log.warning("no drivers", family=self._settings.family, folders=[str(f) for f in self._folders()])
+            _log.warning(
+                "no drivers",
+                family=self._settings.family,
+                folders=[str(f) for f in self._folders()],
+            )
         self._bus.deliver_on(self._loop.perform)
         self._subscribe()
         self._bus.on_connection(lambda up: self.resync() if up else None)
@@ -110,7 +125,9 @@ class Host:
             self._publish_state()
         for device in self.devices.values():
             if device.worker is not None:
-                job = Job(Operation.CLOSE, "host", self.monotonic() + STOP_DEADLINE, lambda outcome: None)
+                job = Job(
+                    Operation.CLOSE, "host", self.monotonic() + STOP_DEADLINE, lambda outcome: None
+                )
                 with contextlib.suppress(Busy):
                     device.submit(job)
         self._loop.run_until(lambda: all(d.idle for d in self.devices.values()), STOP_DEADLINE)
@@ -144,10 +161,12 @@ class Host:
         self._truth.want(self._topic(topics.DEVICE_STATE, device), device.state.value.encode())
 
     def event(self, device: HostedDevice, event: str, **fields: Any) -> None:
-        message = messages.Event(event=event, at=self.now(), boot=self.boot, rev=self._rev, **fields)
+        message = messages.Event(
+            event=event, at=self.now(), boot=self.boot, rev=self._rev, **fields
+        )
         self._bus.publish(self._topic(topics.DEVICE_EVENT, device), message.encode())
 
-    def spawn(self, device: HostedDevice) -> Worker:
+    def spawn(self, device: HostedDevice) -> WorkerHandle:
         driver = self.drivers[device.driver]
         return self._pool.spawn(f"{device.driver}/{device.id}", driver, device.info, device)
 
@@ -189,7 +208,8 @@ class Host:
         driver.start()
 
     def _look_at_sources(self) -> None:
-        """Load again what has changed, and load what is new. The old code goes on until the new is known to load."""
+        """Load again what has changed, and load what is new. The old code goes on until the new is
+        known to load."""
         changed = self._sources.changed()
         if not changed:
             return
@@ -205,16 +225,19 @@ class Host:
             if driver is None:
                 self._add_driver(plugin)
             elif plugin.path in changed or helpers:
-                _log.info("plugin changed", driver=plugin.name, files=sorted(path.name for path in beside))
+                _log.info(
+                    "plugin changed", driver=plugin.name, files=sorted(path.name for path in beside)
+                )
                 driver.reload()
 
     def _plan_scan(self, driver: Driver) -> None:
-        """Scan again after the period that the driver names; a driver that fails waits longer each time."""
+        """Scan again after the period that the driver names; a driver that fails waits longer each
+        time."""
         if driver.next_scan is not None:
             driver.next_scan.cancel()
         driver.next_scan = self._loop.later(driver.scan_wait, lambda: self._rescan(driver.name))
 
-    def _spawn_scanner(self, driver: Driver) -> Worker:
+    def _spawn_scanner(self, driver: Driver) -> WorkerHandle:
         return self._pool.spawn(f"{driver.name}/scan", driver, None, driver)
 
     def _described(self, driver: Driver) -> None:
@@ -308,7 +331,12 @@ class Host:
     def _on_own(self, inbound: Inbound) -> None:
         """A retained topic of this host, as the broker has it."""
         match = topics.parse(self.site, inbound.topic)
-        if match is not None and match.topic is topics.HOST_BIRTH and inbound.payload and self._is_usurped(inbound):
+        if (
+            match is not None
+            and match.topic is topics.HOST_BIRTH
+            and inbound.payload
+            and self._is_usurped(inbound)
+        ):
             self.foreign = True
             _log.error("another host of this name has started; this one ends", host=self.name)
             self._loop.finish(STOOD_DOWN)
@@ -333,7 +361,8 @@ class Host:
         self._truth.settle(clear_unknown=known)
 
     def _after_gap(self) -> None:
-        """The host stood still: nobody's silence counts, and the bus may show what others made of it."""
+        """The host stood still: nobody's silence counts, and the bus may show what others made of
+        it."""
         self._pool.forgive()
         self._loop.post(self.resync)
 
@@ -379,8 +408,12 @@ class Host:
         if not self._bus.connected:
             return
         self._beats += 1
-        beat = messages.Heartbeat(boot=self.boot, n=self._beats, mono_ms=int(self.monotonic() * 1000))
-        self._bus.publish(topics.HOST_HEARTBEAT.build(self.site, host=self.name), beat.encode(), qos=0)
+        beat = messages.Heartbeat(
+            boot=self.boot, n=self._beats, mono_ms=int(self.monotonic() * 1000)
+        )
+        self._bus.publish(
+            topics.HOST_HEARTBEAT.build(self.site, host=self.name), beat.encode(), qos=0
+        )
         self._publish_birth()
         for device in self.devices.values():
             device.show_dropped(self._streams.dropped(device.driver, device.id))
@@ -397,4 +430,6 @@ class Host:
             },
             workers={"running": len(self._pool)},
         )
-        self._bus.publish(topics.HOST_HEALTH.build(self.site, host=self.name), report.encode(), qos=0)
+        self._bus.publish(
+            topics.HOST_HEALTH.build(self.site, host=self.name), report.encode(), qos=0
+        )

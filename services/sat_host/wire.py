@@ -1,8 +1,9 @@
 """How a host and its workers talk over a socketpair: length-prefixed messages, no pickle. PURE.
 
-A message is a 4-byte big-endian length of what follows, one byte of kind, and the body. JSON is one object.
-FRAMES is a 4-byte length of a JSON header, the header, and frames as a JSON array or as records: batches, whose frames
-the host passes on without reading them, and the blocks that a client sends to a device.
+A message is a 4-byte big-endian length of what follows, one byte of kind, and the body. JSON is one
+object. FRAMES is a 4-byte length of a JSON header, the header, and frames as a JSON array or as
+records: batches, whose frames the host passes on without reading them, and the blocks that a client
+sends to a device.
 """
 
 from __future__ import annotations

@@ -1,1 +1,2 @@
-"""The orchestrator: desired state, the lifecycle table, discovery, auto-initialization, lost hosts."""
+"""The orchestrator: desired state, the lifecycle table, discovery, auto-initialization, lost
+hosts."""

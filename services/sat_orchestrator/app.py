@@ -19,7 +19,8 @@ from sat_orchestrator.store.store import Store
 
 
 def run(settings: OrchestratorSettings) -> int:
-    """Orchestrate one site until told to stop; returns the exit status: 4 when another one has taken over.
+    """Orchestrate one site until told to stop; returns the exit status: 4 when another one has
+    taken over.
 
     Raises:
         ConfigError: nothing was started; the message says what to mend.
@@ -29,7 +30,8 @@ def run(settings: OrchestratorSettings) -> int:
     store = Store(Database(settings.database))
     kept = store.open()
     try:
-        # The epoch of the will is the one that this start will claim, unless hosts have seen a higher one.
+        # The epoch of the will is the one that this start will claim, unless hosts have seen a
+        # higher one.
         said = OrchestratorState(state="offline", id=own, epoch=kept.epoch + 1)
         will = Will(topics.ORCHESTRATOR_STATE.build(settings.site), said.encode())
         bus = connect(settings, own, will)
@@ -38,7 +40,9 @@ def run(settings: OrchestratorSettings) -> int:
         alive = Alive(
             lambda: bus.connected,
             lambda: orchestrator.core.leading,
-            lambda: f"leading the site {settings.site}, devices: {len(orchestrator.core.fleet.rows)}",
+            lambda: (
+                f"leading the site {settings.site}, devices: {len(orchestrator.core.fleet.rows)}"
+            ),
             file=settings.alive_file,
             notify=take_notify_socket(),
         )

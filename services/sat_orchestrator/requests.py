@@ -1,26 +1,28 @@
-"""What clients may ask of the orchestrator, and how each request is answered: exactly once, and on the record.
+"""What clients may ask of the orchestrator, and how each request is answered: exactly once, and on
+the record.
 
-A wish is stored before anything is done for it, so that a failing database refuses instead of forgetting.
-Whether an operation is legal is the host's to say; its reason reaches the client as it is.
+What a client desires is stored before anything is done for it, so that a failing database refuses
+instead of forgetting. Whether an operation is legal is the host's to say; its reason reaches the
+client as it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
 import structlog
 
-from sat_bus.contract import messages, topics
+from sat_bus.contract import device_key, messages, topics
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import CleanupArgs, Desired, DeviceArgs, ListArgs, Reply, ScanArgs
 from sat_bus.contract.topics import Match
 from sat_bus.service.request_desk import Accepted, RequestDesk
 from sat_bus.transport.bus import Inbound
-from sat_orchestrator import names
 from sat_orchestrator.bus import answers
 from sat_orchestrator.fleet import rows
-from sat_orchestrator.fleet.table import Key, Row
+from sat_orchestrator.fleet.table import Row
 from sat_orchestrator.steering import Core
 from sat_orchestrator.store.database import AuditEntry
 from sat_toolkit.core.device_spec import DeviceState
@@ -43,12 +45,17 @@ _log = structlog.get_logger(__name__)
 
 CAPACITY = 1024
 GRACE_S = 1.0
-# The host refused it before anything happened: the wish behind it does not hold.
+# The host refused it before anything happened: what it desires does not hold.
 _REFUSED = frozenset({
     Code.BAD_REQUEST, Code.BAD_ARGS, Code.UNKNOWN_DRIVER, Code.UNKNOWN_DEVICE, Code.UNKNOWN_COMMAND,
     Code.BAD_STATE, Code.FENCED, Code.BUSY, Code.EXPIRED, Code.DENIED, Code.QUARANTINED,
 })  # fmt: skip
-_OPEN_STATES = (DeviceState.INITIALIZED, DeviceState.CONNECTED, DeviceState.ACTIVE, DeviceState.ERROR)
+_OPEN_STATES = (
+    DeviceState.INITIALIZED,
+    DeviceState.CONNECTED,
+    DeviceState.ACTIVE,
+    DeviceState.ERROR,
+)
 
 Finished = Callable[[Reply], None]
 
@@ -92,7 +99,8 @@ class Operations:
             raise
 
     def sweep(self) -> None:
-        """Once a second: no request stays without an outcome, whatever happened to the one it waits for."""
+        """Once a second: no request stays without an outcome, whatever happened to the one it waits
+        for."""
         late = self._core.clock() - GRACE_S
         for accepted in self._open:
             if late >= accepted.deadline:
@@ -102,7 +110,10 @@ class Operations:
     def abandon(self) -> None:
         """At the end: whoever waits is told that nobody will know."""
         for accepted in self._open:
-            self._fail(accepted, Indeterminate("the orchestrator is stopping; the effect of the request is unknown"))
+            self._fail(
+                accepted,
+                Indeterminate("the orchestrator is stopping; the effect of the request is unknown"),
+            )
         self._open.clear()
 
     def _dispatch(self, accepted: Accepted) -> None:
@@ -113,42 +124,45 @@ class Operations:
             raise UnknownCommand(f"unknown request {name!r}; the orchestrator takes: {known}")
         operation(accepted)
 
-    # -- wishes ------------------------------------------------------------------------------------
+    # -- what is desired ------------------------------------------------------------------------------------
 
     def _set(self, accepted: Accepted) -> None:
-        wish = messages.parse_wish(accepted.request)
+        desired = messages.parse_desired(accepted.request)
         levels = accepted.match.levels
         key = Key(levels["host"], levels["driver"], levels["device"])
         row = self._row(key)
         self._check_boot(accepted, key)
-        if wish is not None and "streams" not in accepted.request.args:
-            wish = Desired(level=wish.level, streams=rows.policy_streams(row) if wish.level == "connected" else {})
+        if desired is not None and "streams" not in accepted.request.args:
+            desired = Desired(
+                level=desired.level,
+                streams=rows.policy_streams(row) if desired.level == "connected" else {},
+            )
 
         def stored(failure: str) -> None:
             if failure:
-                self._fail(accepted, Internal(f"the wish could not be stored: {failure}"))
+                self._fail(accepted, Internal(f"what is desired could not be stored: {failure}"))
                 return
             if key not in self._core.fleet.rows:
                 self._fail(accepted, UnknownDevice(f"{key} was forgotten meanwhile"))
                 return
-            effects = self._core.fleet.wish(key, wish, accept=wish is not None)
+            effects = self._core.fleet.set_desired(key, desired, accept=desired is not None)
             reply = messages.ok(
                 accepted.request,
                 host=self._desk.host,
                 boot=self._desk.boot,
-                result=answers.wish(row),
+                result=answers.desired(row),
                 state=row.observed,
             )
             self._reply(accepted, reply)
             self._core.apply(effects)
 
-        self._core.save_wish(key, wish, accept=wish is not None, done=stored)
+        self._core.save_desired(key, desired, accept=desired is not None, done=stored)
 
     # -- lifecycle ---------------------------------------------------------------------------------
 
     def _lifecycle(self, operation: Operation, accepted: Accepted) -> None:
         wanted = messages.parse_args(DeviceArgs, accepted.request)
-        key = names.find(self._core.fleet.rows, wanted)
+        key = self._find(self._core.fleet.rows, wanted)
         finished = partial(self._reply, accepted)
         if key is not None:
             self._operate(accepted, operation, key, finished, wanted)
@@ -166,14 +180,20 @@ class Operations:
 
         def all_scanned() -> None:
             try:
-                key = names.find(found, wanted)
+                key = self._find(found, wanted)
                 if key is None or key not in self._core.fleet.rows:
                     raise self._unknown(wanted)
                 self._operate(accepted, Operation.CONNECT, key, finished)
             except SatError as error:
                 finished(self._error(accepted, error))
 
-        self._scan_all(accepted, hosts, wanted.driver, lambda host, reply, keys: found.update(keys), all_scanned)
+        self._scan_all(
+            accepted,
+            hosts,
+            wanted.driver,
+            lambda host, reply, keys: found.update(keys),
+            all_scanned,
+        )
 
     def _operate(
         self,
@@ -183,7 +203,7 @@ class Operations:
         finished: Finished,
         wanted: DeviceArgs | None = None,
     ) -> None:
-        """Store the wish, then ask the host; `finished` gets the outcome.
+        """Store the desired, then ask the host; `finished` gets the outcome.
 
         Args:
             wanted: how the client named it; a host that does not know the device then scans for it.
@@ -196,11 +216,15 @@ class Operations:
         if (error := core.host_error(key)) is not None:
             raise error
         self._check_boot(accepted, key)
-        desired = rows.wish_behind(operation, row)
+        desired = rows.desired_behind(operation, row)
         accept = operation is Operation.CONNECT
 
         def end(reply: Reply, *, refused: bool) -> None:
-            effects = [] if refused or key not in core.fleet.rows else core.fleet.wish(key, desired, accept=accept)
+            effects = (
+                []
+                if refused or key not in core.fleet.rows
+                else core.fleet.set_desired(key, desired, accept=accept)
+            )
             failed = reply.status == "error"
             effects += core.fleet.client_ends(key, reply.state, core.clock(), failed=failed)
             finished(reply)
@@ -218,23 +242,33 @@ class Operations:
 
         def stored(failure: str) -> None:
             if failure:
-                end(self._error(accepted, Internal(f"the wish could not be stored: {failure}")), refused=True)
+                end(
+                    self._error(
+                        accepted, Internal(f"what is desired could not be stored: {failure}")
+                    ),
+                    refused=True,
+                )
             elif (left := accepted.deadline - core.clock()) <= 0:
-                end(self._error(accepted, Expired("the deadline passed before it could start")), refused=True)
+                end(
+                    self._error(accepted, Expired("the deadline passed before it could start")),
+                    refused=True,
+                )
             elif (gone := core.host_error(key)) is not None:
                 end(self._error(accepted, gone), refused=True)
             else:
                 args = {"driver": key.driver, "device": key.device}
-                core.call(key.host, operation.value, args, left, replied, traceparent=accepted.traceparent)
+                core.call(
+                    key.host, operation.value, args, left, replied, traceparent=accepted.traceparent
+                )
 
         core.fleet.client_begins(key)
-        core.save_wish(key, desired, accept=accept, done=stored)
+        core.save_desired(key, desired, accept=accept, done=stored)
 
     def _release(self, accepted: Accepted) -> None:
         """End a device's quarantine; what is desired of it then takes its course."""
         core = self._core
         wanted = messages.parse_args(DeviceArgs, accepted.request)
-        key = names.find(core.fleet.rows, wanted)
+        key = self._find(core.fleet.rows, wanted)
         if key is None:
             raise self._unknown(wanted)
         if (error := core.host_error(key)) is not None:
@@ -269,7 +303,7 @@ class Operations:
 
     def _forget(self, accepted: Accepted) -> None:
         wanted = messages.parse_args(DeviceArgs, accepted.request)
-        key = names.find(self._core.fleet.rows, wanted)
+        key = self._find(self._core.fleet.rows, wanted)
         if key is None:
             raise self._unknown(wanted)
         row = self._row(key)
@@ -292,7 +326,9 @@ class Operations:
             forgotten(device=True)
         else:
             left = accepted.deadline - self._core.clock()
-            self._core.call(key.host, "forget", {"driver": key.driver, "device": key.device}, left, replied)
+            self._core.call(
+                key.host, "forget", {"driver": key.driver, "device": key.device}, left, replied
+            )
 
     def _cleanup(self, accepted: Accepted) -> None:
         wanted = messages.parse_args(CleanupArgs, accepted.request)
@@ -303,7 +339,7 @@ class Operations:
             keys = []
             for text in wanted.devices:
                 args = DeviceArgs(device=text)
-                key = names.find(table, args)
+                key = self._find(table, args)
                 if key is None:
                     raise self._unknown(args)
                 keys.append(key)
@@ -314,7 +350,14 @@ class Operations:
             outcomes[key] = reply
             waiting.discard(key)
             if not waiting:
-                self._ok(accepted, {"devices": [answers.closed(each, outcomes[each]) for each in dict.fromkeys(keys)]})
+                self._ok(
+                    accepted,
+                    {
+                        "devices": [
+                            answers.closed(each, outcomes[each]) for each in dict.fromkeys(keys)
+                        ]
+                    },
+                )
 
         if not keys:
             self._ok(accepted, {"devices": []})
@@ -358,7 +401,9 @@ class Operations:
         if name is not None:
             host = known.get(name)
             if host is None:
-                raise UnknownDevice(f"host {name} is not known; known are {', '.join(sorted(known)) or 'none'}")
+                raise UnknownDevice(
+                    f"host {name} is not known; known are {', '.join(sorted(known)) or 'none'}"
+                )
             answers.check_askable(host)
         askable = [host for host in known.values() if name in (None, host.name) and host.askable]
         return [host.name for host in askable if driver is None or driver in host.drivers]
@@ -366,13 +411,21 @@ class Operations:
     def _row(self, key: Key) -> Row:
         row = self._core.fleet.rows.get(key)
         if row is None:
-            raise self._unknown(DeviceArgs.model_construct(host=key.host, driver=key.driver, device=key.device))
+            raise self._unknown(
+                DeviceArgs.model_construct(host=key.host, driver=key.driver, device=key.device)
+            )
         return row
+
+    @staticmethod
+    def _find(keys: Iterable[Key], wanted: DeviceArgs) -> Key | None:
+        return device_key.find(keys, wanted.device, host=wanted.host, driver=wanted.driver)
 
     def _unknown(self, wanted: DeviceArgs) -> SatError:
         if wanted.driver is not None and wanted.driver not in self._drivers():
             return self._unknown_driver(wanted.driver)
-        return names.unknown(self._core.fleet.rows, wanted)
+        return device_key.unknown(
+            self._core.fleet.rows, wanted.device, host=wanted.host, driver=wanted.driver
+        )
 
     def _unknown_driver(self, driver: str) -> UnknownDriver:
         known = ", ".join(sorted(self._drivers())) or "none; no host is there"
@@ -380,18 +433,26 @@ class Operations:
 
     def _drivers(self) -> set[str]:
         fleet = self._core.fleet
-        return {name for host in fleet.hosts.values() for name in host.drivers} | {key.driver for key in fleet.rows}
+        return {name for host in fleet.hosts.values() for name in host.drivers} | {
+            key.driver for key in fleet.rows
+        }
 
     def _check_boot(self, accepted: Accepted, key: Key) -> None:
         boot, present = accepted.request.boot, self._core.fleet.hosts[key.host].boot
         if boot is not None and boot != present:
-            raise Expired(f"meant for boot {boot[:80]} of host {key.host}; the present one is {present or 'unknown'}")
+            raise Expired(
+                f"meant for boot {boot[:80]} of host {key.host}; the present one is {present or 'unknown'}"
+            )
 
     def _error(self, accepted: Accepted, error: SatError) -> Reply:
-        return messages.failed(accepted.request.request_id, error, host=self._desk.host, boot=self._desk.boot)
+        return messages.failed(
+            accepted.request.request_id, error, host=self._desk.host, boot=self._desk.boot
+        )
 
     def _ok(self, accepted: Accepted, result: Any) -> None:
-        reply = messages.ok(accepted.request, host=self._desk.host, boot=self._desk.boot, result=result)
+        reply = messages.ok(
+            accepted.request, host=self._desk.host, boot=self._desk.boot, result=result
+        )
         self._reply(accepted, reply)
 
     def _fail(self, accepted: Accepted, error: SatError) -> None:

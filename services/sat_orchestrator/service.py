@@ -1,4 +1,5 @@
-"""The orchestrator on the bus: subscriptions, timers, leadership. The shell around `core` and `operations`.
+"""The orchestrator on the bus: subscriptions, timers, leadership. The shell around `core` and
+`operations`.
 
 Everything runs on the work loop, bus handlers too.
 """
@@ -13,6 +14,7 @@ from collections.abc import Callable
 import structlog
 
 from sat_bus.contract import messages, topics
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import OrchestratorState
 from sat_bus.contract.topics import Match, Topic, Traffic
 from sat_bus.service.loop import Timer, WorkLoop
@@ -23,7 +25,6 @@ from sat_orchestrator.bus.host_calls import HostCalls
 from sat_orchestrator.bus.publisher import Publisher
 from sat_orchestrator.fleet.fleet import LOST_AFTER_S, Fleet
 from sat_orchestrator.fleet.leadership import Leadership, Verdict
-from sat_orchestrator.fleet.table import Key
 from sat_orchestrator.requests import Operations
 from sat_orchestrator.settings import OrchestratorSettings
 from sat_orchestrator.steering import Core
@@ -140,7 +141,8 @@ class Orchestrator:
     # -- leadership --------------------------------------------------------------------------------
 
     def _lead_when_quiet(self) -> None:
-        """Claim the lead when no more retained messages come: what is true must be known before it is planned."""
+        """Claim the lead when no more retained messages come: what is true must be known before it
+        is planned."""
         now = self._clock()
         if self._claiming or not self.core.connected:
             return
@@ -150,7 +152,9 @@ class Orchestrator:
         self._claiming = True
         if self._waiting is not None:
             self._waiting.cancel()
-        self._store.save_epoch(self._leadership.claim(), lambda failure: self._loop.post(lambda: self._lead(failure)))
+        self._store.save_epoch(
+            self._leadership.claim(), lambda failure: self._loop.post(lambda: self._lead(failure))
+        )
 
     def _lead(self, failure: str) -> None:
         if failure:  # births tell the next start which epochs there were
@@ -175,7 +179,9 @@ class Orchestrator:
             self._say("ready")
 
     def _say(self, state: str) -> None:
-        said = OrchestratorState.model_validate({"state": state, "id": self.own, "epoch": self._leadership.epoch})
+        said = OrchestratorState.model_validate(
+            {"state": state, "id": self.own, "epoch": self._leadership.epoch}
+        )
         topic = topics.ORCHESTRATOR_STATE.build(self.site)
         self._bus.publish(topic, said.encode(), retain=True, traffic=Traffic.STATE)
 
@@ -243,7 +249,9 @@ class Orchestrator:
         key = _key(match)
         status = messages.Status.decode(inbound.payload) if inbound.payload else None
         if status is not None or key in self.core.fleet.rows:
-            self.core.apply(self.core.fleet.status(key, status, self._clock(), retained=inbound.retain))
+            self.core.apply(
+                self.core.fleet.status(key, status, self._clock(), retained=inbound.retain)
+            )
 
     def _on_meta(self, inbound: Inbound, match: Match, _arrived: float) -> None:
         key = _key(match)
@@ -278,8 +286,17 @@ class Orchestrator:
             self._loop,
             self._bus,
             self.own,
-            queues={"store": self._store.waiting, "calls": len(self.core.calls), "requests": len(self._operations)},
-            drops={**self._counts, **self._desk.counts, **self.core.calls.counts, **self._store.counts()},
+            queues={
+                "store": self._store.waiting,
+                "calls": len(self.core.calls),
+                "requests": len(self._operations),
+            },
+            drops={
+                **self._counts,
+                **self._desk.counts,
+                **self.core.calls.counts,
+                **self._store.counts(),
+            },
         )
         self._bus.publish(topics.ORCHESTRATOR_HEALTH.build(self.site), report.encode(), qos=0)
 

@@ -1,4 +1,5 @@
-"""Where fleet, database, hosts and bus meet: effects are carried out here, and plans turned into requests.
+"""Where fleet, database, hosts and bus meet: effects are carried out here, and plans turned into
+requests.
 
 Everything runs on the work loop. Nothing here decides: the pure modules do.
 """
@@ -10,6 +11,7 @@ from typing import Any
 
 import structlog
 
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired, Reply
 from sat_bus.service.loop import WorkLoop
 from sat_orchestrator.bus.host_calls import HostCalls
@@ -20,9 +22,8 @@ from sat_orchestrator.fleet.table import (
     Action,
     Effect,
     EpochSeen,
-    HostLost,
+    HostGone,
     HostRestarted,
-    Key,
     Noted,
     Presence,
     Record,
@@ -34,8 +35,7 @@ from sat_orchestrator.fleet.table import (
 from sat_orchestrator.store.database import Kept
 from sat_orchestrator.store.store import Store
 from sat_toolkit.core.device_spec import DeviceState
-from sat_toolkit.errors import Code, SatError
-from sat_toolkit.errors import HostLost as HostLostError
+from sat_toolkit.errors import Code, HostLost, SatError
 
 _log = structlog.get_logger(__name__)
 
@@ -82,7 +82,7 @@ class Core:
     def load(self, kept: Kept) -> None:
         """Start from what the database has kept."""
         self.fleet.load(kept.records, self.clock())
-        self._saved = {kept_record.key: _wish(kept_record) for kept_record in kept.records}
+        self._saved = {kept_record.key: _kept_for_sure(kept_record) for kept_record in kept.records}
 
     # -- time --------------------------------------------------------------------------------------
 
@@ -94,14 +94,15 @@ class Core:
         self.publisher.flush()
 
     def turn(self) -> None:
-        """Once a second: plan for every device and save what is not saved, whatever was missed before."""
+        """Once a second: plan for every device and save what is not saved, whatever was missed
+        before."""
         if not self.leading:
             return
         for key in list(self.fleet.rows):
             self.show(key)
             self.plan(key)
         self.note_observed()
-        self._save_wishes()
+        self._save_all_desired()
 
     def note_observed(self) -> None:
         """Have written what was observed since the last time."""
@@ -146,7 +147,7 @@ class Core:
                 self.plan(key)
 
     def _carry_out(self, effect: Effect) -> None:
-        if isinstance(effect, HostLost):
+        if isinstance(effect, HostGone):
             self._host_lost(effect)
         elif isinstance(effect, WriteLost):
             self._write_lost(effect.key)
@@ -161,7 +162,7 @@ class Core:
             _log.warning(effect.event, device=str(effect.key), reason=effect.reason)
             self.publisher.event(effect.key, effect.event, effect.reason, host.boot, rev)
 
-    def _host_lost(self, effect: HostLost) -> None:
+    def _host_lost(self, effect: HostGone) -> None:
         _log.warning("host lost", host=effect.host, reason=effect.reason)
         host = self.fleet.hosts[effect.host]
         if host.word != "offline":  # what the host or its will has said already stands
@@ -230,8 +231,8 @@ class Core:
     def scan(
         self, host: str, driver: str | None, timeout: float, done: Callable[[Reply, list[Key]], None] | None
     ) -> None:  # fmt: skip
-        """Have a host look for devices; `done` gets its reply and the devices that are there. Without `done`
-        (nobody in particular asks) a scan that is under way will do."""
+        """Have a host look for devices; `done` gets its reply and the devices that are there.
+        Without `done` (nobody in particular asks) a scan that is under way will do."""
         which = (host, driver)
         if done is None and which in self._scanning:
             return
@@ -253,13 +254,14 @@ class Core:
         except SatError as error:
             _log.error("device left out", device=str(key), reason=str(error))
 
-    # -- wishes ------------------------------------------------------------------------------------
+    # -- what is desired ------------------------------------------------------------------------------------
 
-    def save_wish(
+    def save_desired(
         self, key: Key, desired: Desired | None, *, accept: bool, done: Callable[[str], None]
     ) -> None:  # fmt: skip
-        """Store a client's wish; `done` gets the reason of a failure, else nothing, on the work loop. The wish
-        holds when `Fleet.wish` is told of it; one that is stored and then withdrawn is overwritten again."""
+        """Store what a client desires; `done` gets the reason of a failure, else nothing, on the
+        work loop. It holds when `Fleet.set_desired` is told of it; what is stored and then
+        withdrawn is overwritten again."""
         record = self.fleet.proposal(key, desired, accept=accept)
         self._save(record, done)
 
@@ -275,9 +277,9 @@ class Core:
         """Why nobody could do anything for the device now; None when its host may be asked."""
         host = self.fleet.hosts[key.host]
         if host.presence is Presence.GONE:
-            return HostLostError(f"host {key.host} of {key.device} is lost: {host.reason}")
+            return HostLost(f"host {key.host} of {key.device} is lost: {host.reason}")
         if not host.boot:
-            return HostLostError(f"host {key.host} of {key.device} was not heard yet")
+            return HostLost(f"host {key.host} of {key.device} was not heard yet")
         return None
 
     def _save(self, record: Record, done: Callable[[str], None]) -> None:
@@ -287,13 +289,14 @@ class Core:
         def saved(failure: str) -> None:
             self._saving.discard(key)
             if not failure and key in self.fleet.rows:
-                self._saved[key] = _wish(record)
+                self._saved[key] = _kept_for_sure(record)
             done(failure)
 
         self.store.save(record, lambda failure: self._loop.post(lambda: saved(failure)))
 
-    def _save_wishes(self) -> None:
-        """Save what differs from the database: wishes learned from clients' acts, and what failed before."""
+    def _save_all_desired(self) -> None:
+        """Save what differs from the database: what clients' acts say that they desire, and what
+        failed before."""
         now = self.clock()
         if now < self._save_again_at:
             return
@@ -304,19 +307,27 @@ class Core:
 
         for key, row in self.fleet.rows.items():
             record = rows.record(row)
-            if row.clients or key in self._saving or self._saved.get(key, Record(key)) == _wish(record):
+            if (
+                row.clients
+                or key in self._saving
+                or self._saved.get(key, Record(key)) == _kept_for_sure(record)
+            ):
                 continue
             self._save(record, saved)
 
 
-def _wish(record: Record) -> Record:
+def _kept_for_sure(record: Record) -> Record:
     """The part of a record that must not be lost."""
     return Record(record.key, record.hardware_id, record.explicit, record.streams_seen)
 
 
 def _action_args(key: Key, action: Action) -> dict[str, Any]:
     named: dict[str, Any] = {"driver": key.driver, "device": key.device}
-    return {**named, "stream": action.stream, "args": action.args} if action.operation == "start" else named
+    return (
+        {**named, "stream": action.stream, "args": action.args}
+        if action.operation == "start"
+        else named
+    )
 
 
 def _found(host: str, reply: Reply) -> list[Key]:

@@ -1,7 +1,9 @@
-"""The bus behind `DeviceDriverManager`: lifecycle requests go to the orchestrator, commands straight to the host.
+"""The bus behind `DeviceDriverManager`: lifecycle requests go to the orchestrator, commands
+straight to the host.
 
-Named by the entry point ``bus`` of ``sat_toolkit.backends``. It connects at the first call that needs the
-broker and keeps nothing of its own: what is known of devices is what the rack's view shows.
+Named by the entry point ``bus`` of ``sat_toolkit.backends``. It connects at the first call that
+needs the broker and keeps nothing of its own: what is known of devices is what the rack's view
+shows.
 """
 
 from __future__ import annotations
@@ -11,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from sat_bus.contract import messages as m
+from sat_bus.contract.device_key import Key
 from sat_client.rack import Rack
 from sat_client.requests import Offline, check
-from sat_client.view import DeviceView, Key, SiteView
-from sat_toolkit.core.backend import Outcome, device_key
+from sat_client.view import DeviceView, SiteView
+from sat_toolkit.core.backend import Reached, device_key
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import TARGETS, Operation
@@ -53,14 +56,22 @@ class BusBackend:
             if entry.get("driver") == driver
         ]
         errors = result.get("errors") or {}
-        failures = [str(text) for name, text in errors.items() if name == driver or name.endswith(f"/{driver}")]
+        failures = [
+            str(text)
+            for name, text in errors.items()
+            if name == driver or name.endswith(f"/{driver}")
+        ]
         if failures and not found:
             raise DriverError("; ".join(failures))
         self._settle(lambda view: all(_meta(view, key) is not None for key in found))
-        return rack.read(lambda view: [_device(view.devices[key]) for key in found if key in view.devices])
+        return rack.read(
+            lambda view: [_device(view.devices[key]) for key in found if key in view.devices]
+        )
 
     def devices(self, driver: str) -> list[Device]:
-        return self._rack().read(lambda view: [_device(d) for d in _known(view) if d.key.driver == driver])
+        return self._rack().read(
+            lambda view: [_device(d) for d in _known(view) if d.key.driver == driver]
+        )
 
     def state(self, driver: str, device: Device) -> DeviceState:
         def state(view: SiteView) -> DeviceState:
@@ -71,10 +82,12 @@ class BusBackend:
 
     def states(self) -> Mapping[str, DeviceState]:
         return self._rack().read(
-            lambda view: {device_key(d.key.driver, d.key.device): view.state(d.key) for d in _known(view)}
+            lambda view: {
+                device_key(d.key.driver, d.key.device): view.state(d.key) for d in _known(view)
+            }
         )
 
-    def operate(self, operation: Operation, driver: str, device: Device) -> Outcome:
+    def operate(self, operation: Operation, driver: str, device: Device) -> Reached:
         rack = self._rack()
         args = {"driver": driver, "device": device.device_id}
         if device.host:
@@ -83,9 +96,11 @@ class BusBackend:
         state = reply.state or TARGETS[operation]
         changed = not (isinstance(reply.result, dict) and reply.result.get("changed") is False)
         self._settle(
-            lambda view: any(_is(d.key, driver, device) and view.state(d.key) is state for d in _known(view)),
+            lambda view: any(
+                _is(d.key, driver, device) and view.state(d.key) is state for d in _known(view)
+            ),
         )
-        return Outcome(changed, state)
+        return Reached(changed, state)
 
     def command(self, driver: str, device: Device, command: str, args: Mapping[str, Any]) -> Any:
         target = self._rack().device(device.device_id, host=device.host or None, driver=driver)
@@ -117,7 +132,8 @@ class BusBackend:
             return self._open
 
     def _settle(self, condition: Callable[[SiteView], bool]) -> None:
-        """Give the retained topics time to say what the reply has said; others may have moved on meanwhile."""
+        """Give the retained topics time to say what the reply has said; others may have moved on
+        meanwhile."""
         try:
             self._rack().wait_until(condition, SETTLE, lambda: "")
         except Timeout:
@@ -126,13 +142,22 @@ class BusBackend:
 
 def _drivers(view: SiteView) -> list[str]:
     """Those that living hosts name in their births, also the ones that cannot be loaded."""
-    named = {d.name for host in view.hosts.values() if host.birth and host.alive for d in host.birth.drivers}
+    named = {
+        d.name
+        for host in view.hosts.values()
+        if host.birth and host.alive
+        for d in host.birth.drivers
+    }
     return sorted(named | {key.driver for key in view.devices})
 
 
 def _known(view: SiteView) -> list[DeviceView]:
     """The devices that somebody could be asked about, in order of their names."""
-    return [view.devices[key] for key in sorted(view.devices) if view.devices[key].status and not view.lost(key)]
+    return [
+        view.devices[key]
+        for key in sorted(view.devices)
+        if view.devices[key].status and not view.lost(key)
+    ]
 
 
 def _is(key: Key, driver: str, device: Device) -> bool:

@@ -38,7 +38,7 @@ class Batch:
         t0: when the first frame was captured.
         dropped: frames known lost of this stream so far, by cause.
         channel: what the driver calls the device's channel.
-        thinned: frames left out so far because that was wished, by ``max_hz``; they have no numbers.
+        thinned: frames left out so far by ``max_hz``; they have no numbers.
     """
 
     form: str
@@ -58,7 +58,8 @@ class Batch:
 
     @cached_property
     def frames(self) -> list[dict[str, Any]]:
-        """The frames as dicts of the contract, ``t id ext rtr err fd brs esi tx dlc data``; false flags left out."""
+        """The frames as dicts of the contract, ``t id ext rtr err fd brs esi tx dlc data``; false
+        flags left out."""
         return list(self._source.frames()) if isinstance(self._source, FrameBlock) else self._source
 
     @cached_property
@@ -68,11 +69,13 @@ class Batch:
         Raises:
             ValueError: a frame of a `json` batch is no CAN frame.
         """
-        return self._source if isinstance(self._source, FrameBlock) else FrameBlock.pack(self._source)
+        return (
+            self._source if isinstance(self._source, FrameBlock) else FrameBlock.pack(self._source)
+        )
 
     def numpy(self) -> npt.NDArray[np.void]:
-        """The frames as a structured array with the fields ``sec nsec can_id len flags reserved len8_dlc data``; of
-        a `bin` batch a read-only view of what arrived, without a copy.
+        """The frames as a structured array with the fields ``sec nsec can_id len flags reserved
+        len8_dlc data``; of a `bin` batch a read-only view of what arrived, without a copy.
 
         Raises:
             ImportError: numpy is not installed.
@@ -81,7 +84,9 @@ class Batch:
         try:
             import numpy
         except ImportError:
-            raise ImportError("batch.numpy() needs numpy: pip install numpy, or sat-toolkit[numpy]") from None
+            raise ImportError(
+                "batch.numpy() needs numpy: pip install numpy, or sat-toolkit[numpy]"
+            ) from None
         block = self.block
         return numpy.frombuffer(block.records, _record(block.size))
 
@@ -113,7 +118,7 @@ def read_batch(form: str, payload: bytes) -> Batch:
         BadRequest: it is none.
     """
     if form == "json":
-        message = m.Batch.decode(payload)
+        message = m.JsonBatch.decode(payload)
         if message.n != len(message.frames):
             raise BadRequest(f"n is {message.n}, and there are {len(message.frames)} frames")
         return _batch(form, message, message.frames)
@@ -130,22 +135,33 @@ def read_head(form: str, payload: bytes) -> Head:
     if form == "json":
         before, frames, _ = payload.partition(_FRAMES)
         try:  # as hosts write it, the frames stand last
-            return _batch(form, _header(strict_json.loads(before + b"}" if frames else payload)), []).head
+            return _batch(
+                form, _header(strict_json.loads(before + b"}" if frames else payload)), []
+            ).head
         except BadRequest:
             pass
     return read_batch(form, payload).head
 
 
-def _header(fields: Any) -> m.Batch:
+def _header(fields: Any) -> m.JsonBatch:
     if not isinstance(fields, dict):
         raise BadRequest("the header of a batch is a JSON object")
     try:
-        return m.Batch.model_validate({**fields, "frames": []})
+        return m.JsonBatch.model_validate({**fields, "frames": []})
     except ValidationError as error:
         raise BadRequest(m.explain(error)) from None
 
 
-def _batch(form: str, said: m.Batch, source: list[dict[str, Any]] | FrameBlock) -> Batch:
+def _batch(form: str, said: m.JsonBatch, source: list[dict[str, Any]] | FrameBlock) -> Batch:
     return Batch(
-        form, said.stream, said.boot, said.seq, said.n, said.t0, said.dropped, said.channel, said.thinned, source
+        form,
+        said.stream,
+        said.boot,
+        said.seq,
+        said.n,
+        said.t0,
+        said.dropped,
+        said.channel,
+        said.thinned,
+        source,
     )

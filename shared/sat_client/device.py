@@ -1,4 +1,5 @@
-"""A device as a client sees it: a handle by name. It holds no state of its own; the rack's view does."""
+"""A device as a client sees it: a handle by name. It holds no state of its own; the rack's view
+does."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import strict_json, topics
+from sat_bus.contract.device_key import Key
 from sat_client.gaps import Gap
 from sat_client.inbox import QUEUE
 from sat_client.requests import Offline, check
 from sat_client.sending import Sent, packed, send_packed
 from sat_client.streams import Form, Frames, Watch
-from sat_client.view import Key
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadArgs, HostLost, UnknownDevice
@@ -66,7 +67,8 @@ class Device:
 
     @property
     def status(self) -> m.Status | None:
-        """What the bus says last: state, reason, streams, who did it; None before anything was said."""
+        """What the bus says last: state, reason, streams, who did it; None before anything was
+        said."""
         return self._rack.read(lambda view: d.status if (d := view.devices.get(self.key)) else None)
 
     @property
@@ -85,26 +87,36 @@ class Device:
         `request` takes args whose names are Python's or ours, such as ``timeout``.
 
         Raises:
-            SatError: the class of the reply's code: `UnknownCommand`, `BadArgs`, `BadState`, `Busy`,
-                `DriverError`, ...; `HostLost` and `Timeout` when no answer came.
+            SatError: the class of the reply's code: `UnknownCommand`, `BadArgs`, `BadState`,
+                `Busy`, `DriverError`, ...; `HostLost` and `Timeout` when no answer came.
         """
         return check(self.request(command, args, timeout=timeout)).result
 
-    def request(self, command: str, args: Mapping[str, Any] | None = None, *, timeout: float = 10.0) -> m.Reply:
+    def request(
+        self, command: str, args: Mapping[str, Any] | None = None, *, timeout: float = 10.0
+    ) -> m.Reply:
         """As `do`, with the whole reply, also when it reports an error."""
         boot = self._living_host()
-        topic = topics.COMMAND.build(self._rack.site, **self._levels(), command=command, client=self._rack.client)
-        return self._rack.requests.exchange(topic, dict(args or {}), timeout=timeout, target=self.host, boot=boot)
+        topic = topics.COMMAND.build(
+            self._rack.site, **self._levels(), command=command, client=self._rack.client
+        )
+        return self._rack.requests.exchange(
+            topic, dict(args or {}), timeout=timeout, target=self.host, boot=boot
+        )
 
     def set(
-        self, level: str, streams: Mapping[str, Mapping[str, Any]] | None = None, *, timeout: float = 10.0
+        self,
+        level: str,
+        streams: Mapping[str, Mapping[str, Any]] | None = None,
+        *,
+        timeout: float = 10.0,
     ) -> m.Reply:
-        """Say where the device should be: ``connected``, ``initialized``, ``disconnected``, or ``auto`` for
-        what policy says; `streams` are those to run, each with the args of its start. The orchestrator brings
-        it there and keeps it there; `wait_for` waits for that.
+        """Say where the device should be: ``connected``, ``initialized``, ``disconnected``, or
+        ``auto`` for what policy says; `streams` are those to run, each with the args of its start.
+        The orchestrator brings it there and keeps it there; `wait_for` waits for that.
 
         Raises:
-            SatError: it was refused; the wish stands as before.
+            SatError: it was refused; what was desired before stands.
         """
         if level not in LEVELS:
             raise BadArgs(f"level {level!r}: {', '.join(LEVELS)} are accepted")
@@ -128,7 +140,8 @@ class Device:
         return self._lifecycle("reset", timeout)
 
     def close(self, *, timeout: float = LIFECYCLE_TIMEOUT) -> m.Reply:
-        """Close the device: it ends disconnected and stays so until it is wanted again. Raises `SatError`."""
+        """Close the device: it ends disconnected and stays so until it is wanted again. Raises
+        `SatError`."""
         return self._lifecycle("close", timeout)
 
     def release(self, *, timeout: float = 10.0) -> m.Reply:
@@ -144,11 +157,15 @@ class Device:
         wanted = {DeviceState(state)}
         if DeviceState.CONNECTED in wanted:
             wanted.add(DeviceState.ACTIVE)
-        self._rack.wait_until(lambda view: view.state(self.key) in wanted, timeout, lambda: self._where(state))
+        self._rack.wait_until(
+            lambda view: view.state(self.key) in wanted, timeout, lambda: self._where(state)
+        )
 
-    def watch(self, stream: str | None = None, *, form: Form = "auto", capacity: int = QUEUE) -> Watch:
-        """The device's batches from now on, of one type of stream or of all; close it when done. `Rack.watch` says
-        what `form` and `capacity` are."""
+    def watch(
+        self, stream: str | None = None, *, form: Form = "auto", capacity: int = QUEUE
+    ) -> Watch:
+        """The device's batches from now on, of one type of stream or of all; close it when done.
+        `Rack.watch` says what `form` and `capacity` are."""
         levels = self._levels() if stream is None else {**self._levels(), "stream": stream}
         return self._rack.watch(form=form, capacity=capacity, levels=levels)
 
@@ -160,19 +177,24 @@ class Device:
         on_gap: Callable[[Gap], object] | None = None,
         capacity: int = QUEUE,
     ) -> Frames:
-        """As `watch`, frame by frame; `on_gap` is called with what is missing, before the frame that follows it."""
+        """As `watch`, frame by frame; `on_gap` is called with what is missing, before the frame
+        that follows it."""
         return Frames(self.watch(stream, form=form, capacity=capacity), on_gap)
 
     def send(self, *frames: Mapping[str, Any], stream: str = "can") -> None:
-        """Send frames to the device, each ``{"id": 0x123, "data": "deadbeef"}`` and so on, without waiting for
-        an answer; `send_frames` waits for one.
+        """Send frames to the device, each ``{"id": 0x123, "data": "deadbeef"}`` and so on, without
+        waiting for an answer; `send_frames` waits for one.
 
         Raises:
             HostLost, UnknownDevice, Offline: nothing was sent.
         """
         self._living_host()
-        topic = topics.INPUT_JSON.build(self._rack.site, **self._levels(), stream=stream, client=self._rack.client)
-        if not self._rack.bus.publish(topic, strict_json.dumps({"frames": [dict(frame) for frame in frames]})):
+        topic = topics.INPUT_JSON.build(
+            self._rack.site, **self._levels(), stream=stream, client=self._rack.client
+        )
+        if not self._rack.bus.publish(
+            topic, strict_json.dumps({"frames": [dict(frame) for frame in frames]})
+        ):
             raise Offline("not connected to the broker, or its queue is full; nothing was sent")
 
     def send_frames(
@@ -187,16 +209,20 @@ class Device:
 
         Args:
             frames: dicts as for `send`, with an integer ``id``; or a block.
-            confirm: wait for the answers; without them None is returned as soon as the frames are on their way.
+            confirm: wait for the answers; without them None is returned as soon as the frames are
+                on their way.
             timeout: seconds for each batch of up to 4096 frames.
 
         Raises:
             BadArgs: a frame that is none; nothing was sent.
-            SatError: a batch was refused, or no answer came; a note says how many frames were sent before it.
+            SatError: a batch was refused, or no answer came; a note says how many frames were sent
+                before it.
         """
         block = packed(frames)
         self._living_host()
-        topic = topics.INPUT_BIN.build(self._rack.site, **self._levels(), stream=stream, client=self._rack.client)
+        topic = topics.INPUT_BIN.build(
+            self._rack.site, **self._levels(), stream=stream, client=self._rack.client
+        )
         requests = self._rack.requests if confirm else None
         return send_packed(self._rack.bus, requests, topic, block, host=self.host, timeout=timeout)
 
@@ -210,13 +236,20 @@ class Device:
         """The boot of the device's host, so that a request never runs on another one.
 
         Raises:
-            HostLost, UnknownDevice: nobody is there who could answer, so that asking would only waste time.
+            HostLost, UnknownDevice: nobody is there who could answer, so that asking would only
+                waste time.
         """
-        host, device = self._rack.read(lambda view: (view.hosts.get(self.host), view.devices.get(self.key)))
+        host, device = self._rack.read(
+            lambda view: (view.hosts.get(self.host), view.devices.get(self.key))
+        )
         if host is not None and not host.alive:
-            raise HostLost(f"the host {self.host} of device {self.id} is {host.state}; start it: sat host --family ...")
+            raise HostLost(
+                f"the host {self.host} of device {self.id} is {host.state}; start it: sat host --family ..."
+            )
         if device is None:
-            raise UnknownDevice(f"Device {self.id} not found: {self.key} is not on site {self._rack.site}")
+            raise UnknownDevice(
+                f"Device {self.id} not found: {self.key} is not on site {self._rack.site}"
+            )
         return host.boot if host is not None else None
 
     def _where(self, wanted: str) -> str:

@@ -16,7 +16,8 @@ from sat_toolkit.errors import BadRequest
 
 @dataclass(frozen=True)
 class Heard:
-    """A message as the contract's table reads it; `message` is None where a retained topic was cleared."""
+    """A message as the contract's table reads it; `message` is None where a retained topic was
+    cleared."""
 
     match: topics.Match
     message: m.Message | None
@@ -35,7 +36,9 @@ class Feed:
         malformed: messages that could not be read.
     """
 
-    def __init__(self, site: str, subscriptions: tuple[str, ...], attach: Attach, *, capacity: int = QUEUE) -> None:
+    def __init__(
+        self, site: str, subscriptions: tuple[str, ...], attach: Attach, *, capacity: int = QUEUE
+    ) -> None:
         self.malformed = 0
         self._site = site
         self._inbox: Inbox[None] = Inbox(subscriptions, attach, capacity=capacity)

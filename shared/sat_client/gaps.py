@@ -1,9 +1,9 @@
 """Which frames of a stream are missing, and why: arithmetic over the batches' headers. PURE.
 
-A stream's frames are numbered from 0 at the host. A `Cursor` follows the numbers of one device's streams; what
-the headers jump over is a `Gap`. Its causes are those by which the host's running totals of drops grew. What the
-host has not told is "transport"; it may still tell later, and then `Step.explained` says so. What fell out of the
-reader's own queue is "client".
+A stream's frames are numbered from 0 at the host. A `Cursor` follows the numbers of one device's
+streams; what the headers jump over is a `Gap`. Its causes are those by which the host's running
+totals of drops grew. What the host has not told is "transport"; it may still tell later, and then
+`Arrival.explained` says so. What fell out of the reader's own queue is "client".
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ _RANGES = 256  # of numbers that fell out, remembered while nobody reads
 
 @dataclass(frozen=True)
 class Gap:
-    """Frames `first` to `last` of a stream did not arrive. `causes` says how many by which; they add up to `count`."""
+    """Frames `first` to `last` of a stream did not arrive. `causes` says how many by which; they
+    add up to `count`."""
 
     first: int
     count: int
@@ -45,8 +46,8 @@ class Head:
 
 @dataclass(frozen=True)
 class Fallen:
-    """Batches of one stream that fell out of the reader's queue: what the newest says, and which numbers they had, each
-    range up to before its second figure."""
+    """Batches of one stream that fell out of the reader's queue: what the newest says, and which
+    numbers they had, each range up to before its second figure."""
 
     head: Head
     ranges: tuple[tuple[int, int], ...]
@@ -65,14 +66,15 @@ class Fallen:
 
 
 @dataclass(frozen=True)
-class Step:
+class Arrival:
     """What a batch brings.
 
     Attributes:
         known: how many of its first frames had arrived before.
         gap: what is missing before it.
         dropped: the drops that the host tells with it for the first time, by cause.
-        explained: of the frames that were counted as "transport" so far, those whose cause the host tells now.
+        explained: of the frames that were counted as "transport" so far, those whose cause the host
+            tells now.
     """
 
     known: int
@@ -82,7 +84,7 @@ class Step:
 
 
 @dataclass
-class _Stream:
+class _Form:
     form: str
     expected: int
     told: dict[str, int]
@@ -94,7 +96,8 @@ class _Stream:
     explained: dict[str, int] = field(default_factory=dict)
 
     def hear(self, dropped: Mapping[str, int]) -> None:
-        """Take in the host's totals; drops that are new may explain what is missing, before or after."""
+        """Take in the host's totals; drops that are new may explain what is missing, before or
+        after."""
         for cause, count in dropped.items():
             growth = count - self.told.get(cause, 0)
             if growth > 0:
@@ -117,7 +120,8 @@ class _Stream:
             self.expected = until
 
     def explain(self) -> None:
-        """Say of what is missing what the host has told: first of the newest gap, then of earlier ones."""
+        """Say of what is missing what the host has told: first of the newest gap, then of earlier
+        ones."""
         for cause in sorted(self.credit, key=_doubtful):
             here = min(self.credit[cause], self.causes.get(TRANSPORT, 0))
             earlier = min(self.credit[cause] - here, self.unexplained)
@@ -129,10 +133,10 @@ class _Stream:
                 _add(self.causes, TRANSPORT, -here)
             _add(self.credit, cause, -here - earlier)
 
-    def step(self, known: int) -> Step:
+    def step(self, known: int) -> Arrival:
         """All that has come together since the last one."""
         gap = Gap(self.first, sum(self.causes.values()), self.causes) if self.causes else None
-        step = Step(known, gap, self.dropped, self.explained)
+        step = Arrival(known, gap, self.dropped, self.explained)
         self.unexplained += self.causes.get(TRANSPORT, 0)
         self.causes, self.dropped, self.explained = {}, {}, {}
         return step
@@ -146,16 +150,17 @@ class Cursor:
     """Where the streams of one type of one device have got to.
 
     The first stream it sees may have been running for a while, so it is joined where it is, unless
-    `from_start`; every later one is followed from its first frame. Of a stream that comes in both forms `bin` is
-    followed, and `json` until `bin` has caught up with it.
+    `from_start`; every later one is followed from its first frame. Of a stream that comes in both
+    forms `bin` is followed, and `json` until `bin` has caught up with it.
     """
 
     def __init__(self, *, from_start: bool = False) -> None:
         self._join = not from_start
-        self._streams: OrderedDict[tuple[str, str], _Stream] = OrderedDict()
+        self._streams: OrderedDict[tuple[str, str], _Form] = OrderedDict()
 
-    def advance(self, head: Head) -> Step | None:
-        """A batch was read: what it brings; None for a repetition, or the form that is not followed."""
+    def advance(self, head: Head) -> Arrival | None:
+        """A batch was read: what it brings; None for a repetition, or the form that is not
+        followed."""
         stream = self._follow(head, head.seq)
         end = head.seq + head.n
         if stream is None or end < stream.expected or (end == stream.expected and head.n):
@@ -178,20 +183,23 @@ class Cursor:
             stream.lose(end)
         stream.explain()
 
-    def _follow(self, head: Head, first: int) -> _Stream | None:
+    def _follow(self, head: Head, first: int) -> _Form | None:
         """The stream that `head` is of; None when it is followed in the other form."""
         key = (head.boot, head.stream)
         stream = self._streams.get(key)
         if stream is None:
             expected, told = (first, dict(head.dropped)) if self._join else (0, {})
             self._join = False
-            stream = self._streams[key] = _Stream(head.form, expected, told)
+            stream = self._streams[key] = _Form(head.form, expected, told)
             while len(self._streams) > _STREAMS:
                 self._streams.popitem(last=False)
         elif stream.form != head.form:
             if head.form != "bin" or first > stream.expected:
                 return None
-            stream.form, stream.told = head.form, dict(head.dropped)  # each form has losses of its own
+            stream.form, stream.told = (
+                head.form,
+                dict(head.dropped),
+            )  # each form has losses of its own
         return stream
 
 

@@ -1,4 +1,5 @@
-"""The bounded queue between the bus's dispatch thread and whoever reads what it brings, a thread or an asyncio task.
+"""The bounded queue between the bus's dispatch thread and whoever reads what it brings, a thread or
+an asyncio task.
 
 The dispatch thread only enqueues; the payload is decoded by the reader.
 """
@@ -36,7 +37,8 @@ class Inbox(Generic[FallenT]):
     Args:
         attach: subscribes a handler to a filter and returns what ends that.
         capacity: messages that wait; beyond that the oldest fall out.
-        fold: makes what is kept of messages that fall out, one value for each topic; called on the dispatch thread.
+        fold: makes what is kept of messages that fall out, one value for each topic; called on the
+            dispatch thread.
 
     Attributes:
         overflow: messages that fell out because they were not read in time.
@@ -65,7 +67,8 @@ class Inbox(Generic[FallenT]):
         return self._closed
 
     def get(self, timeout: float) -> Arrival[FallenT] | None:
-        """The next message; None when none came within `timeout` seconds or the inbox was closed."""
+        """The next message; None when none came within `timeout` seconds or the inbox was
+        closed."""
         with self._ready:
             self._ready.wait_for(lambda: self._queue or self._closed, timeout)
             return self._take()

@@ -1,4 +1,5 @@
-"""The way in for a test rack: a connection, a picture of the site that keeps itself true, and devices by name.
+"""The way in for a test rack: a connection, a picture of the site that keeps itself true, and
+devices by name.
 
 with Rack("mqtt://bench:1883") as rack:
     ecu = rack.device("ecu")
@@ -48,7 +49,8 @@ class Rack:
     Args:
         url: the broker; default SAT_BROKER_URL, else ``mqtt://127.0.0.1:1883``.
         site: default SAT_SITE, else ``lab``.
-        client: the name that requests are made under; default the URL's user name, else one of its own.
+        client: the name that requests are made under; default the URL's user name, else one of its
+            own.
         tls_ca: a PEM file of certificates to trust; default SAT_TLS_CA, else the system's.
         bus: a bus to use instead of connecting to `url`; it is started and closed with the rack.
 
@@ -91,13 +93,15 @@ class Rack:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def open(self, timeout: float = CONNECT_TIMEOUT, *, refused_timeout: float | None = None) -> Self:
+    def open(
+        self, timeout: float = CONNECT_TIMEOUT, *, refused_timeout: float | None = None
+    ) -> Self:
         """Connect, and wait until everything that the broker has kept of the site is here.
 
         Args:
             timeout: seconds to wait for the broker.
-            refused_timeout: seconds to wait when its machine answers that nothing listens there, as it does while
-                a broker is starting; default `timeout`.
+            refused_timeout: seconds to wait when its machine answers that nothing listens there, as
+                it does while a broker is starting; default `timeout`.
 
         Raises:
             Offline: the broker does not answer in that time.
@@ -110,7 +114,9 @@ class Rack:
                 self.attach(subscription, self._on_retained)
         bus.on_connection(self._on_connection)
         try:
-            self._await_broker(bus, timeout, timeout if refused_timeout is None else min(timeout, refused_timeout))
+            self._await_broker(
+                bus, timeout, timeout if refused_timeout is None else min(timeout, refused_timeout)
+            )
             self._await_sync()
         except BaseException:
             self.close()
@@ -126,7 +132,9 @@ class Rack:
             up = bus.start(timeout - refused_timeout)
         if not up:
             why = f" ({network.problem})" if network and network.problem else ""
-            raise Offline(f"no broker answers at {self.endpoint} within {waited:g} s{why}; see: sat doctor")
+            raise Offline(
+                f"no broker answers at {self.endpoint} within {waited:g} s{why}; see: sat doctor"
+            )
 
     def close(self) -> None:
         """Disconnect and end all watches; harmless when done twice."""
@@ -145,10 +153,15 @@ class Rack:
     def devices(self, *, host: str | None = None, driver: str | None = None) -> list[Device]:
         """The devices of the site, in order of their names."""
         keys = self.read(lambda view: sorted(view.devices))
-        return [Device(self, key) for key in keys if host in (None, key.host) and driver in (None, key.driver)]
+        return [
+            Device(self, key)
+            for key in keys
+            if host in (None, key.host) and driver in (None, key.driver)
+        ]
 
     def device(self, name: str, *, host: str | None = None, driver: str | None = None) -> Device:
-        """The device that `name` means: ``ecu``, ``drv_socketcan/ecu`` or ``bench-can/drv_socketcan/ecu``.
+        """The device that `name` means: ``ecu``, ``drv_socketcan/ecu`` or
+        ``bench-can/drv_socketcan/ecu``.
 
         Raises:
             UnknownDevice, BadArgs: there is none, or there are several; the message lists them.
@@ -157,7 +170,11 @@ class Rack:
 
     def hosts(self) -> dict[str, HostView]:
         """The driver hosts of the site by name, as they are now."""
-        return self.read(lambda view: {name: HostView(name, h.said, h.birth) for name, h in sorted(view.hosts.items())})
+        return self.read(
+            lambda view: {
+                name: HostView(name, h.said, h.birth) for name, h in sorted(view.hosts.items())
+            }
+        )
 
     @property
     def orchestrator(self) -> m.OrchestratorState | None:
@@ -193,13 +210,18 @@ class Rack:
 
     # -- what may be asked -----------------------------------------------------------------------
 
-    def scan(self, *, host: str | None = None, driver: str | None = None, timeout: float = 30.0) -> dict[str, Any]:
-        """Have the drivers look for devices; the result says what was found and which drivers failed.
+    def scan(
+        self, *, host: str | None = None, driver: str | None = None, timeout: float = 30.0
+    ) -> dict[str, Any]:
+        """Have the drivers look for devices; the result says what was found and which drivers
+        failed.
 
         Raises:
             SatError: it was refused, or no answer came.
         """
-        args = {name: value for name, value in (("host", host), ("driver", driver)) if value is not None}
+        args = {
+            name: value for name, value in (("host", host), ("driver", driver)) if value is not None
+        }
         result = self.orchestrate("scan", args, timeout=timeout).result
         return result if isinstance(result, dict) else {}
 
@@ -217,7 +239,8 @@ class Rack:
     def need_orchestrator(self) -> None:
         """Raise `HostLost` when no orchestrator is there to answer, so that nobody waits in vain.
 
-        One that is just starting, as when a whole bench comes up, is waited for: `ORCHESTRATOR_GRACE` seconds.
+        One that is just starting, as when a whole bench comes up, is waited for:
+        `ORCHESTRATOR_GRACE` seconds.
         """
 
         def present(view: SiteView) -> bool:
@@ -227,7 +250,9 @@ class Rack:
             if self._changed.wait_for(lambda: present(self._view), ORCHESTRATOR_GRACE):
                 return
         state = "has stopped" if self.orchestrator else "was never seen"
-        raise HostLost(f"the orchestrator of site {self.site} {state}; start it: sat orchestrator (or sat up)")
+        raise HostLost(
+            f"the orchestrator of site {self.site} {state}; start it: sat orchestrator (or sat up)"
+        )
 
     def watch(
         self,
@@ -237,29 +262,40 @@ class Rack:
         from_start: bool = False,
         levels: Mapping[str, str] | None = None,
     ) -> Watch:
-        """The batches of all streams from now on, or of those whose topic's `levels` are as given; close it when done.
+        """The batches of all streams from now on, or of those whose topic's `levels` are as given;
+        close it when done.
 
         Args:
-            form: ``json``, ``bin``, or ``auto`` for whatever is published: ``bin`` where a stream comes in both.
-                Who names the form that is there spares the network the other.
-            capacity: batches that wait for the reader; beyond that the oldest fall out, and are counted.
+            form: ``json``, ``bin``, or ``auto`` for whatever is published: ``bin`` where a stream
+                comes in both. Who names the form that is there spares the network the other.
+            capacity: batches that wait for the reader; beyond that the oldest fall out, and are
+                counted.
             from_start: no stream runs yet.
         """
         subscriptions = self._subscriptions(rows_of(form), levels or {})
-        watch = Watch(self.site, subscriptions, self.attach, capacity=capacity, from_start=from_start)
+        watch = Watch(
+            self.site, subscriptions, self.attach, capacity=capacity, from_start=from_start
+        )
         self._readers.add(watch)
         return watch
 
     def feed(self, *rows: topics.Topic, capacity: int = QUEUE, **levels: str) -> Feed:
-        """The messages of these rows of the contract from now on, where `levels` are as given; close it when done."""
+        """The messages of these rows of the contract from now on, where `levels` are as given;
+        close it when done."""
         feed = Feed(self.site, self._subscriptions(rows, levels), self.attach, capacity=capacity)
         self._readers.add(feed)
         return feed
 
-    def _subscriptions(self, rows: tuple[topics.Topic, ...], levels: Mapping[str, str]) -> tuple[str, ...]:
-        return tuple(subscription for row in rows for subscription in row.filters(self.site, **levels))
+    def _subscriptions(
+        self, rows: tuple[topics.Topic, ...], levels: Mapping[str, str]
+    ) -> tuple[str, ...]:
+        return tuple(
+            subscription for row in rows for subscription in row.filters(self.site, **levels)
+        )
 
-    def wait_until(self, condition: Callable[[SiteView], bool], timeout: float, what: Callable[[], str]) -> None:
+    def wait_until(
+        self, condition: Callable[[SiteView], bool], timeout: float, what: Callable[[], str]
+    ) -> None:
         """Wait until `condition` holds of the view; it is asked again at every change.
 
         Raises:
@@ -271,13 +307,14 @@ class Rack:
             raise Timeout(f"{what()}, after {timeout:g} s")
 
     def read(self, question: Callable[[SiteView], _T]) -> _T:
-        """The answer of `question` to the view, which does not change meanwhile; it must be quick."""
+        """The answer of `question` to the view, which does not change meanwhile; it must be
+        quick."""
         with self._changed:
             return question(self._view)
 
     def attach(self, subscription: str, handler: Handler) -> Callable[[], None]:
-        """Call `handler` for what `subscription` catches, beside others that listen to the same; the
-        function returned ends that."""
+        """Call `handler` for what `subscription` catches, beside others that listen to the same;
+        the function returned ends that."""
         with self._changed:
             fan = self._fans.setdefault(subscription, [])
             fan.append(handler)
@@ -308,11 +345,15 @@ class Rack:
             self._synced = False
             self._syncs += 1
             number = self._syncs
-            if not up:  # now, because retained messages may come before the news of the next connection
+            if (
+                not up
+            ):  # now, because retained messages may come before the news of the next connection
                 self._view.begin_sync()
             self._changed.notify_all()
         if up and self._requests is not None:
-            self._requests.echo(f"sync-{self._bus_id[-12:]}-{number}", lambda: self._on_synced(number))
+            self._requests.echo(
+                f"sync-{self._bus_id[-12:]}-{number}", lambda: self._on_synced(number)
+            )
 
     def _on_synced(self, number: int) -> None:
         with self._changed:
@@ -324,17 +365,25 @@ class Rack:
     def _on_retained(self, message: Inbound) -> None:
         with self._changed:
             match = self._view.apply(message.topic, message.payload)
-            host = self._view.hosts.get(match.levels["host"]) if match and "host" in match.levels else None
+            host = (
+                self._view.hosts.get(match.levels["host"])
+                if match and "host" in match.levels
+                else None
+            )
             lost = host if host is not None and host.said is not None and not host.alive else None
             self._changed.notify_all()
         if lost is not None and self._requests is not None:
-            error = Indeterminate(f"the host {lost.name} was {lost.state} before it replied; its effect is unknown")
+            error = Indeterminate(
+                f"the host {lost.name} was {lost.state} before it replied; its effect is unknown"
+            )
             self._requests.fail(lost.name, error)
 
     def _await_sync(self) -> None:
-        """Wait for the echo that follows the retained messages, then for what the births say is missing.
+        """Wait for the echo that follows the retained messages, then for what the births say is
+        missing.
 
-        Both waits are bounded: a broker may forbid the echo, and some brokers send retained messages late.
+        Both waits are bounded: a broker may forbid the echo, and some brokers send retained
+            messages late.
         """
         deadline = time.monotonic() + SYNC_TIMEOUT
         with self._changed:

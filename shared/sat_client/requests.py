@@ -1,7 +1,7 @@
 """Requests with exactly one outcome: a reply, or an error that says what may be wrong.
 
-Nothing is ever queued for later: while the broker is away a request is refused at once, and a reply that
-comes after its deadline is counted and ignored.
+Nothing is ever queued for later: while the broker is away a request is refused at once, and a reply
+that comes after its deadline is counted and ignored.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ class Requester:
         malformed: replies that could not be read.
     """
 
-    def __init__(self, bus: Bus, site: str, client: str, *, new_id: Callable[[], str] | None = None) -> None:
+    def __init__(
+        self, bus: Bus, site: str, client: str, *, new_id: Callable[[], str] | None = None
+    ) -> None:
         self.late = 0
         self.malformed = 0
         self._bus, self._site, self._client = bus, site, client
@@ -62,7 +64,13 @@ class Requester:
         self.fail(None, Offline("the client was closed while it waited for a reply"))
 
     def exchange(
-        self, topic: str, args: dict[str, Any], *, timeout: float = 10.0, target: str = "", boot: str | None = None
+        self,
+        topic: str,
+        args: dict[str, Any],
+        *,
+        timeout: float = 10.0,
+        target: str = "",
+        boot: str | None = None,
     ) -> m.Reply:
         """Send `args` to `topic` and return the reply, whatever it says.
 
@@ -78,14 +86,22 @@ class Requester:
             BadRequest: args that JSON has no form for.
         """
         return self.exchange_packed(
-            topic, lambda envelope: self._encode(envelope, args, boot), timeout=timeout, target=target
+            topic,
+            lambda envelope: self._encode(envelope, args, boot),
+            timeout=timeout,
+            target=target,
         )
 
     def exchange_packed(
-        self, topic: str, encode: Callable[[dict[str, Any]], bytes], *, timeout: float = 10.0, target: str = ""
+        self,
+        topic: str,
+        encode: Callable[[dict[str, Any]], bytes],
+        *,
+        timeout: float = 10.0,
+        target: str = "",
     ) -> m.Reply:
-        """As `exchange`, with a payload of its own: what `encode` makes of ``request_id``, ``reply_to`` and
-        ``timeout_ms``."""
+        """As `exchange`, with a payload of its own: what `encode` makes of ``request_id``,
+        ``reply_to`` and ``timeout_ms``."""
         request_id = self._new_id()
         pending = _Pending(Future(), target)
         payload = encode(
@@ -101,8 +117,12 @@ class Requester:
             self._pending[request_id] = pending
         try:
             refused = partial(self._dropped, request_id, topic)
-            if not self._bus.connected or not self._bus.publish(topic, payload, expiry_s=timeout, on_drop=refused):
-                raise Offline("not connected to the broker; nothing was sent. Is it running? See: sat doctor")
+            if not self._bus.connected or not self._bus.publish(
+                topic, payload, expiry_s=timeout, on_drop=refused
+            ):
+                raise Offline(
+                    "not connected to the broker; nothing was sent. Is it running? See: sat doctor"
+                )
             return pending.future.result(timeout + GRACE)
         except FutureTimeout:
             who = f"host {target}" if target else "the orchestrator"
@@ -115,11 +135,13 @@ class Requester:
                 self._pending.pop(request_id, None)
 
     def call(self, topic: str, args: dict[str, Any], **options: Any) -> m.Reply:
-        """As `exchange`, with a reply that reports an error raised as the `SatError` of its code."""
+        """As `exchange`, with a reply that reports an error raised as the `SatError` of its
+        code."""
         return check(self.exchange(topic, args, **options))
 
     def echo(self, name: str, heard: Callable[[], None]) -> bool:
-        """Send a message to ourselves and call `heard` when it has come round, on the bus's dispatch thread.
+        """Send a message to ourselves and call `heard` when it has come round, on the bus's
+        dispatch thread.
 
         By then the broker has sent what it was asked for before. False: not sent.
         """
@@ -131,7 +153,9 @@ class Requester:
     def fail(self, target: str | None, error: SatError) -> None:
         """Answer all that wait for `target` (None: for anyone) with `error`."""
         with self._lock:
-            hit = [name for name, pending in self._pending.items() if target in (None, pending.target)]
+            hit = [
+                name for name, pending in self._pending.items() if target in (None, pending.target)
+            ]
             waiting = [self._pending.pop(name) for name in hit]
         for pending in waiting:
             pending.future.set_exception(error)

@@ -46,9 +46,16 @@ def packed(frames: FrameBlock | Iterable[Mapping[str, Any]]) -> FrameBlock:
 
 
 def send_packed(
-    bus: Bus, requests: Requester | None, topic: str, block: FrameBlock, *, host: str, timeout: float
+    bus: Bus,
+    requests: Requester | None,
+    topic: str,
+    block: FrameBlock,
+    *,
+    host: str,
+    timeout: float,
 ) -> Sent | None:
-    """Send `block` to `topic`, in as many batches as it takes; with `requests` wait for the answer to each.
+    """Send `block` to `topic`, in as many batches as it takes; with `requests` wait for the answer
+    to each.
 
     Raises:
         SatError: a batch was refused, or no answer came; what follows it is not sent.
@@ -66,16 +73,24 @@ def send_packed(
     return Sent(sent, tuple(failed)) if requests is not None else None
 
 
-def _send(bus: Bus, requests: Requester | None, topic: str, part: FrameBlock, host: str, timeout: float) -> Sent | None:
+def _send(
+    bus: Bus, requests: Requester | None, topic: str, part: FrameBlock, host: str, timeout: float
+) -> Sent | None:
     if requests is None:
         if not bus.publish(topic, bin_batch.encode({}, part)):
-            raise Offline("not connected to the broker, or its queue is full; this batch was not sent")
+            raise Offline(
+                "not connected to the broker, or its queue is full; this batch was not sent"
+            )
         return None
     reply = check(
-        requests.exchange_packed(topic, lambda envelope: bin_batch.encode(envelope, part), timeout=timeout, target=host)
+        requests.exchange_packed(
+            topic, lambda envelope: bin_batch.encode(envelope, part), timeout=timeout, target=host
+        )
     )
     result = reply.result if isinstance(reply.result, dict) else {}
-    failures = tuple(Failed(int(one["index"]), str(one["reason"])) for one in result.get("failed", ()))
+    failures = tuple(
+        Failed(int(one["index"]), str(one["reason"])) for one in result.get("failed", ())
+    )
     return Sent(int(result.get("sent", 0)), failures)
 
 

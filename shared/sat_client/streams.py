@@ -1,6 +1,8 @@
-"""Streams of devices for a reader, a thread or an asyncio task, with an exact account of what does not arrive.
+"""Streams of devices for a reader, a thread or an asyncio task, with an exact account of what does
+not arrive.
 
-`Watch` hands out batches, `Frames` the frames in them. What falls out of the reader's own queue is counted too.
+`Watch` hands out batches, `Frames` the frames in them. What falls out of the reader's own queue is
+counted too.
 """
 
 from __future__ import annotations
@@ -12,11 +14,11 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 from sat_bus.contract import topics
+from sat_bus.contract.device_key import Key
 from sat_bus.transport.bus import Inbound
 from sat_client.batches import Batch, read_batch, read_head
 from sat_client.gaps import CLIENT, TRANSPORT, Cursor, Fallen, Gap
 from sat_client.inbox import QUEUE, Arrival, Attach, Inbox
-from sat_client.view import Key
 from sat_toolkit.errors import BadArgs, BadRequest
 
 Form = Literal["auto", "json", "bin"]
@@ -36,8 +38,10 @@ class Received:
     Attributes:
         type: the stream's type, ``can``.
         gap: the frames that are missing right before this batch, and why; None when none are.
-        dropped: frames that the host counted as lost since the last batch, by cause: the growth of its own totals.
-        explained: of frames in earlier gaps, until now "transport", those whose cause the host tells with this batch.
+        dropped: frames that the host counted as lost since the last batch, by cause: the growth of
+            its own totals.
+        explained: of frames in earlier gaps, until now "transport", those whose cause the host
+            tells with this batch.
     """
 
     key: Key
@@ -58,22 +62,25 @@ class Received:
 
     @property
     def lost_after(self) -> int:
-        """Of the frames in `gap`, those lost after the host, as far as it has told; less those `explained` now."""
+        """Of the frames in `gap`, those lost after the host, as far as it has told; less those
+        `explained` now."""
         causes = self.gap.causes if self.gap else {}
         return causes.get(TRANSPORT, 0) + causes.get(CLIENT, 0) - sum(self.explained.values())
 
 
 class Watch:
-    """Batches of one or many devices, oldest first: iterate over it (``for``, or ``async for`` in a task), or ask with
-    `get` or `receive`.
+    """Batches of one or many devices, oldest first: iterate over it (``for``, or ``async for`` in a
+    task), or ask with `get` or `receive`.
 
-    It listens from its construction until `close`; use it in a ``with`` or ``async with`` statement.
+    It listens from its construction until `close`; use it in a ``with`` or ``async with``
+    statement.
 
     Args:
         subscriptions: filters of stream topics, of either form or of both.
         attach: subscribes a handler to a filter and returns what ends that.
         capacity: batches that wait; beyond that the oldest fall out, and are counted.
-        from_start: the watch is older than every stream, so that what is missing at its beginning is counted too.
+        from_start: the watch is older than every stream, so that what is missing at its beginning
+            is counted too.
 
     Attributes:
         frames: how many frames were received.
@@ -128,7 +135,8 @@ class Watch:
 
     @property
     def missed(self) -> int:
-        """How many frames are missing. With `frames` that is every number that the followed streams have given out."""
+        """How many frames are missing. With `frames` that is every number that the followed streams
+        have given out."""
         return sum(self.causes.values())
 
     @property
@@ -181,7 +189,9 @@ class Watch:
         step = cursor.advance(batch.head)
         if step is None:
             return None
-        received = Received(key, kind, batch.without_first(step.known), step.gap, step.dropped, step.explained)
+        received = Received(
+            key, kind, batch.without_first(step.known), step.gap, step.dropped, step.explained
+        )
         self._count(received)
         return received
 
@@ -212,7 +222,8 @@ class Watch:
 
 
 class Frames:
-    """The frames of a `Watch`, one by one, as dicts of the contract; ``for``, or ``async for`` in a task.
+    """The frames of a `Watch`, one by one, as dicts of the contract; ``for``, or ``async for`` in a
+    task.
 
     Use it in a ``with`` or ``async with`` statement.
 
@@ -220,7 +231,8 @@ class Frames:
         on_gap: called with what is missing, before the frame that follows it.
 
     Attributes:
-        watch: where the batches come from; its totals are the account of what was received and what was not.
+        watch: where the batches come from; its totals are the account of what was received and what
+            was not.
     """
 
     def __init__(self, watch: Watch, on_gap: Callable[[Gap], object] | None = None) -> None:

@@ -1,36 +1,22 @@
 """What the retained topics of a site say, as one object that a client can ask.
 
-No I/O, no threads, no clock: `SiteView.apply` is fed by whoever holds the connection, which also guards it
-with a lock. It believes the bus, with two corrections that the contract asks of every reader: a will of an
-older boot is ignored, and a device of a host that is gone has no state worth showing.
+No I/O, no threads, no clock: `SiteView.apply` is fed by whoever holds the connection, which also
+guards it with a lock. It believes the bus, with two corrections that the contract asks of every
+reader: a will of an older boot is ignored, and a device of a host that is gone has no state worth
+showing.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sat_bus.contract import device_key, topics
 from sat_bus.contract import messages as m
-from sat_bus.contract import topics
+from sat_bus.contract.device_key import Key
 from sat_toolkit.core.device_spec import DeviceState
-from sat_toolkit.errors import BadArgs, BadRequest, UnknownDevice
+from sat_toolkit.errors import BadRequest
 
 _GONE = ("offline", "lost")
-
-
-@dataclass(frozen=True, order=True)
-class Key:
-    """A device's full name on a site."""
-
-    host: str
-    driver: str
-    device: str
-
-    def __str__(self) -> str:
-        return f"{self.host}/{self.driver}/{self.device}"
-
-    def answers_to(self, name: str) -> bool:
-        """Whether `name` is this device's id, ``driver/device`` or ``host/driver/device``."""
-        return name in (self.device, f"{self.driver}/{self.device}", str(self))
 
 
 @dataclass(slots=True)
@@ -48,7 +34,8 @@ class HostView:
 
     @property
     def state(self) -> str:
-        """``init``, ``ready``, ``draining``, ``offline``, ``lost``, or ``unknown`` when the host never spoke."""
+        """``init``, ``ready``, ``draining``, ``offline``, ``lost``, or ``unknown`` when the host
+        never spoke."""
         if self.said is None:
             return "unknown"
         if self.said.state in _GONE and self.said.boot != self.boot:
@@ -62,7 +49,8 @@ class HostView:
 
 @dataclass(slots=True)
 class DeviceView:
-    """A device: what it is, how it is, and its row in the lifecycle table, as far as they have been seen."""
+    """A device: what it is, how it is, and its row in the lifecycle table, as far as they have been
+    seen."""
 
     key: Key
     status: m.Status | None = None
@@ -90,7 +78,8 @@ class SiteView:
         self._stale: set[str] = set()
 
     def apply(self, topic: str, payload: bytes) -> topics.Match | None:
-        """Take a message in; an empty payload clears its topic. None: it was none of ours, or unreadable."""
+        """Take a message in; an empty payload clears its topic. None: it was none of ours, or
+        unreadable."""
         match = topics.parse(self.site, topic)
         if match is None or match.topic.payload is None:
             return None
@@ -105,7 +94,8 @@ class SiteView:
         return match
 
     def begin_sync(self) -> None:
-        """The connection is lost: what the broker still holds will be told again, the rest is doubtful."""
+        """The connection is lost: what the broker still holds will be told again, the rest is
+        doubtful."""
         self._stale = set(self._held)
 
     def end_sync(self) -> None:
@@ -114,31 +104,30 @@ class SiteView:
             self.apply(topic, b"")
 
     def complete(self) -> bool:
-        """Whether every living host's devices are all here, by the manifest in its birth, each with its meta."""
+        """Whether every living host's devices are all here, by the manifest in its birth, each with
+        its meta."""
         counts = dict.fromkeys(self.hosts, 0)
         for key, device in self.devices.items():
             if device.status is not None and device.meta is None:
                 return False
             counts[key.host] = counts.get(key.host, 0) + (device.status is not None)
         return all(
-            counts[host.name] >= host.birth.manifest.count for host in self.hosts.values() if host.birth and host.alive
+            counts[host.name] >= host.birth.manifest.count
+            for host in self.hosts.values()
+            if host.birth and host.alive
         )
 
     def find(self, name: str, *, host: str | None = None, driver: str | None = None) -> Key:
         """The one device that `name` means: an id, ``driver/device`` or ``host/driver/device``.
 
         Raises:
-            UnknownDevice: there is none; the message lists what there is.
+            UnknownDevice: there is no such device; the message names those that come near.
             BadArgs: there are several; the message lists them.
         """
-        candidates = sorted(k for k in self.devices if host in (None, k.host) and driver in (None, k.driver))
-        hits = [key for key in candidates if key.answers_to(name)]
-        if len(hits) == 1:
-            return hits[0]
-        if hits:
-            raise BadArgs(f"{name!r} is ambiguous, say which: {', '.join(map(str, hits))}")
-        there = ", ".join(map(str, candidates)) or "none"
-        raise UnknownDevice(f"Device {name} not found on site {self.site}; devices there: {there}")
+        key = device_key.find(self.devices, name, host=host, driver=driver)
+        if key is None:
+            raise device_key.unknown(self.devices, name, host=host, driver=driver)
+        return key
 
     def lost(self, key: Key) -> bool:
         """Whether nothing certain is known of the device, because its host is gone."""

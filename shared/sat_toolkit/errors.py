@@ -144,7 +144,8 @@ def from_code(code: str, message: str) -> SatError:
 
 
 def text_of(error: BaseException) -> str:
-    """``Type: message`` of an exception, whatever its own ``__str__`` does; the type alone when it says nothing."""
+    """``Type: message`` of an exception, whatever its own ``__str__`` does; the type alone when it
+    says nothing."""
     name = type(error).__name__
     try:
         text = str(error)

@@ -1,4 +1,5 @@
-"""``python -m tests.bench``: run benchmarks side by side and write the page; see ``scripts/bench``."""
+"""``python -m tests.bench``: run benchmarks side by side and write the page; see
+``scripts/bench``."""
 
 from __future__ import annotations
 
@@ -25,12 +26,26 @@ DISTRIBUTIONS = ("sat-toolkit", "paho-mqtt", "python-can")
 def main() -> int:
     """Run what was asked for; 1 when a target is missed."""
     known = [name for name in NAMES if importlib.util.find_spec(f"tests.bench.{name}")]
-    parser = argparse.ArgumentParser(prog="scripts/bench", description="Measure ours beside the peers.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all")
-    parser.add_argument("--quick", action="store_true", help="only see that all programs run; no page is written")
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench", description="Measure ours beside the peers."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(known)}; default: all"
+    )
+    parser.add_argument(
+        "--quick", action="store_true", help="only see that all programs run; no page is written"
+    )
     parser.add_argument("--repetitions", type=int, default=3, metavar="N", help="default 3")
-    parser.add_argument("--soak", type=float, default=0.0, metavar="MINUTES", help="memory at full rate; default: not")
-    parser.add_argument("--vm", action="store_true", help=f"on vcan in a virtual machine: {', '.join(VM_NAMES)}")
+    parser.add_argument(
+        "--soak",
+        type=float,
+        default=0.0,
+        metavar="MINUTES",
+        help="memory at full rate; default: not",
+    )
+    parser.add_argument(
+        "--vm", action="store_true", help=f"on vcan in a virtual machine: {', '.join(VM_NAMES)}"
+    )
     parser.add_argument("--can", metavar="LINK", help="measure on this CAN link, such as vcan0")
     options = parser.parse_args()
     if unknown := sorted(set(options.names) - set(known)):
@@ -48,7 +63,8 @@ def main() -> int:
 
 
 def _in_vm(options: argparse.Namespace) -> list[str]:
-    """Run the frame path's benchmarks in the machine of scripts/vm; its name where a target was missed."""
+    """Run the frame path's benchmarks in the machine of scripts/vm; its name where a target was
+    missed."""
     for name in ("sender", "batcher"):
         rig.compiled(name)
     wanted = [*(["--quick"] if options.quick else []), "--repetitions", str(options.repetitions)]

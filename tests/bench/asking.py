@@ -1,4 +1,5 @@
-"""A client that asks and waits for the answer; states and replies by MQTT, as any client of the bus sees them."""
+"""A client that asks and waits for the answer; states and replies by MQTT, as any client of the bus
+sees them."""
 
 from __future__ import annotations
 
@@ -30,13 +31,19 @@ class Asker:
         """Wait until the newest message of `topic` is `payload`."""
         with self._changed:
             if not self._changed.wait_for(lambda: self._latest.get(topic) == payload, DEADLINE):
-                raise RuntimeError(f"{topic} is {self._latest.get(topic)!r}, not {payload!r}, after {DEADLINE} s")
+                raise RuntimeError(
+                    f"{topic} is {self._latest.get(topic)!r}, not {payload!r}, after {DEADLINE} s"
+                )
 
     def ask(self, topic: str, args: dict[str, Any]) -> Any:
         """The result of a request; a refusal is an error."""
         number = next(self._ids)
         reply_to = f"{self._prefix}/{number}"
-        request = {"args": args, "request_id": f"{self._prefix[-8:].replace('/', '-')}{number}", "reply_to": reply_to}
+        request = {
+            "args": args,
+            "request_id": f"{self._prefix[-8:].replace('/', '-')}{number}",
+            "reply_to": reply_to,
+        }
         self._client.publish(topic, json.dumps(request), qos=1)
         with self._changed:
             if not self._changed.wait_for(lambda: reply_to in self._latest, DEADLINE):

@@ -1,5 +1,5 @@
-"""A reader that sleeps while the broker takes messages for it, and is timed from its awakening: so its own speed shows,
-whatever the publisher's."""
+"""A reader that sleeps while the broker takes messages for it, and is timed from its awakening: so
+its own speed shows, whatever the publisher's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from sat_cli.brokers.mosquitto import MosquittoBroker, find_mosquitto
 
 
 class _PatientBroker(MosquittoBroker):
-    """Keeps all that waits for a client that does not read, not only 1,000 messages, and none of it on disk."""
+    """Keeps all that waits for a client that does not read, not only 1,000 messages, and none of it
+    on disk."""
 
     def _config(self) -> Iterator[str]:
         changed = ("persistence ", "max_queued_messages ")
@@ -39,7 +40,8 @@ def patient_broker() -> Iterator[MosquittoBroker]:
 
 
 class Sleep:
-    """The process `pid` sleeps while the body runs; `woken` is when it was woken, on `time.monotonic`."""
+    """The process `pid` sleeps while the body runs; `woken` is when it was woken, on
+    `time.monotonic`."""
 
     def __init__(self, pid: int) -> None:
         self.woken = 0.0

@@ -34,7 +34,8 @@ class Context:
     Attributes:
         quick: only see that the programs run; the numbers are not to be quoted.
         repetitions: how often ours and the peer are measured in turn.
-        can: a CAN link to measure on, such as ``vcan0``; None: the stand-in, a UDP socket of the loopback.
+        can: a CAN link to measure on, such as ``vcan0``; None: the stand-in, a UDP socket of the
+            loopback.
         soak: minutes at full rate; 0: leave that out.
         sender_cpu: the processor that the sender is kept to; None: any.
     """
@@ -47,7 +48,8 @@ class Context:
 
     @contextmanager
     def split(self) -> Iterator[Context]:
-        """The same, but the sender has the last processor to itself and all that is started shares the others."""
+        """The same, but the sender has the last processor to itself and all that is started shares
+        the others."""
         every = sorted(os.sched_getaffinity(0))
         if len(every) == 1:
             yield self
@@ -60,13 +62,18 @@ class Context:
 
     @contextmanager
     def broker(self, *, websocket: bool = False) -> Iterator[MosquittoBroker]:
-        """A Mosquitto of our own on a free port of the loopback, with TCP_NODELAY, as racks have it."""
+        """A Mosquitto of our own on a free port of the loopback, with TCP_NODELAY, as racks have
+        it."""
         binary = find_mosquitto()
         if binary is None:
-            raise SystemExit("bench: mosquitto is not on the PATH (Debian: apt-get install mosquitto)")
+            raise SystemExit(
+                "bench: mosquitto is not on the PATH (Debian: apt-get install mosquitto)"
+            )
         with tempfile.TemporaryDirectory(prefix="sat-bench-") as folder:
             ws_port = 0 if websocket else None
-            broker = MosquittoBroker(binary, port=0, ws_port=ws_port, data_dir=Path(folder) / "broker")
+            broker = MosquittoBroker(
+                binary, port=0, ws_port=ws_port, data_dir=Path(folder) / "broker"
+            )
             broker.start()
             try:
                 yield broker
@@ -79,13 +86,18 @@ class Context:
 
 
 class Program:
-    """A child process that says what it has to say as lines of JSON, each an object with the key ``event``.
+    """A child process that says what it has to say as lines of JSON, each an object with the key
+    ``event``.
 
     Its stderr goes to a file, the last words of which are told when it fails.
     """
 
     def __init__(
-        self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None, folder: Path = ROOT
+        self,
+        name: str,
+        argv: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        folder: Path = ROOT,
     ) -> None:
         self.name = name
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 - closed by stop
@@ -133,7 +145,9 @@ class Program:
         """As `wait`, but it must come."""
         said = self.wait(event, timeout)
         if said is None:
-            raise RuntimeError(f"{self.name} did not say {event!r} in {timeout} s: {self.last_words()}")
+            raise RuntimeError(
+                f"{self.name} did not say {event!r} in {timeout} s: {self.last_words()}"
+            )
         return said
 
     def last_words(self) -> str:
@@ -190,14 +204,26 @@ def tree(pid: int) -> list[int]:
 
 
 def cpu_seconds(pid: int) -> float:
-    """User and system time of `pid`, its descendants, and the children they have reaped (10 ms resolution)."""
-    return sum(sum(int(fields[index]) for index in range(11, 15)) for one in tree(pid) if (fields := _stat(one))) / TICK
+    """User and system time of `pid`, its descendants, and the children they have reaped (10 ms
+    resolution)."""
+    return (
+        sum(
+            sum(int(fields[index]) for index in range(11, 15))
+            for one in tree(pid)
+            if (fields := _stat(one))
+        )
+        / TICK
+    )
 
 
 def broker_pid(broker: MosquittoBroker) -> int:
     """The process of a broker that this process has started."""
     config = str(broker.data_dir / "mosquitto.conf").encode()
-    return next(pid for pid in tree(os.getpid()) if config in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0"))
+    return next(
+        pid
+        for pid in tree(os.getpid())
+        if config in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    )
 
 
 def memory_kb(pid: int) -> int:
@@ -219,7 +245,9 @@ def machine() -> str:
     model = platform.machine()
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), model)
+        model = next(
+            (line.partition(": ")[2] for line in lines if line.startswith("model name")), model
+        )
     count = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return f"{count} x {model}, {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}"
@@ -229,7 +257,9 @@ def versions(*distributions: str) -> dict[str, str]:
     """What it ran with: Python, Mosquitto, and `distributions` of Python."""
     found = {"Python": platform.python_version()}
     if binary := find_mosquitto():
-        said = subprocess.run([binary, "-h"], capture_output=True, text=True, check=False).stdout.split()
+        said = subprocess.run(
+            [binary, "-h"], capture_output=True, text=True, check=False
+        ).stdout.split()
         found["Mosquitto"] = next((word for word in said if word[:1].isdigit()), "?")
     return found | {name: importlib.metadata.version(name) for name in distributions}
 

@@ -1,7 +1,8 @@
-"""Status messages of 300 devices into the shipped orchestrator on a SQLite file: validated, its table updated, the next
-action planned, its rows published, its database written behind; and in turn into a bare paho client whose callback
-counts them. The reader is stopped (SIGSTOP) while the broker takes 20,000 messages for it at QoS 1, and timed from its
-awakening: to the row of a device that the very last message makes known, or to the last call of the callback."""
+"""Status messages of 300 devices into the shipped orchestrator on a SQLite file: validated, its
+table updated, the next action planned, its rows published, its database written behind; and in turn
+into a bare paho client whose callback counts them. The reader is stopped (SIGSTOP) while the broker
+takes 20,000 messages for it at QoS 1, and timed from its awakening: to the row of a device that the
+very last message makes known, or to the last call of the callback."""
 
 from __future__ import annotations
 
@@ -39,13 +40,22 @@ def run(context: harness.Context) -> list[Row]:
     for _ in range(context.repetitions):
         bare.append(count / _peer(count))
         ours.append(count / _orchestrator(count))
-    return [Row("messages taken in", "1/s", ours, bare, "bare paho callback that counts", at_least=0.6)]
+    return [
+        Row("messages taken in", "1/s", ours, bare, "bare paho callback that counts", at_least=0.6)
+    ]
 
 
 def _peer(count: int) -> float:
     """Seconds that a bare client takes for `count` messages."""
     with patient_broker() as broker, Feeder(broker.port) as feeder:
-        command = [sys.executable, "-m", "tests.bench.peers.counter", str(broker.port), FILTER, str(count + 1)]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.bench.peers.counter",
+            str(broker.port),
+            FILTER,
+            str(count + 1),
+        ]
         with harness.Program("counter", command) as peer:
             peer.need("ready")
             began = feeder.flood(peer.pid, count)
@@ -55,10 +65,21 @@ def _peer(count: int) -> float:
 
 def _orchestrator(count: int) -> float:
     """Seconds that the orchestrator takes for them."""
-    with tempfile.TemporaryDirectory() as folder, patient_broker() as broker, Feeder(broker.port) as feeder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        patient_broker() as broker,
+        Feeder(broker.port) as feeder,
+    ):
         database = f"sqlite:///{Path(folder) / 'orchestrator.db'}"
-        env = {"SAT_BROKER_URL": broker.url, "SAT_SITE": SITE, "SAT_DATABASE_URL": database, "SAT_POLICY": POLICY}
-        with harness.Program("sat orchestrator", [sys.executable, "-m", "sat_cli", "orchestrator"], env) as ours:
+        env = {
+            "SAT_BROKER_URL": broker.url,
+            "SAT_SITE": SITE,
+            "SAT_DATABASE_URL": database,
+            "SAT_POLICY": POLICY,
+        }
+        with harness.Program(
+            "sat orchestrator", [sys.executable, "-m", "sat_cli", "orchestrator"], env
+        ) as ours:
             feeder.introduce()
             began = feeder.flood(ours.pid, count)
             feeder.wait(lambda: f"{DEVICES}" in feeder.rows, "the last device's row")
@@ -80,7 +101,9 @@ class Feeder:
         self._over = threading.Event()
         self._client = connected(port, "feeder")
         self._client.on_message = self._on_message
-        self._client.subscribe([(topics.TABLE_ROW.filters(SITE)[0], 0), (topics.ORCHESTRATOR_HEALTH.build(SITE), 0)])
+        self._client.subscribe(
+            [(topics.TABLE_ROW.filters(SITE)[0], 0), (topics.ORCHESTRATOR_HEALTH.build(SITE), 0)]
+        )
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def introduce(self) -> None:
@@ -102,10 +125,14 @@ class Feeder:
             self._publish(topics.DEVICE_META, meta, str(number))
             self._status(number, DeviceState.CONNECTED)
         self.wait(lambda: len(self.rows) == DEVICES, "all rows")
-        self.wait(lambda: self._health and not self._health["queues"]["store"], "the end of the database's work")
+        self.wait(
+            lambda: self._health and not self._health["queues"]["store"],
+            "the end of the database's work",
+        )
 
     def flood(self, reader: int, count: int) -> float:
-        """Have `count` messages and one of the last device wait for the process `reader`; when it was woken."""
+        """Have `count` messages and one of the last device wait for the process `reader`; when it
+        was woken."""
         with Sleep(reader) as sleep:
             for number in range(count):
                 turn, device = divmod(number, DEVICES)
@@ -124,7 +151,10 @@ class Feeder:
         with self._changed:
             self._health = {}
         self.wait(lambda: self._health, "the orchestrator's health")
-        lost = {cause: self._health["drops"].get(cause, 0) for cause in ("inbox_full", "loop_full", "garbage")}
+        lost = {
+            cause: self._health["drops"].get(cause, 0)
+            for cause in ("inbox_full", "loop_full", "garbage")
+        }
         if any(lost.values()) or self._health["bus"]["reconnects"]:
             raise RuntimeError(f"the orchestrator lost messages: {self._health}")
 
@@ -154,14 +184,20 @@ class Feeder:
         )
         return self._publish(topics.DEVICE_STATUS, status, str(device))
 
-    def _publish(self, topic: topics.Topic, message: messages.Message, device: str = "") -> mqtt.MQTTMessageInfo:
+    def _publish(
+        self, topic: topics.Topic, message: messages.Message, device: str = ""
+    ) -> mqtt.MQTTMessageInfo:
         levels = {"host": HOST} | ({"driver": DRIVER, "device": device} if device else {})
-        return self._client.publish(topic.build(SITE, **levels), message.encode(), topic.qos, topic.retain)
+        return self._client.publish(
+            topic.build(SITE, **levels), message.encode(), topic.qos, topic.retain
+        )
 
     def _beat(self) -> None:
         while not self._over.wait(0.0 if not self._beats else 1.0):
             self._beats += 1
-            beat = messages.Heartbeat(boot=self._boot, n=self._beats, mono_ms=int(time.monotonic() * 1000))
+            beat = messages.Heartbeat(
+                boot=self._boot, n=self._beats, mono_ms=int(time.monotonic() * 1000)
+            )
             self._publish(topics.HOST_HEARTBEAT, beat)
 
     def _on_message(self, _client: mqtt.Client, _data: Any, message: mqtt.MQTTMessage) -> None:

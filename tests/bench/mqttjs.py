@@ -1,7 +1,7 @@
-"""CAN frames into MQTT.js, the client of Node-RED and of dashboards, an object made of each: from JSON batches of 80
-frames, as 8,000 frames a second give in the window of 10 ms; from packed ones, through `clients/javascript`; and from
-one JSON message for each frame. All at QoS 1; the reader is stopped (SIGSTOP) while the broker takes the messages, and
-timed from its awakening."""
+"""CAN frames into MQTT.js, the client of Node-RED and of dashboards, an object made of each: from
+JSON batches of 80 frames, as 8,000 frames a second give in the window of 10 ms; from packed ones,
+through `shared/sat_js`; and from one JSON message for each frame. All at QoS 1; the reader is
+stopped (SIGSTOP) while the broker takes the messages, and timed from its awakening."""
 
 from __future__ import annotations
 
@@ -36,10 +36,14 @@ def run(context: harness.Context) -> list[Row]:
             count = 20_000 if form == "frame" else 4_000 * BATCH
             values.append(measure(folder, form, count // 50 if context.quick else count))
     version = json.loads((folder / "node_modules" / "mqtt" / "package.json").read_text())["version"]
-    node = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    node = subprocess.run(
+        ["node", "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     note = f"MQTT.js {version}, Node.js {node}"
     return [
-        Row("JSON batches", "frames/s", rates["json"], rates["frame"], PEER, at_least=10, note=note),
+        Row(
+            "JSON batches", "frames/s", rates["json"], rates["frame"], PEER, at_least=10, note=note
+        ),
         Row("bin batches", "frames/s", rates["bin"], rates["frame"], PEER),
     ]
 
@@ -55,7 +59,15 @@ def measure(folder: Path, form: str, count: int) -> float:
     """Frames per second of `count` frames."""
     topic = "sat/1/lab/dev/bench/drv_socketcan/can0/stream/can/" + form
     with patient_broker() as broker:
-        command = ["node", str(HOME / "reader.js"), str(folder), str(broker.port), topic, form, str(count)]
+        command = [
+            "node",
+            str(HOME / "reader.js"),
+            str(folder),
+            str(broker.port),
+            topic,
+            form,
+            str(count),
+        ]
         with harness.Program("reader", command) as reader:
             reader.need("ready")
             client = connected(broker.port, "feeder")
@@ -69,7 +81,9 @@ def measure(folder: Path, form: str, count: int) -> float:
             client.loop_stop()
     expected = sum(frame["id"] + int(frame["data"][:2], 16) for frame in frames(0, count))
     if said["sum"] != expected:
-        raise RuntimeError(f"{form}: the reader has decoded something else: {said['sum']}, not {expected}")
+        raise RuntimeError(
+            f"{form}: the reader has decoded something else: {said['sum']}, not {expected}"
+        )
     return count / seconds
 
 
@@ -87,9 +101,20 @@ def payloads(form: str, count: int) -> Iterator[bytes]:
         return
     for seq in range(0, count, BATCH):
         block = FrameBlock.pack(frames(seq, BATCH))
-        header = {"stream": "bench-1", "boot": "1700000000000-00000000", "seq": seq, "n": BATCH, "t0": block.t0}
+        header = {
+            "stream": "bench-1",
+            "boot": "1700000000000-00000000",
+            "seq": seq,
+            "n": BATCH,
+            "t0": block.t0,
+        }
         header |= {"dropped": {}, "channel": "can0"}
         if form == "bin":
             yield bin_batch.encode(header, block)
         else:
-            yield json.dumps(header).encode()[:-1] + b', "frames": [' + b",".join(block.json_frames()) + b"]}"
+            yield (
+                json.dumps(header).encode()[:-1]
+                + b', "frames": ['
+                + b",".join(block.json_frames())
+                + b"]}"
+            )

@@ -1,9 +1,10 @@
 """Frames at three times the rate that ours takes, while a client asks for `status` again and again.
 
-What ours takes is what arrives when it is flooded. The sender has a processor to itself, as it would be held up by what
-it is to overload; the rest shares the others. Each repetition has a fresh driver host. After a sentinel frame every
-frame that was sent must have been received or be counted as dropped, to the last one, and no command that was asked
-while frames were sent may have waited long.
+What ours takes is what arrives when it is flooded. The sender has a processor to itself, as it
+would be held up by what it is to overload; the rest shares the others. Each repetition has a fresh
+driver host. After a sentinel frame every frame that was sent must have been received or be counted
+as dropped, to the last one, and no command that was asked while frames were sent may have waited
+long.
 """
 
 from __future__ import annotations
@@ -78,7 +79,8 @@ def _capacity(context: Context, subject: Subject) -> float:
 class Commander:
     """Asks for `status`, one command after the other, until it is closed.
 
-    `waits` are pairs: when it was asked by `time.perf_counter`, and how long the answer took in milliseconds.
+    `waits` are pairs: when it was asked by `time.perf_counter`, and how long the answer took in
+        milliseconds.
     """
 
     def __init__(self, rig: Rig) -> None:

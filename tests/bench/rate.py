@@ -1,11 +1,13 @@
-"""The highest rate of frames of 8 bytes that reaches a subscriber through a broker without the loss of one.
+"""The highest rate of frames of 8 bytes that reaches a subscriber through a broker without the loss
+of one.
 
-The rate is ramped up by half until frames are lost, then narrowed down to a seventh by bisection; each try sends for
-1.5 seconds at a constant rate. A rate counts as carried when every frame arrived, 99 of 100 within half a second of
-their capture (else a queue was filling that only the end of the try kept from overflowing), in one of two tries, or of
-five on a CAN link: emulated machines stand still at times.
-Broker, subscriber and sender share the machine's processors with what is measured. Of one worker a host reads 8 MiB a
-second for longer than a second, 349,000 packed frames/s, however fast it is: the rest is for its other devices.
+The rate is ramped up by half until frames are lost, then narrowed down to a seventh by bisection;
+each try sends for 1.5 seconds at a constant rate. A rate counts as carried when every frame
+arrived, 99 of 100 within half a second of their capture (else a queue was filling that only the end
+of the try kept from overflowing), in one of two tries, or of five on a CAN link: emulated machines
+stand still at times. Broker, subscriber and sender share the machine's processors with what is
+measured. Of one worker a host reads 8 MiB a second for longer than a second, 349,000 packed
+frames/s, however fast it is: the rest is for its other devices.
 """
 
 from __future__ import annotations
@@ -25,10 +27,17 @@ TRIES, TRIES_ON_A_LINK = 2, 5
 
 
 def run(context: Context) -> list[Row]:
-    """Ours, the bare batcher and the usual way in turn; the batcher in C and the usual way at QoS 0 for report."""
+    """Ours, the bare batcher and the usual way in turn; the batcher in C and the usual way at QoS 0
+    for report."""
     us, bare = ours(can=context.can), peer("bare_batcher")
     usual, loose, limit = peer("usual_way", 1), peer("usual_way", 0), peer("batcher")
-    guess = {us.name: 20_000.0, bare.name: 20_000.0, usual.name: 800.0, loose.name: 4_000.0, limit.name: 40_000.0}
+    guess = {
+        us.name: 20_000.0,
+        bare.name: 20_000.0,
+        usual.name: 800.0,
+        loose.name: 4_000.0,
+        limit.name: 40_000.0,
+    }
     found: dict[str, list[float]] = {name: [] for name in guess}
     with Pool(context) as pool:
         for turn in range(context.repetitions):

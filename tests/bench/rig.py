@@ -20,7 +20,8 @@ from tests.bench.asking import Asker
 from tests.bench.harness import CACHE, FOLDER, Context, Program, broker_pid, cpu_seconds
 
 SITE, HOST, DEVICE = "lab", "bench", "bus0"
-# A rate is carried when the sentinel, sent this long after the last frame, arrives and no later than LATE_S after it.
+# A rate is carried when the sentinel, sent this long after the last frame, arrives and no later
+# than LATE_S after it.
 PAUSE_MS = 300
 LATE_S = 1.0
 WARM_UP = (200.0, 0.3)  # the first frames find caches cold and code not yet loaded
@@ -32,7 +33,8 @@ Sender = Callable[[float, float, int], dict[str, float]]
 class Trial:
     """What became of the frames of one run.
 
-    `span` is when they were sent, by `time.perf_counter`; `cpu` the seconds of ``subject``, ``broker``, ``subscriber``.
+    `span` is when they were sent, by `time.perf_counter`; `cpu` the seconds of ``subject``,
+    ``broker``, ``subscriber``.
     """
 
     rate: float
@@ -64,8 +66,8 @@ class Trial:
 class Subject:
     """What is measured: ours or a peer.
 
-    `start` starts it on a source (``udp:0`` or ``can:LINK``) and a broker's port, and says where frames are to be
-    sent to; `topic` and `form` are for the subscriber.
+    `start` starts it on a source (``udp:0`` or ``can:LINK``) and a broker's port, and says where
+    frames are to be sent to; `topic` and `form` are for the subscriber.
     """
 
     name: str
@@ -80,18 +82,36 @@ def ours(form: str = "bin", *, can: str | None = None) -> Subject:
     dev = f"sat/1/{SITE}/dev/{HOST}/{driver}/{device}"
 
     def start(stack: ExitStack, source: str, broker: int) -> tuple[Program, str]:
-        argv = [sys.executable, "-m", "sat_cli", "host", "--family", "can" if can else "standin", "--name", HOST]
-        env = {"SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}", "SAT_SITE": SITE, "SAT_LOG_LEVEL": "info"}
+        argv = [
+            sys.executable,
+            "-m",
+            "sat_cli",
+            "host",
+            "--family",
+            "can" if can else "standin",
+            "--name",
+            HOST,
+        ]
+        env = {
+            "SAT_BROKER_URL": f"mqtt://127.0.0.1:{broker}",
+            "SAT_SITE": SITE,
+            "SAT_LOG_LEVEL": "info",
+        }
         port = 0
         if not can:
             port = free_udp_port()
-            env |= {"SAT_PLUGINS": str(FOLDER / "plugins"), "SAT_DRIVERS": json.dumps({driver: {"port": port}})}
+            env |= {
+                "SAT_PLUGINS": str(FOLDER / "plugins"),
+                "SAT_DRIVERS": json.dumps({driver: {"port": port}}),
+            }
         asker = stack.enter_context(Asker(broker, "bench-asker"))
         program = stack.enter_context(Program("ours", argv, env, CACHE))
         try:
             asker.wait(f"{dev}/state", b"discovered")
             for op in ("initialize", "connect"):
-                asker.ask(f"sat/1/{SITE}/host/{HOST}/req/{op}", {"driver": driver, "device": device})
+                asker.ask(
+                    f"sat/1/{SITE}/host/{HOST}/req/{op}", {"driver": driver, "device": device}
+                )
             asker.ask(f"{dev}/cmd/start", {"stream": {"formats": [form]}})
         except RuntimeError as error:
             raise RuntimeError(f"ours does not come up: {error}\n{program.last_words()}") from None
@@ -106,13 +126,21 @@ def peer(name: str, qos: int = 1) -> Subject:
 
     def start(stack: ExitStack, source: str, broker: int) -> tuple[Program, str]:
         command = (
-            [str(compiled("batcher"))] if name == "batcher" else [sys.executable, "-m", f"tests.bench.peers.{name}"]
+            [str(compiled("batcher"))]
+            if name == "batcher"
+            else [sys.executable, "-m", f"tests.bench.peers.{name}"]
         )
-        program = stack.enter_context(Program(name, [*command, source, str(broker), topic, str(qos)]))
+        program = stack.enter_context(
+            Program(name, [*command, source, str(broker), topic, str(qos)])
+        )
         port = program.need("ready")["port"]
         return program, f"udp:{port}" if port else source
 
-    words = {"usual_way": f"the usual way, QoS {qos}", "bare_batcher": "bare batcher", "batcher": "batcher in C"}
+    words = {
+        "usual_way": f"the usual way, QoS {qos}",
+        "bare_batcher": "bare batcher",
+        "batcher": "batcher in C",
+    }
     return Subject(words[name], topic, "frame" if name == "usual_way" else "records", start)
 
 
@@ -120,7 +148,12 @@ class Rig:
     """A subject at work. Runs follow one another on it."""
 
     def __init__(
-        self, broker: MosquittoBroker, subject: Subject, program: Program, subscriber: Program, sender: Sender
+        self,
+        broker: MosquittoBroker,
+        subject: Subject,
+        program: Program,
+        subscriber: Program,
+        sender: Sender,
     ) -> None:
         self.port = broker.port
         self._broker_pid = broker_pid(broker)
@@ -130,7 +163,8 @@ class Rig:
         self._sender = sender
 
     def trial(self, rate: float, seconds: float, *, settle: bool = False) -> Trial:
-        """Send frames at `rate`; with `settle` the last drops are waited for, which take a second to be told."""
+        """Send frames at `rate`; with `settle` the last drops are waited for, which take a second
+        to be told."""
         run = next(_runs)
         self.subscriber.tell(f"begin {run}")
         self.subscriber.need("begun", 60.0)
@@ -147,11 +181,20 @@ class Rig:
         del result["event"], result["messages"]
         cpu = {role: after[role] - before[role] for role in after}
         return Trial(
-            rate=sent["sent"] / sent["seconds"], span=span, sent=int(sent["sent"]), in_time=in_time, cpu=cpu, **result
+            rate=sent["sent"] / sent["seconds"],
+            span=span,
+            sent=int(sent["sent"]),
+            in_time=in_time,
+            cpu=cpu,
+            **result,
         )
 
     def _cpu(self) -> dict[str, float]:
-        pids = {"subject": self.program.pid, "broker": self._broker_pid, "subscriber": self.subscriber.pid}
+        pids = {
+            "subject": self.program.pid,
+            "broker": self._broker_pid,
+            "subscriber": self.subscriber.pid,
+        }
         return {role: cpu_seconds(pid) for role, pid in pids.items()}
 
 
@@ -160,7 +203,14 @@ def running(context: Context, subject: Subject) -> Iterator[Rig]:
     """`subject` with a broker and a subscriber, up and ready."""
     with ExitStack() as stack:
         broker = stack.enter_context(context.broker())
-        argv = [sys.executable, "-m", "tests.bench.subscriber", str(broker.port), subject.topic, subject.form]
+        argv = [
+            sys.executable,
+            "-m",
+            "tests.bench.subscriber",
+            str(broker.port),
+            subject.topic,
+            subject.form,
+        ]
         subscriber = stack.enter_context(Program("subscriber", argv))
         subscriber.need("ready")
         source = f"can:{context.can}" if context.can else "udp:0"
@@ -171,7 +221,8 @@ def running(context: Context, subject: Subject) -> Iterator[Rig]:
 
 
 class Pool:
-    """Rigs by subject, started when first asked for, ended together; one that choked is replaced by a fresh one."""
+    """Rigs by subject, started when first asked for, ended together; one that choked is replaced by
+    a fresh one."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
@@ -216,8 +267,11 @@ def free_udp_port() -> int:
 
 
 def compiled(name: str) -> Path:
-    """The program of ``<name>.c``, compiled anew when its source is newer; static, so that it runs anywhere."""
-    source = next(path for path in (FOLDER / f"{name}.c", FOLDER / "peers" / f"{name}.c") if path.exists())
+    """The program of ``<name>.c``, compiled anew when its source is newer; static, so that it runs
+    anywhere."""
+    source = next(
+        path for path in (FOLDER / f"{name}.c", FOLDER / "peers" / f"{name}.c") if path.exists()
+    )
     program = CACHE / "bin" / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
         program.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
-"""A rack asks and waits for the answer, again and again: a command of a device at the shipped host, through its schema
-check, its worker process and back, and in turn the same exchange with a bare paho client that sends back what it gets,
-50 of each in a row. All of it at QoS 1, on one Mosquitto, with TCP_NODELAY; the asking client is the same."""
+"""A rack asks and waits for the answer, again and again: a command of a device at the shipped host,
+through its schema check, its worker process and back, and in turn the same exchange with a bare
+paho client that sends back what it gets, 50 of each in a row. All of it at QoS 1, on one Mosquitto,
+with TCP_NODELAY; the asking client is the same."""
 
 from __future__ import annotations
 
@@ -36,19 +37,38 @@ def run(context: harness.Context) -> list[Row]:
         bare.append(b)
 
     def row(share: float, at_most: float | None = None) -> Row:
-        mine, peer = ([harness.percentile(one, share) * 1e3 for one in side] for side in (ours, bare))
-        return Row(f"p{share * 100:g}", "ms", mine, peer, "bare paho request and reply", at_most=at_most)
+        mine, peer = (
+            [harness.percentile(one, share) * 1e3 for one in side] for side in (ours, bare)
+        )
+        return Row(
+            f"p{share * 100:g}", "ms", mine, peer, "bare paho request and reply", at_most=at_most
+        )
 
     return [row(0.5, at_most=1.5), row(0.99)]
 
 
 def measure(context: harness.Context, count: int) -> tuple[list[float], list[float]]:
-    """Seconds of each exchange, sorted: ours and the peer's, some in a row of each in turn; the first row warms up."""
+    """Seconds of each exchange, sorted: ours and the peer's, some in a row of each in turn; the
+    first row warms up."""
     with context.broker() as broker:
-        env = {"SAT_BROKER_URL": broker.url, "SAT_SITE": SITE, "SAT_PLUGINS": str(harness.FOLDER / "plugins")}
+        env = {
+            "SAT_BROKER_URL": broker.url,
+            "SAT_SITE": SITE,
+            "SAT_PLUGINS": str(harness.FOLDER / "plugins"),
+        }
         command = [sys.executable, "-m", "sat_cli", "host", "--family", "echo", "--name", HOST]
-        peer_command = [sys.executable, "-m", "tests.bench.peers.echo", str(broker.port), PEER_REQUEST, PEER_REPLY]
-        with harness.Program("sat host", command, env), harness.Program("echo", peer_command) as peer:
+        peer_command = [
+            sys.executable,
+            "-m",
+            "tests.bench.peers.echo",
+            str(broker.port),
+            PEER_REQUEST,
+            PEER_REPLY,
+        ]
+        with (
+            harness.Program("sat host", command, env),
+            harness.Program("echo", peer_command) as peer,
+        ):
             peer.need("ready")
             rack = Rack(broker.port)
             rack.wait_for_device()
@@ -89,7 +109,11 @@ class Rack:
         """Have the device connected, as soon as it is there."""
         if not self._discovered.wait(DEADLINE_S):
             raise RuntimeError("the host finds no device")
-        self._ask(f"sat/1/{SITE}/host/{HOST}/req/connect", {"driver": "drv_echo", "device": "echo"}, reply_to=REPLIES)
+        self._ask(
+            f"sat/1/{SITE}/host/{HOST}/req/connect",
+            {"driver": "drv_echo", "device": "echo"},
+            reply_to=REPLIES,
+        )
 
     def close(self) -> None:
         self._client.disconnect()

@@ -1,7 +1,8 @@
-"""Memory of the driver host with its workers over minutes at four fifths of the highest rate it carries.
+"""Memory of the driver host with its workers over minutes at four fifths of the highest rate it
+carries.
 
-Resident memory is looked at after every ten seconds of frames; the growth is that of the last quarter of the looks over
-the second one, as caches fill in the first. Run with `--soak MINUTES`.
+Resident memory is looked at after every ten seconds of frames; the growth is that of the last
+quarter of the looks over the second one, as caches fill in the first. Run with `--soak MINUTES`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ def run(context: Context) -> list[Row]:
         while time.monotonic() < end or len(memory) < 4:
             trials.append(rig.trial(rate, LEG_S, settle=True))
             memory.append(memory_kb(rig.program.pid) / 1024)
-            context.say(f"{number(memory[-1])} MiB after {sum(trial.sent for trial in trials):,} frames")
+            context.say(
+                f"{number(memory[-1])} MiB after {sum(trial.sent for trial in trials):,} frames"
+            )
     quarter = len(memory) // 4
     growth = median(memory[-quarter:]) / median(memory[quarter : 2 * quarter]) - 1.0
     sent, received = (sum(getattr(trial, key) for trial in trials) for key in ("sent", "received"))
@@ -42,5 +45,10 @@ def run(context: Context) -> list[Row]:
     return [
         Row("growth of resident memory", "%", [growth * 100.0], at_most=2.0, note=note),
         Row("resident memory", "MiB", memory),
-        Row("frames sent, not received and not counted as dropped", "frames", [sent - received - dropped], at_most=0),
+        Row(
+            "frames sent, not received and not counted as dropped",
+            "frames",
+            [sent - received - dropped],
+            at_most=0,
+        ),
     ]

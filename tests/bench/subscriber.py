@@ -1,11 +1,13 @@
-"""Receives what ours or a peer publishes: ``python -m tests.bench.subscriber BROKER_PORT TOPIC FORMAT``.
+"""Receives what ours or a peer publishes: ``python -m tests.bench.subscriber BROKER_PORT TOPIC
+FORMAT``.
 
-While a run lasts it only keeps what comes with its time of arrival, so that it costs each format the least; what was
-in it is looked at when the run is over. Told ``begin RUN`` it waits until nothing comes any more and says ``begun``; it
-says ``sentinel`` when that arrives, ``idle`` for each batch without frames after it; told ``end`` it says ``result``.
+While a run lasts it only keeps what comes with its time of arrival, so that it costs each format
+the least; what was in it is looked at when the run is over. Told ``begin RUN`` it waits until
+nothing comes any more and says ``begun``; it says ``sentinel`` when that arrives, ``idle`` for each
+batch without frames after it; told ``end`` it says ``result``.
 
-FORMAT is ``bin`` (ours), ``records`` (the batchers': ours without a header), ``json`` (ours), ``frame`` (one JSON
-object for each frame) or ``thingsboard`` (its gateway's telemetry).
+FORMAT is ``bin`` (ours), ``records`` (the batchers': ours without a header), ``json`` (ours),
+``frame`` (one JSON object for each frame) or ``thingsboard`` (its gateway's telemetry).
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ class Seen:
 
 
 class Subscriber:
-    """Keeps the messages of a run. `_on_message` is called on paho's thread, the rest on the main one."""
+    """Keeps the messages of a run. `_on_message` is called on paho's thread, the rest on the main
+    one."""
 
     def __init__(self, form: str) -> None:
         self._form = form

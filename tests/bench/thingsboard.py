@@ -1,6 +1,7 @@
-"""ThingsBoard's IoT gateway as a peer from outside: its CAN connector, told to take each frame as telemetry,
-with our Mosquitto in the place of its server and no rate limits. It reads the same datagrams as the driver host does on
-a machine without CAN. Its telemetry is one JSON entry for each frame, packed by the gateway."""
+"""ThingsBoard's IoT gateway as a peer from outside: its CAN connector, told to take each frame as
+telemetry, with our Mosquitto in the place of its server and no rate limits. It reads the same
+datagrams as the driver host does on a machine without CAN. Its telemetry is one JSON entry for each
+frame, packed by the gateway."""
 
 from __future__ import annotations
 
@@ -31,7 +32,14 @@ RATE = 5_000  # that it carries
 SECONDS = 4.0
 START_S = 60.0
 IDS = (*range(0x100, 0x200), 0x7FF)
-LIMITS = json.dumps({"rateLimits": {}, "gatewayRateLimits": {}, "maxInflightMessages": 100, "maxPayloadSize": 65_536})
+LIMITS = json.dumps(
+    {
+        "rateLimits": {},
+        "gatewayRateLimits": {},
+        "maxInflightMessages": 100,
+        "maxPayloadSize": 65_536,
+    }
+)
 
 
 def run(context: Context) -> list[Row]:
@@ -46,17 +54,29 @@ def run(context: Context) -> list[Row]:
     with Pool(context) as pool:
         for _ in range(context.repetitions):
             for subject in (us, gateway):
-                trials[subject.name].append(pool.rig(subject).trial(RATE, 0.5 if context.quick else SECONDS))
+                trials[subject.name].append(
+                    pool.rig(subject).trial(RATE, 0.5 if context.quick else SECONDS)
+                )
                 rates[subject.name].append(highest(context, pool, subject, guess[subject.name]))
                 context.say(f"{subject.name}: {rates[subject.name][-1]:.0f} frames/s")
-    arrived = {name: sum(t.received for t in them) / sum(t.sent for t in them) for name, them in trials.items()}
-    note = (
-        f"of the gateway's frames {arrived[NAME]:.0%} arrived, of ours {arrived[us.name]:.0%}; {_version(home).strip()}"
-    )
+    arrived = {
+        name: sum(t.received for t in them) / sum(t.sent for t in them)
+        for name, them in trials.items()
+    }
+    gateway, ourselves = arrived[NAME], arrived[us.name]
+    version = _version(home).strip()
+    note = f"of the gateway's frames {gateway:.0%} arrived, of ours {ourselves:.0%}; {version}"
     cost = {name: [t.cpu_us("subject") for t in them] for name, them in trials.items()}
     return [
         Row("rate without loss", "frames/s", rates[us.name], rates[NAME], NAME),
-        Row(f"CPU per frame at {RATE} frames/s, of this alone", "us", cost[us.name], cost[NAME], NAME, note=note),
+        Row(
+            f"CPU per frame at {RATE} frames/s, of this alone",
+            "us",
+            cost[us.name],
+            cost[NAME],
+            NAME,
+            note=note,
+        ),
     ]
 
 
@@ -67,7 +87,13 @@ def installed() -> Path:
     marker = home / "installed.txt"
     if not marker.exists() or marker.read_bytes() != wanted:
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(home)], check=True)
-        install = [str(home / "bin" / "pip"), "install", "--quiet", "-r", str(HOME / "requirements.txt")]
+        install = [
+            str(home / "bin" / "pip"),
+            "install",
+            "--quiet",
+            "-r",
+            str(HOME / "requirements.txt"),
+        ]
         subprocess.run(install, check=True, capture_output=True, timeout=600)
         marker.write_bytes(wanted)
     return home
@@ -81,7 +107,9 @@ def _starter(home: Path) -> Callable[[ExitStack, str, int], tuple[Program, str]]
         _configure(folder, broker, port)
         env = {"TB_GW_CONFIG_DIR": str(folder / "config"), "PYTHONPATH": str(HOME)}
         _pose_as_server(stack, broker)
-        program = stack.enter_context(Program("gateway", [str(home / "bin" / "thingsboard-gateway")], env, folder))
+        program = stack.enter_context(
+            Program("gateway", [str(home / "bin" / "thingsboard-gateway")], env, folder)
+        )
         _wait_for_reader(port, program)
         return program, f"udp:{port}"
 
@@ -102,7 +130,8 @@ def _pose_as_server(stack: ExitStack, broker: int) -> None:
 
 
 def _configure(folder: Path, broker: int, port: int) -> None:
-    """Settings as the gateway's own examples have them; without limits, statistics and remote configuration."""
+    """Settings as the gateway's own examples have them; without limits, statistics and remote
+    configuration."""
     (folder / "config").mkdir(parents=True)
     (folder / "logs").mkdir()
     limits = ("rateLimits", "dpRateLimits", "messagesRateLimits", "deviceMessagesRateLimits", "deviceRateLimits",
@@ -121,7 +150,13 @@ def _configure(folder: Path, broker: int, port: int) -> None:
     }
     series = [{"key": f"{number:x}", "nodeId": number, "value": "0:-1:raw"} for number in IDS]
     device = {"name": "bus", "sendDataOnlyOnChange": False, "timeseries": series}
-    can = {"name": NAME, "interface": "standin", "channel": str(port), "backend": {}, "devices": [device]}
+    can = {
+        "name": NAME,
+        "interface": "standin",
+        "channel": str(port),
+        "backend": {},
+        "devices": [device],
+    }
     for name, content in {"tb_gateway": gateway, "can": can}.items():
         (folder / "config" / f"{name}.json").write_text(json.dumps(content))
 
@@ -142,4 +177,6 @@ def _wait_for_reader(port: int, program: Program) -> None:
 
 def _version(home: Path) -> str:
     code = "import importlib.metadata as m; print('thingsboard-gateway', m.version('thingsboard-gateway'))"
-    return subprocess.run([str(home / "bin" / "python"), "-c", code], capture_output=True, text=True, check=True).stdout
+    return subprocess.run(
+        [str(home / "bin" / "python"), "-c", code], capture_output=True, text=True, check=True
+    ).stdout

@@ -1,4 +1,5 @@
-"""One project in containers for the tests of this folder; without an engine they are skipped, and say so."""
+"""One project in containers for the tests of this folder; without an engine they are skipped, and
+say so."""
 
 from __future__ import annotations
 
@@ -16,7 +17,8 @@ HELP = "`scripts/docker run -- ...` brings an engine on Debian"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """They look from outside with Mosquitto's clients, and take the time that containers take to come up."""
+    """They look from outside with Mosquitto's clients, and take the time that containers take to
+    come up."""
     for item in items:
         if item.path.parent == FOLDER:
             item.add_marker(pytest.mark.mosquitto)

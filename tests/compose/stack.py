@@ -1,4 +1,5 @@
-"""docker-compose.yml as a project of its own on free ports, driven from outside by Mosquitto's own clients."""
+"""docker-compose.yml as a project of its own on free ports, driven from outside by Mosquitto's own
+clients."""
 
 from __future__ import annotations
 
@@ -27,7 +28,8 @@ def row_topic(device: str) -> str:
 
 
 class Stack:
-    """The project from `up` to `down`. `override`: YAML that compose merges over the project's own file."""
+    """The project from `up` to `down`. `override`: YAML that compose merges over the project's own
+    file."""
 
     def __init__(self, folder: Path, override: str = "") -> None:
         self.name = f"sat-test-{secrets.token_hex(4)}"
@@ -80,7 +82,8 @@ class Stack:
         return {each["Config"]["Labels"]["com.docker.compose.service"]: each for each in found}
 
     def health(self, service: str) -> str:
-        """``healthy``, ``unhealthy`` or ``starting``; ``none`` of a container without a healthcheck."""
+        """``healthy``, ``unhealthy`` or ``starting``; ``none`` of a container without a
+        healthcheck."""
         return str(self.containers()[service]["State"].get("Health", {}).get("Status", "none"))
 
     def publish(self, topic: str, payload: str) -> None:
@@ -90,7 +93,9 @@ class Stack:
         """Publish a request and wait for the next message on `reply_topic`."""
         seen = self.observer.count(reply_topic)
         self.publish(topic, payload)
-        self.observer.wait(lambda: self.observer.count(reply_topic) > seen, f"a reply on {reply_topic}")
+        self.observer.wait(
+            lambda: self.observer.count(reply_topic) > seen, f"a reply on {reply_topic}"
+        )
         return self.observer.json(reply_topic)
 
     def logs(self) -> str:
@@ -98,8 +103,11 @@ class Stack:
 
 
 def run(*argv: str) -> str:
-    """Run a program to its end; its standard output. Fails with what it said when its exit status is not 0."""
-    done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL)
+    """Run a program to its end; its standard output. Fails with what it said when its exit status
+    is not 0."""
+    done = subprocess.run(
+        argv, cwd=ROOT, capture_output=True, text=True, timeout=90, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, f"{' '.join(argv)}: {done.stderr[-3000:]}"
     return done.stdout
 

@@ -1,4 +1,5 @@
-"""The checks can fail: a healthcheck, a port, a volume and a topic are broken on purpose, and each is told."""
+"""The checks can fail: a healthcheck, a port, a volume and a topic are broken on purpose, and each
+is told."""
 
 from __future__ import annotations
 
@@ -46,7 +47,9 @@ def broken(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     ],
     ids=["port", "volume", "healthcheck", "topic"],
 )
-def test_what_is_broken_is_told(broken: Stack, check: Callable[[Stack], None], complaint: str) -> None:
+def test_what_is_broken_is_told(
+    broken: Stack, check: Callable[[Stack], None], complaint: str
+) -> None:
     with pytest.raises(AssertionError, match=complaint):
         check(broken)
 

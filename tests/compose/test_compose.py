@@ -1,4 +1,5 @@
-"""The project as `docker compose up` brings it up, used from outside and broken in every container."""
+"""The project as `docker compose up` brings it up, used from outside and broken in every
+container."""
 
 from __future__ import annotations
 
@@ -13,21 +14,36 @@ import pytest
 
 from sat_bus.transport.mqtt import MqttBus
 from tests.compose import checks
-from tests.compose.stack import CONSOLE, ECU, HOSTS, SERVICES, Stack, plain_environment, row_topic, run
+from tests.compose.stack import (
+    CONSOLE,
+    ECU,
+    HOSTS,
+    SERVICES,
+    Stack,
+    plain_environment,
+    row_topic,
+    run,
+)
 from tests.e2e.readme import run_first_five_minutes
 from tests.waiting import Inbox, eventually
 
 BACK_WITHIN_S = 10.0
 
 
-@pytest.mark.parametrize("profiles", [[], ["sim"], ["can"], ["serial"], ["sim", "can", "serial"]], ids="+".join)
+@pytest.mark.parametrize(
+    "profiles", [[], ["sim"], ["can"], ["serial"], ["sim", "can", "serial"]], ids="+".join
+)
 def test_the_file_is_sound_in_every_profile(engine: None, profiles: list[str]) -> None:
     chosen = [word for profile in profiles for word in ("--profile", profile)]
     run("docker", "compose", *chosen, "config", "--quiet")
     services = set(run("docker", "compose", *chosen, "config", "--services").split())
     simulated = {"ecu", "console", "sim-can", "sim-serial"}
     assert services >= {"broker", "orchestrator"}
-    assert simulated <= services if profiles in ([], ["sim"]) else not simulated & services or "sim" in profiles
+    assert (
+        simulated <= services
+        if profiles in ([], ["sim"])
+        else not simulated & services or "sim" in profiles
+    )
 
 
 def test_ports_are_served_on_the_loopback(stack: Stack) -> None:
@@ -109,12 +125,19 @@ def wish(stack: Stack) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_a_container_that_crashes_is_back_in_ten_seconds(stack: Stack, wish: None, service: str) -> None:
+def test_a_container_that_crashes_is_back_in_ten_seconds(
+    stack: Stack, wish: None, service: str
+) -> None:
     boots, before = _boots(stack), stack.containers()[service]
     crashed = time.monotonic()
-    # All but the container's init, which then ends too: what a crash of the program looks like to the engine.
-    subprocess.run(["docker", "exec", before["Id"], "sh", "-c", "kill -9 -1"], capture_output=True, timeout=20)
-    assert eventually(lambda: stack.containers()[service]["State"]["StartedAt"] != before["State"]["StartedAt"])
+    # All but the container's init, which then ends too: what a crash of the program looks like to
+    # the engine.
+    subprocess.run(
+        ["docker", "exec", before["Id"], "sh", "-c", "kill -9 -1"], capture_output=True, timeout=20
+    )
+    assert eventually(
+        lambda: stack.containers()[service]["State"]["StartedAt"] != before["State"]["StartedAt"]
+    )
     _wait_until_all_is_true_again(stack, crashed, boots, service)
 
 
@@ -135,23 +158,53 @@ def test_a_broker_whose_volume_is_wiped_is_told_everything_again(stack: Stack) -
     run("docker", "volume", "rm", f"{stack.name}_broker")
     stack.compose("up", "-d", "--wait", "--no-recreate")
     _wait_until_all_is_true_again(stack, time.monotonic(), {}, "broker")
-    retained = run("mosquitto_sub", "-p", str(stack.port), "-t", "sat/1/#", "--retained-only", "-W", "2", "-F", "%t")
-    assert {f"{ECU}/state", f"{CONSOLE}/meta", row_topic(ECU), row_topic(CONSOLE)} <= set(retained.split())
+    retained = run(
+        "mosquitto_sub",
+        "-p",
+        str(stack.port),
+        "-t",
+        "sat/1/#",
+        "--retained-only",
+        "-W",
+        "2",
+        "-F",
+        "%t",
+    )
+    assert {f"{ECU}/state", f"{CONSOLE}/meta", row_topic(ECU), row_topic(CONSOLE)} <= set(
+        retained.split()
+    )
 
 
 def test_the_step_that_brings_links_up_says_what_is_missing(stack: Stack) -> None:
-    with pytest.raises(AssertionError, match="can_link: can0: there is no such link; is the adapter plugged in"):
+    with pytest.raises(
+        AssertionError, match="can_link: can0: there is no such link; is the adapter plugged in"
+    ):
         stack.compose("--profile", "can", "run", "--rm", "--no-deps", "-T", "can-link")
 
 
 def test_the_hosts_of_real_hardware_join_the_same_broker(stack: Stack) -> None:
     try:
-        stack.compose("--profile", "can", "--profile", "serial", "up", "-d", "--wait", "--no-deps", "can", "serial")
+        stack.compose(
+            "--profile",
+            "can",
+            "--profile",
+            "serial",
+            "up",
+            "-d",
+            "--wait",
+            "--no-deps",
+            "can",
+            "serial",
+        )
         for host in ("bench-can", "bench-serial"):
             topic = f"sat/1/lab/host/{host}/birth"
-            stack.observer.wait(lambda topic=topic: stack.observer.json(topic).get("drivers"), topic)
+            stack.observer.wait(
+                lambda topic=topic: stack.observer.json(topic).get("drivers"), topic
+            )
     finally:
-        stack.compose("--profile", "can", "--profile", "serial", "rm", "--stop", "--force", "can", "serial")
+        stack.compose(
+            "--profile", "can", "--profile", "serial", "rm", "--stop", "--force", "can", "serial"
+        )
 
 
 def test_down_leaves_nothing(engine: None, tmp_path: Path) -> None:
@@ -164,18 +217,30 @@ def _boots(stack: Stack) -> dict[str, str]:
     return {name: checks.boot_of(stack, name) for name in (*HOSTS, "orchestrator")}
 
 
-def _wait_until_all_is_true_again(stack: Stack, since: float, boots: dict[str, str], service: str) -> None:
-    """Within ten seconds of `since`: `service`, if one of ours, has another boot than it had in `boots`; all speak, the
-    table is true, frames flow. With `boots`, the wish of a client still stands then."""
+def _wait_until_all_is_true_again(
+    stack: Stack, since: float, boots: dict[str, str], service: str
+) -> None:
+    """Within ten seconds of `since`: `service`, if one of ours, has another boot than it had in
+    `boots`; all speak, the table is true, frames flow. With `boots`, the wish of a client still
+    stands then."""
     deadline, observer = since + BACK_WITHIN_S, stack.observer
 
     def wait(condition: Callable[[], bool], what: str) -> None:
-        observer.wait(condition, f"{what} {BACK_WITHIN_S:g} s after {service} ended", deadline - time.monotonic())
+        observer.wait(
+            condition,
+            f"{what} {BACK_WITHIN_S:g} s after {service} ended",
+            deadline - time.monotonic(),
+        )
 
     if service in boots:
         wait(lambda: checks.boot_of(stack, service) not in ("", boots[service]), "a new boot")
     for topic in [f"sat/1/lab/host/{host}/heartbeat" for host in HOSTS] + ["sat/1/lab/orch/health"]:
-        wait(lambda topic=topic: any(at > since and name == topic for at, name, _ in observer.history), topic)
+        wait(
+            lambda topic=topic: any(
+                at > since and name == topic for at, name, _ in observer.history
+            ),
+            topic,
+        )
     checks.check_table(stack, deadline - time.monotonic())
     observer.wait_streaming(deadline - time.monotonic(), dev=ECU)
     observer.wait_streaming(deadline - time.monotonic(), dev=CONSOLE, stream="uart")
@@ -187,4 +252,6 @@ def _left_of(stack: Stack) -> list[str]:
     """Containers, networks and volumes with the project's label."""
     label = f"label=com.docker.compose.project={stack.name}"
     lists = (["ps", "-aq"], ["network", "ls", "-q"], ["volume", "ls", "-q"])
-    return [word for arguments in lists for word in run("docker", *arguments, "--filter", label).split()]
+    return [
+        word for arguments in lists for word in run("docker", *arguments, "--filter", label).split()
+    ]

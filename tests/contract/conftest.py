@@ -1,4 +1,5 @@
-"""The systems that the bus contract is tested on: every adapter on every broker, version and transport."""
+"""The systems that the bus contract is tested on: every adapter on every broker, version and
+transport."""
 
 from __future__ import annotations
 
@@ -107,7 +108,9 @@ def system(request: pytest.FixtureRequest) -> Iterator[System]:
         elif name.startswith("mosquitto"):
             mosquitto = stack.enter_context(mosquitto_broker(websocket=websocket))
             five = name.startswith("mosquitto-5")
-            yield MqttSystem(stack, mosquitto, "auto" if five else "3.1.1", websocket, once_for_overlaps=five)
+            yield MqttSystem(
+                stack, mosquitto, "auto" if five else "3.1.1", websocket, once_for_overlaps=five
+            )
         else:
             embedded = stack.enter_context(embedded_broker(websocket=websocket))
             yield MqttSystem(stack, embedded, "auto", websocket, once_for_overlaps=False)

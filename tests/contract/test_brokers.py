@@ -1,4 +1,5 @@
-"""The brokers that we start: that they come up, say why they do not, end with us, and let no web page in."""
+"""The brokers that we start: that they come up, say why they do not, end with us, and let no web
+page in."""
 
 from __future__ import annotations
 
@@ -40,8 +41,13 @@ class TestPorts:
     def test_the_holder_of_a_port_is_named(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
             port = server.getsockname()[1]
-            assert holder(port) == f"{Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()})"
-            with pytest.raises(ConfigError, match=rf"port {port} .*taken by .*\(pid \d+\); choose another with --port"):
+            assert (
+                holder(port) == f"{Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()})"
+            )
+            with pytest.raises(
+                ConfigError,
+                match=rf"port {port} .*taken by .*\(pid \d+\); choose another with --port",
+            ):
                 check_free("127.0.0.1", port)
         assert holder(port) is None
 
@@ -64,7 +70,10 @@ class TestEmbedded:
         broker.stop()
 
     def test_a_taken_port_is_said(self) -> None:
-        with embedded_broker() as broker, pytest.raises(ConfigError, match=rf"port {broker.port} .*is taken"):
+        with (
+            embedded_broker() as broker,
+            pytest.raises(ConfigError, match=rf"port {broker.port} .*is taken"),
+        ):
             EmbeddedBroker(port=broker.port).start()
 
     def test_listens_on_ipv6_too(self) -> None:
@@ -86,7 +95,10 @@ class TestEmbedded:
                 with MqttBus(broker.url, "host") as new:
                     new.publish("w", b"new boot", retain=True, traffic=Traffic.STATE)
                     assert new.start(5)
-                    assert [message.payload for message in inbox.wait(2)][:2] == [b"old boot", b"new boot"]
+                    assert [message.payload for message in inbox.wait(2)][:2] == [
+                        b"old boot",
+                        b"new boot",
+                    ]
 
     def test_a_silent_client_leaves_its_will(self) -> None:
         keepalive_of_1_s_and_a_will = b"\x10\x17\0\4MQTT\4\x2e\0\1\0\6silent\0\1w\0\0"
@@ -106,11 +118,16 @@ class TestEmbedded:
             assert watcher.start(5)
             watcher.publish("s", b"secret", retain=True, traffic=Traffic.STATE)
             inbox.wait()
-            with socket.create_connection(("127.0.0.1", broker.port), 2) as sock, sock.makefile("rb") as received:
+            with (
+                socket.create_connection(("127.0.0.1", broker.port), 2) as sock,
+                sock.makefile("rb") as received,
+            ):
                 sock.sendall(b"\x10\x0d\0\4MQTT\4\2\0\0\0\1n" + b"\x82\6\0\1\0\1x\0")
                 assert received.read(9) == b"\x20\2\0\0" + b"\x90\3\0\1\0"
 
-    @pytest.mark.parametrize("nonsense", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x10\xff\xff\xff\xff\xff", b"\x10\x02\x00"])
+    @pytest.mark.parametrize(
+        "nonsense", [b"", b"GET / HTTP/1.1\r\n\r\n", b"\x10\xff\xff\xff\xff\xff", b"\x10\x02\x00"]
+    )
     def test_nonsense_harms_nobody(self, nonsense: bytes) -> None:
         with embedded_broker() as broker, MqttBus(broker.url, "bus") as bus:
             assert bus.start(5)
@@ -204,7 +221,9 @@ class TestMosquitto:
             MosquittoBroker(str(program), port=0, data_dir=tmp_path).start()
 
     @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-    def test_ends_with_the_process_that_started_it(self, tmp_path: Path, how: signal.Signals) -> None:
+    def test_ends_with_the_process_that_started_it(
+        self, tmp_path: Path, how: signal.Signals
+    ) -> None:
         program = (
             "import sys\nfrom pathlib import Path\nfrom sat_cli.brokers.mosquitto import MosquittoBroker\n"
             "broker = MosquittoBroker(sys.argv[1], port=0, data_dir=Path(sys.argv[2]))\n"

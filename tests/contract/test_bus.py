@@ -100,7 +100,9 @@ class TestBus:
         assert [(m.payload, m.retain) for m in late.wait()] == [(b"new", True)]
         assert [(m.payload, m.retain) for m in live.items] == [(b"old", False), (b"new", False)]
 
-    def test_clearing_a_retained_topic_reaches_subscribers_as_an_empty_payload(self, system: System) -> None:
+    def test_clearing_a_retained_topic_reaches_subscribers_as_an_empty_payload(
+        self, system: System
+    ) -> None:
         sender, receiver = system.bus("sender"), system.bus("receiver")
         live: Inbox[Inbound] = Inbox()
         late: Inbox[Inbound] = Inbox()
@@ -174,7 +176,9 @@ class TestBus:
         seen.wait(2)
         assert payloads(seen) == [b"end", b"next"]
 
-    def test_a_connection_that_was_cut_comes_back_with_its_subscriptions(self, system: System) -> None:
+    def test_a_connection_that_was_cut_comes_back_with_its_subscriptions(
+        self, system: System
+    ) -> None:
         bus, other = system.bus("bus", start=False), system.bus("other")
         inbox: Inbox[Inbound] = Inbox()
         news: Inbox[bool] = Inbox()
@@ -189,7 +193,9 @@ class TestBus:
         assert inbox.wait()[-1].payload == b"after"
         assert bus.stats().reconnects == 1
 
-    def test_offline_refuses_control_drops_frames_and_keeps_the_newest_state(self, system: System) -> None:
+    def test_offline_refuses_control_drops_frames_and_keeps_the_newest_state(
+        self, system: System
+    ) -> None:
         bus = system.bus("bus")
         news: Inbox[bool] = Inbox()
         inbox: Inbox[Inbound] = Inbox()

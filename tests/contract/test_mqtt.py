@@ -71,7 +71,9 @@ def fake_bus(fake: FakeBroker, **options: object) -> MqttBus:
 
 
 class TestPahoTraps:
-    def test_a_fault_while_a_message_arrives_does_not_end_the_network_thread(self, fake: FakeBroker) -> None:
+    def test_a_fault_while_a_message_arrives_does_not_end_the_network_thread(
+        self, fake: FakeBroker
+    ) -> None:
         """paho: an exception in on_message ends its thread while is_connected() stays True."""
         with fake_bus(fake) as bus:
             inbox: Inbox[Inbound] = Inbox()
@@ -84,7 +86,9 @@ class TestPahoTraps:
             assert bus.connected
             assert bus.stats().dropped == {"malformed": 1, "oversize": 1}
 
-    def test_a_handler_that_blocks_does_not_make_the_broker_publish_our_will(self, broker: BrokerUnderTest) -> None:
+    def test_a_handler_that_blocks_does_not_make_the_broker_publish_our_will(
+        self, broker: BrokerUnderTest
+    ) -> None:
         """paho: a callback that blocks stops the keepalive."""
         entered, release = threading.Event(), threading.Event()
         wills: Inbox[Inbound] = Inbox()
@@ -108,7 +112,9 @@ class TestPahoTraps:
             assert slow.connected
             release.set()
 
-    def test_frames_outstanding_are_few_so_that_a_command_overtakes_a_thousand_of_them(self, fake: FakeBroker) -> None:
+    def test_frames_outstanding_are_few_so_that_a_command_overtakes_a_thousand_of_them(
+        self, fake: FakeBroker
+    ) -> None:
         """paho: its own limits leave QoS 0 out, and its queue has one order."""
         fake.acknowledge = False
         with fake_bus(fake) as bus:
@@ -138,7 +144,8 @@ class TestPahoTraps:
             bus.close(0.2)
 
     def test_nothing_of_a_lost_connection_is_sent_in_the_next(self, fake: FakeBroker) -> None:
-        """paho: publish() while offline says NO_CONN and still sends later; what was not acknowledged goes again."""
+        """paho: publish() while offline says NO_CONN and still sends later; what was not
+        acknowledged goes again."""
         fake.acknowledge = False
         drops: Inbox[str] = Inbox()
         with fake_bus(fake) as bus:
@@ -167,7 +174,10 @@ class TestPahoTraps:
             with MqttBus(url, "bus") as bus:
                 assert bus.start(5)
                 port = int(url.rsplit(":", 1)[1])
-                options = [s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for s in connections_to(port)]
+                options = [
+                    s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+                    for s in connections_to(port)
+                ]
                 assert options == [1]
 
 
@@ -183,13 +193,18 @@ class TestReconnect:
             assert fake.sent(CONNECT)[-1].version == 4, "what has worked is remembered"
 
     def test_a_broker_without_mqtt_5_is_reached_at_once_also_with_a_will(self) -> None:
-        with embedded_broker() as broker, MqttBus(broker.url, "bus", will=Will("w", b"gone")) as bus:
+        with (
+            embedded_broker() as broker,
+            MqttBus(broker.url, "bus", will=Will("w", b"gone")) as bus,
+        ):
             began = time.monotonic()
             assert bus.start(5)
             assert time.monotonic() - began < 1.0
             assert bus.protocol == "3.1.1"
 
-    def test_a_version_that_the_broker_does_not_speak_is_said(self, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_version_that_the_broker_does_not_speak_is_said(
+        self, caplog: pytest.LogCaptureFixture
+    ) -> None:
         with embedded_broker() as broker, MqttBus(broker.url, "bus", protocol="5") as bus:
             assert not bus.start(0.5)
             assert "Unsupported protocol version" in bus.problem
@@ -268,7 +283,9 @@ class TestReconnect:
         with (
             TcpProxy(broker.port) as proxy,
             MqttBus(broker.url, "watcher") as watcher,
-            MqttBus(f"mqtt://127.0.0.1:{proxy.port}", "lost", will=Will("will", b"gone"), keepalive_s=1) as lost,
+            MqttBus(
+                f"mqtt://127.0.0.1:{proxy.port}", "lost", will=Will("will", b"gone"), keepalive_s=1
+            ) as lost,
         ):
             watcher.subscribe("will", wills)
             lost.on_connection(news)
@@ -282,7 +299,9 @@ class TestReconnect:
             news.wait_for(lambda items: items[-1])
 
     @pytest.mark.parametrize("websocket", [False, True], ids=["tcp", "websocket"])
-    def test_what_a_link_held_back_counts_from_when_the_link_was_last_alive(self, websocket: bool) -> None:
+    def test_what_a_link_held_back_counts_from_when_the_link_was_last_alive(
+        self, websocket: bool
+    ) -> None:
         """TCP brings after a cut all that was sent in it, and it looks like new."""
         inbox: Inbox[Inbound] = Inbox()
         with embedded_broker(websocket=websocket) as broker:
@@ -305,7 +324,9 @@ class TestReconnect:
                 assert inbox.wait(2)[1].age > 1.0
                 # The link is alive again once the broker has answered.
                 count = itertools.count(3)
-                assert eventually(lambda: asker.publish("a", b"") and inbox.wait(next(count))[-1].age < 1.0)
+                assert eventually(
+                    lambda: asker.publish("a", b"") and inbox.wait(next(count))[-1].age < 1.0
+                )
 
     @pytest.mark.mosquitto
     def test_two_of_one_name_do_not_storm_and_are_told(
@@ -318,7 +339,11 @@ class TestReconnect:
             began, before = time.monotonic(), one.stats().reconnects + other.stats().reconnects
             eventually(lambda: time.monotonic() - began > 2)
             assert one.stats().reconnects + other.stats().reconnects - before <= 8
-        told = [complaint for complaint in complaints(caplog) if "does another client use the id 'twin'?" in complaint]
+        told = [
+            complaint
+            for complaint in complaints(caplog)
+            if "does another client use the id 'twin'?" in complaint
+        ]
         assert 1 <= len(told) <= 2
 
 
@@ -342,7 +367,10 @@ class TestProtocol:
                 assert bus.flush(5)
             inbox.wait(2)
             seen.wait(2)
-        assert inbox.items == [Inbound("t/x", b"1", False, "r/x", b"\0\1", "00-ab-cd-01"), Inbound("t/x", b"1")]
+        assert inbox.items == [
+            Inbound("t/x", b"1", False, "r/x", b"\0\1", "00-ab-cd-01"),
+            Inbound("t/x", b"1"),
+        ]
         assert seen.items[0].properties.MessageExpiryInterval == 3
         assert not hasattr(seen.items[1].properties, "MessageExpiryInterval")
 
@@ -356,7 +384,9 @@ class TestProtocol:
             (message,) = seen.wait()
         assert message.properties.MessageExpiryInterval > 4_000_000_000
 
-    def test_a_refused_subscription_is_said(self, fake: FakeBroker, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_refused_subscription_is_said(
+        self, fake: FakeBroker, caplog: pytest.LogCaptureFixture
+    ) -> None:
         fake.suback = 0x80
         with fake_bus(fake) as bus:
             bus.subscribe("secret/#", print)
@@ -378,13 +408,17 @@ class TestProtocol:
         assert flags & 0x3C == 0x2C, "a will, QoS 1, retained"
         assert struct.unpack("!H", connect.body[8:10])[0] == 5
 
-    def test_messages_arrive_and_are_acknowledged_in_order_however_they_are_cut(self, fake: FakeBroker) -> None:
+    def test_messages_arrive_and_are_acknowledged_in_order_however_they_are_cut(
+        self, fake: FakeBroker
+    ) -> None:
         inbox: Inbox[Inbound] = Inbox()
         with fake_bus(fake) as bus:
             bus.subscribe("#", inbox)
             assert bus.start(5)
             payloads = [b"%d" % n * n for n in range(30)]
-            stream = b"".join(fake.request(b"t", payload, 1 + n) for n, payload in enumerate(payloads))
+            stream = b"".join(
+                fake.request(b"t", payload, 1 + n) for n, payload in enumerate(payloads)
+            )
             stream += fake.request(b"t", b"x" * 100_000, 31) + fake.request(b"t", b"last", 32)
             at, step = 0, 1
             while at < len(stream):
@@ -435,7 +469,9 @@ class TestTls:
         with FakeBroker(context) as broker:
             yield broker
 
-    def test_a_trusted_certificate_connects(self, secure: FakeBroker, certificate: tuple[Path, Path]) -> None:
+    def test_a_trusted_certificate_connects(
+        self, secure: FakeBroker, certificate: tuple[Path, Path]
+    ) -> None:
         inbox: Inbox[Inbound] = Inbox()
         with fake_bus(secure, tls_ca=certificate[0]) as bus:
             bus.subscribe("#", inbox)
@@ -460,7 +496,11 @@ class TestTls:
 
 def complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What the network layer has said about connections that failed."""
-    records = [r for r in caplog.records if r.name == "sat_bus.transport.network" and r.levelno >= logging.WARNING]
+    records = [
+        r
+        for r in caplog.records
+        if r.name == "sat_bus.transport.network" and r.levelno >= logging.WARNING
+    ]
     return [record.getMessage() for record in records]
 
 

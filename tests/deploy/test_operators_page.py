@@ -23,7 +23,10 @@ def blocks(word: str) -> list[str]:
 def tables(path: Path) -> set[str]:
     database = sqlite3.connect(path)
     try:
-        return {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        return {
+            name
+            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
     finally:
         database.close()
 
@@ -53,13 +56,17 @@ def test_what_is_copied_enabled_and_started_is_there() -> None:
     (text,) = blocks("systemctl enable")
     (enabled,) = re.findall(r"^systemctl enable (.*)$", text, re.M)
     units = {re.sub(r"@.*", "@", name) for name in enabled.split()}
-    assert units == {path.stem if path.suffix == ".service" else path.name for path in UNITS.iterdir()} - {"sat.conf"}
+    assert units == {
+        path.stem if path.suffix == ".service" else path.name for path in UNITS.iterdir()
+    } - {"sat.conf"}
     for path in re.findall(r"deploy/systemd/(\S+)", text):
         assert list(UNITS.glob(path)), path
 
 
 def test_the_page_names_the_units_limits() -> None:
-    host, orchestrator = ((UNITS / name).read_text() for name in ("sat-host@.service", "sat-orchestrator.service"))
+    host, orchestrator = (
+        (UNITS / name).read_text() for name in ("sat-host@.service", "sat-orchestrator.service")
+    )
     assert "MemoryMax=4G\n" in host
     assert "MemoryMax=512M\n" in orchestrator
     assert "may use 4 GiB, `sat-orchestrator` 512 MiB" in PAGE

@@ -1,4 +1,5 @@
-"""The systemd units: systemd takes every line of them, finds them tight, and the programs take their command lines."""
+"""The systemd units: systemd takes every line of them, finds them tight, and the programs take
+their command lines."""
 
 from __future__ import annotations
 
@@ -17,7 +18,11 @@ ROOT = Path(__file__).resolve().parents[2]
 UNITS = ROOT / "deploy" / "systemd"
 SYSTEM = Path("/usr/lib/systemd/system")
 # What a unit may be exposed to, by the measure of systemd-analyze, in tenths of a point of ten.
-EXPOSURE = {"sat-orchestrator.service": 15, "sat-host@can.service": 25, "sat-host@serial.service": 25}
+EXPOSURE = {
+    "sat-orchestrator.service": 15,
+    "sat-host@can.service": 25,
+    "sat-host@serial.service": 25,
+}
 # Known from systemd 254 on; before, a restart waits the same second each time.
 NEWER = ("RestartSteps", "RestartMaxDelaySec")
 
@@ -45,7 +50,9 @@ def machine(tmp_path: Path) -> Path:
 
 def verify(analyze: str, machine: Path, unit: str) -> list[str]:
     """What systemd says of `unit`; nothing is well."""
-    result = subprocess.run([analyze, "verify", f"--root={machine}", unit], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [analyze, "verify", f"--root={machine}", unit], capture_output=True, text=True, timeout=60
+    )
     version = int(subprocess.check_output([analyze, "--version"], text=True).split()[1])
     known = NEWER if version < 254 else ()
     lines = (result.stdout + result.stderr).splitlines()
@@ -56,7 +63,9 @@ def verify(analyze: str, machine: Path, unit: str) -> list[str]:
 def exposed(analyze: str, machine: Path, unit: str, tenths: int) -> bool:
     """Whether `unit` is exposed to more than `tenths`."""
     options = ["--offline=true", "--no-pager", f"--threshold={tenths}", f"--root={machine}"]
-    result = subprocess.run([analyze, "security", *options, unit], capture_output=True, text=True, timeout=60)
+    result = subprocess.run(
+        [analyze, "security", *options, unit], capture_output=True, text=True, timeout=60
+    )
     assert "Overall exposure level" in result.stdout, result.stderr
     return result.returncode != 0
 
@@ -76,14 +85,21 @@ def change(machine: Path, right: str, wrong: str) -> str:
 
 @pytest.mark.parametrize(
     ("right", "wrong", "told"),
-    [("/bin/sat ", "/bin/sta ", "not executable"), ("ProtectSystem", "ProtectSystm", "Unknown key 'ProtectSystm'")],
+    [
+        ("/bin/sat ", "/bin/sta ", "not executable"),
+        ("ProtectSystem", "ProtectSystm", "Unknown key 'ProtectSystm'"),
+    ],
 )
-def test_what_is_wrong_in_a_unit_is_told(analyze: str, machine: Path, right: str, wrong: str, told: str) -> None:
+def test_what_is_wrong_in_a_unit_is_told(
+    analyze: str, machine: Path, right: str, wrong: str, told: str
+) -> None:
     unit = change(machine, right, wrong)
     assert any(told in line for line in verify(analyze, machine, unit))
 
 
-@pytest.mark.parametrize("guard", ["User=sat\n", "CapabilityBoundingSet=\n", "SystemCallFilter=@system-service\n"])
+@pytest.mark.parametrize(
+    "guard", ["User=sat\n", "CapabilityBoundingSet=\n", "SystemCallFilter=@system-service\n"]
+)
 def test_a_unit_without_a_guard_is_exposed(analyze: str, machine: Path, guard: str) -> None:
     unit = change(machine, guard, "")
     assert exposed(analyze, machine, unit, EXPOSURE[unit])
@@ -100,8 +116,11 @@ def command(unit: Path, instance: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["sat-orchestrator.service", "sat-host@.service"])
-def test_a_program_takes_its_units_command_line_and_a_wrong_setting_ends_it_for_good(tmp_path: Path, name: str) -> None:
-    """The settings file is read, as it is found wrong; the status is one after which systemd leaves it alone."""
+def test_a_program_takes_its_units_command_line_and_a_wrong_setting_ends_it_for_good(
+    tmp_path: Path, name: str
+) -> None:
+    """The settings file is read, as it is found wrong; the status is one after which systemd leaves
+    it alone."""
     words = command(UNITS / name, "can")
     at = words.index("--config") + 1
     settings = tmp_path / Path(words[at]).name
@@ -129,8 +148,12 @@ def test_the_account_is_the_units(tmp_path: Path) -> None:
     program = shutil.which("systemd-sysusers") or pytest.skip("systemd is not installed")
     (tmp_path / "etc").mkdir()
     options = [f"--root={tmp_path}", "--replace=/usr/lib/sysusers.d/sat.conf"]
-    subprocess.run([program, *options, str(UNITS / "sat.conf")], check=True, capture_output=True, timeout=60)
+    subprocess.run(
+        [program, *options, str(UNITS / "sat.conf")], check=True, capture_output=True, timeout=60
+    )
     (account,) = (tmp_path / "etc/passwd").read_text().splitlines()
     assert account.startswith("sat:")
     assert ":/var/lib/sat:" in account
-    assert {re.findall(r"^User=(.*)$", unit.read_text(), re.M)[0] for unit in UNITS.glob("*.service")} == {"sat"}
+    assert {
+        re.findall(r"^User=(.*)$", unit.read_text(), re.M)[0] for unit in UNITS.glob("*.service")
+    } == {"sat"}

@@ -1,5 +1,5 @@
-"""A whole rack for tests: broker, orchestrator, driver host and simulated ECU, each a process of its own, watched
-and commanded by Mosquitto's own clients alone."""
+"""A whole rack for tests: broker, orchestrator, driver host and simulated ECU, each a process of
+its own, watched and commanded by Mosquitto's own clients alone."""
 
 from __future__ import annotations
 
@@ -83,13 +83,26 @@ class Program:
 
 
 class Observer:
-    """``mosquitto_sub``, by MQTT 3.1.1 and by default on everything: what it printed last for each topic, and when."""
+    """``mosquitto_sub``, by MQTT 3.1.1 and by default on everything: what it printed last for each
+    topic, and when."""
 
-    def __init__(self, port: int, filters: Sequence[str] = ("sat/1/#",), address: str = "127.0.0.1") -> None:
+    def __init__(
+        self, port: int, filters: Sequence[str] = ("sat/1/#",), address: str = "127.0.0.1"
+    ) -> None:
         self.latest: dict[str, str] = {}
         self.history: list[tuple[float, str, str]] = []
         self._changed = threading.Condition()
-        argv = ["mosquitto_sub", "-V", "mqttv311", "-h", address, "-p", str(port), "-F", f"%t{_SEPARATOR}%p"]
+        argv = [
+            "mosquitto_sub",
+            "-V",
+            "mqttv311",
+            "-h",
+            address,
+            "-p",
+            str(port),
+            "-F",
+            f"%t{_SEPARATOR}%p",
+        ]
         argv += [word for topic in filters for word in ("-t", topic)]
         self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
         self._thread = threading.Thread(target=self._read, name="observer")
@@ -108,8 +121,14 @@ class Observer:
         """The truthy value of `condition`, checked at each message, within `timeout` seconds."""
         with self._changed:
             if not self._changed.wait_for(condition, timeout):
-                shown = {topic: text[:200] for topic, text in self.latest.items() if "/stream/" not in topic}
-                raise AssertionError(f"in vain for {timeout} s: {what}; {json.dumps(shown, indent=1)}")
+                shown = {
+                    topic: text[:200]
+                    for topic, text in self.latest.items()
+                    if "/stream/" not in topic
+                }
+                raise AssertionError(
+                    f"in vain for {timeout} s: {what}; {json.dumps(shown, indent=1)}"
+                )
             return condition()
 
     def messages(self) -> list[tuple[float, str, str]]:
@@ -136,13 +155,17 @@ class Observer:
             batches = [json.loads(text) for _, name, text in self.history if name == topic]
         return [frame for batch in batches for frame in batch["frames"]]
 
-    def wait_streaming(self, timeout: float = DEADLINE, dev: str = DEV, stream: str = "can") -> None:
+    def wait_streaming(
+        self, timeout: float = DEADLINE, dev: str = DEV, stream: str = "can"
+    ) -> None:
         """Wait for a batch with frames that arrives from now on."""
         topic = f"{dev}/stream/{stream}/json"
         with self._changed:
             seen = len(self.history)
         self.wait(
-            lambda: any(name == topic and '"n":0,' not in text for _, name, text in self.history[seen:]),
+            lambda: any(
+                name == topic and '"n":0,' not in text for _, name, text in self.history[seen:]
+            ),
             "frames",
             timeout,
         )
@@ -158,8 +181,8 @@ class Observer:
 class Rack:
     """Broker, orchestrator, driver host and ECU. `kind`: ``embedded`` or ``mosquitto``.
 
-    `can` False leaves host and ECU out; `filters` are what its observer subscribes to; the broker listens on
-    `address`; the host is started by way of the command `elsewhere`.
+    `can` False leaves host and ECU out; `filters` are what its observer subscribes to; the broker
+    listens on `address`; the host is started by way of the command `elsewhere`.
     """
 
     def __init__(
@@ -179,7 +202,9 @@ class Rack:
         self.url = f"mqtt://{address}:{self.port}"
         ecu = folder / "ecu"
         buses = [{"name": DEVICE, "interface": "slcan", "channel": str(ecu)}]
-        self.env = {name: value for name, value in os.environ.items() if not name.startswith("SAT_")} | {
+        self.env = {
+            name: value for name, value in os.environ.items() if not name.startswith("SAT_")
+        } | {
             "SAT_BROKER_URL": self.url,
             "SAT_SITE": "lab",
             "SAT_DRIVERS": json.dumps({DRIVER: {"buses": buses}}),
@@ -188,11 +213,29 @@ class Rack:
             "XDG_STATE_HOME": str(folder),
         }
         self.broker_data = folder / "broker"
-        serve = ["broker", "--port", str(self.port), "--kind", kind, "--data-dir", str(self.broker_data)]
+        serve = [
+            "broker",
+            "--port",
+            str(self.port),
+            "--kind",
+            kind,
+            "--data-dir",
+            str(self.broker_data),
+        ]
         serve += ["--bind", address]
         self.broker = self._sat("broker", *serve)
         self.orchestrator = self._sat("orchestrator", "orchestrator")
-        serve_can = [*elsewhere, sys.executable, "-m", "sat_cli", "host", "--family", "can", "--name", HOST]
+        serve_can = [
+            *elsewhere,
+            sys.executable,
+            "-m",
+            "sat_cli",
+            "host",
+            "--family",
+            "can",
+            "--name",
+            HOST,
+        ]
         self.host = Program("host", serve_can, self.env, folder)
         simulator = [sys.executable, "-m", "plugins.devices.can.sim_ecu", "--pty", str(ecu)]
         self.ecu = Program("ecu", simulator, self.env, folder)
@@ -203,12 +246,16 @@ class Rack:
         self._ids = 0
 
     def _sat(self, name: str, *args: str, env: dict[str, str] | None = None) -> Program:
-        return Program(name, [sys.executable, "-m", "sat_cli", *args], self.env | (env or {}), self.folder)
+        return Program(
+            name, [sys.executable, "-m", "sat_cli", *args], self.env | (env or {}), self.folder
+        )
 
     def add_host(self, family: str, plugins: Path, env: dict[str, str] | None = None) -> str:
         """Start one more driver host, with `env` beside the rack's own; its name."""
         name = f"bench1-{family}"
-        program = self._sat(name, "host", "--family", family, "--name", name, "--plugins", str(plugins), env=env)
+        program = self._sat(
+            name, "host", "--family", family, "--name", name, "--plugins", str(plugins), env=env
+        )
         program.start()
         self.extra.append(program)
         return name
@@ -232,7 +279,8 @@ class Rack:
                 threading.Event().wait(0.05)
 
     def kill_broker(self, *, wipe: bool) -> None:
-        """SIGKILL; with `wipe` its data is gone too. A Mosquitto below ``sat broker`` dies with it."""
+        """SIGKILL; with `wipe` its data is gone too. A Mosquitto below ``sat broker`` dies with
+        it."""
         self.broker.kill()
         deadline = time.monotonic() + DEADLINE
         while _listening(self.address, self.port):
@@ -282,7 +330,9 @@ class Rack:
         """Publish a request and wait for the next message on `reply_topic`."""
         seen = self.observer.count(reply_topic)
         self.publish(topic, payload)
-        self.observer.wait(lambda: self.observer.count(reply_topic) > seen, f"a reply on {reply_topic}")
+        self.observer.wait(
+            lambda: self.observer.count(reply_topic) > seen, f"a reply on {reply_topic}"
+        )
         return self.observer.json(reply_topic)
 
     def command(self, name: str, payload: str = "{}", dev: str = DEV) -> dict[str, Any]:

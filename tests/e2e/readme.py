@@ -19,11 +19,15 @@ def first_five_minutes() -> list[tuple[str, str]]:
 
 
 def run_first_five_minutes(port: int, environment: Mapping[str, str]) -> None:
-    """Run the shell's blocks; fails when one fails, or when what they print is not what the README shows."""
+    """Run the shell's blocks; fails when one fails, or when what they print is not what the README
+    shows."""
     blocks = first_five_minutes()
     script = "\n".join(text for language, text in blocks if language == "sh")
     # A reader's broker has the default port; here the same commands go to another.
-    clients = "\n".join(f'{name}() {{ command {name} -p {port} "$@"; }}' for name in ("mosquitto_sub", "mosquitto_pub"))
+    clients = "\n".join(
+        f'{name}() {{ command {name} -p {port} "$@"; }}'
+        for name in ("mosquitto_sub", "mosquitto_pub")
+    )
     script = re.sub(r"(mosquitto_pub .*)", r"\1; wait_for_reply", script)
     # A reader does not type the next line before the first word is there.
     script = re.sub(r"(mosquitto_sub .*) &\n", r"\1 >$SEEN & wait_for_seen\n", script)
@@ -49,4 +53,10 @@ def run_first_five_minutes(port: int, environment: Mapping[str, str]) -> None:
 
 def _expected_lines(blocks: list[tuple[str, str]]) -> list[str]:
     """The lines of the watching terminal that the README shows."""
-    return [line for language, text in blocks if language == "text" for line in text.splitlines() if line[:3] == "..."]
+    return [
+        line
+        for language, text in blocks
+        if language == "text"
+        for line in text.splitlines()
+        if line[:3] == "..."
+    ]

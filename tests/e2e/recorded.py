@@ -1,4 +1,5 @@
-"""Runs a program of the guide and prints, as JSON, what each call on its DeviceDriverManager returned.
+"""Runs a program of the guide and prints, as JSON, what each call on its DeviceDriverManager
+returned.
 
 python recorded.py PROGRAM [FUNCTION]
 """

@@ -1,5 +1,5 @@
-"""The Mosquitto configuration and access list of the operators' page, as they stand there: a rack works under them, and
-nobody speaks for another. Only TLS and the places of files are changed."""
+"""The Mosquitto configuration and access list of the operators' page, as they stand there: a rack
+works under them, and nobody speaks for another. Only TLS and the places of files are changed."""
 
 from __future__ import annotations
 
@@ -29,13 +29,17 @@ ACCOUNTS = ("orchestrator", HOST, "bench2-can", "rack1", "rack2", "watcher")
 
 def block(beginning: str) -> str:
     """The block of the page whose first line is `beginning`."""
-    (text,) = re.findall(rf"^```\n({re.escape(beginning)}\n.*?)^```$", PAGE.read_text(), re.M | re.S)
+    (text,) = re.findall(
+        rf"^```\n({re.escape(beginning)}\n.*?)^```$", PAGE.read_text(), re.M | re.S
+    )
     return str(text)
 
 
 def write_configuration(folder: Path, port: int) -> Path:
     text = block("listener 8883").replace("listener 8883", f"listener {port} 127.0.0.1")
-    text = re.sub(r"^(certfile|keyfile) .*\n", "", text, flags=re.M).replace("/etc/mosquitto/", f"{folder}/")
+    text = re.sub(r"^(certfile|keyfile) .*\n", "", text, flags=re.M).replace(
+        "/etc/mosquitto/", f"{folder}/"
+    )
     path = folder / "mosquitto.conf"
     user = "user root\n" if os.geteuid() == 0 else ""
     path.write_text(f"{text}persistence_location {folder}/\n{user}")
@@ -44,12 +48,17 @@ def write_configuration(folder: Path, port: int) -> Path:
     assert program, "mosquitto_passwd comes with mosquitto"
     for number, account in enumerate(ACCOUNTS):
         options = ["-b"] if number else ["-c", "-b"]
-        subprocess.run([program, *options, str(folder / "passwd"), account, account], check=True, timeout=DEADLINE)
+        subprocess.run(
+            [program, *options, str(folder / "passwd"), account, account],
+            check=True,
+            timeout=DEADLINE,
+        )
     return path
 
 
 class Secured:
-    """Broker, orchestrator, host and ECU under the page's configuration; an account's password is its name."""
+    """Broker, orchestrator, host and ECU under the page's configuration; an account's password is
+    its name."""
 
     def __init__(self, folder: Path) -> None:
         need_mosquitto()
@@ -66,9 +75,16 @@ class Secured:
         simulator = [sys.executable, "-m", "plugins.devices.can.sim_ecu", "--pty", str(ecu)]
         host = [*sat, "host", "--family", "can", "--name", HOST, "--broker", self.url(HOST)]
         self.programs = [
-            Program("broker", [binary, "-c", str(write_configuration(folder, self.port))], env, folder),
+            Program(
+                "broker", [binary, "-c", str(write_configuration(folder, self.port))], env, folder
+            ),
             Program("ecu", simulator, env, folder),
-            Program("orchestrator", [*sat, "orchestrator", "--broker", self.url("orchestrator")], env, folder),
+            Program(
+                "orchestrator",
+                [*sat, "orchestrator", "--broker", self.url("orchestrator")],
+                env,
+                folder,
+            ),
             Program("host", host, env, folder),
         ]
 
@@ -96,7 +112,9 @@ def ecu(secured: Secured) -> Iterator[Device]:
     """The device, connected and streaming, as the account ``rack1`` sees it."""
     with Rack(secured.url("rack1")) as rack:
         name = f"{HOST}/{DRIVER}/{DEVICE}"
-        assert eventually(lambda: DEVICE in {device.id for device in rack.devices()}, DEADLINE), secured.logs()
+        assert eventually(lambda: DEVICE in {device.id for device in rack.devices()}, DEADLINE), (
+            secured.logs()
+        )
         device = rack.device(name)
         device.wait_for("connected", timeout=DEADLINE)
         assert eventually(lambda: running(device), DEADLINE), secured.logs()
@@ -105,7 +123,9 @@ def ecu(secured: Secured) -> Iterator[Device]:
 
 def running(device: Device) -> bool:
     status = device.status
-    return status is not None and "can" in status.streams and status.streams["can"].state == "running"
+    return (
+        status is not None and "can" in status.streams and status.streams["can"].state == "running"
+    )
 
 
 def say(secured: Secured, account: str, topic: str, payload: str, *, retain: bool = False) -> None:
@@ -130,8 +150,12 @@ def test_a_client_sees_frames_commands_and_moves_a_device(
     ecu.wait_for("disconnected", timeout=DEADLINE)
     assert ecu.connect().status == "ok"
     assert ecu.set("auto").status == "ok"
-    assert eventually(lambda: ecu.row is not None and ecu.row.observed == DeviceState.CONNECTED, DEADLINE)
-    said = [record.getMessage() for when in ("setup", "call") for record in caplog.get_records(when)]
+    assert eventually(
+        lambda: ecu.row is not None and ecu.row.observed == DeviceState.CONNECTED, DEADLINE
+    )
+    said = [
+        record.getMessage() for when in ("setup", "call") for record in caplog.get_records(when)
+    ]
     assert "the broker refuses" not in "\n".join([*said, secured.logs()])
 
 
@@ -143,15 +167,24 @@ def test_a_client_sees_frames_commands_and_moves_a_device(
         ("rack2", f"{DEV}/set", "disconnected"),
         ("rack2", f"{DEV}/set/rack1", "disconnected"),
         ("rack2", "sat/1/lab/orch/req/close/rack1", f'{{"device": "{DEVICE}"}}'),
-        ("rack2", f"sat/1/lab/host/{HOST}/req/close", f'{{"driver": "{DRIVER}", "device": "{DEVICE}"}}'),
+        (
+            "rack2",
+            f"sat/1/lab/host/{HOST}/req/close",
+            f'{{"driver": "{DRIVER}", "device": "{DEVICE}"}}',
+        ),
         ("bench2-can", f"{DEV}/cmd/stop", "{}"),
-        ("bench2-can", f"sat/1/lab/host/{HOST}/req/close", f'{{"driver": "{DRIVER}", "device": "{DEVICE}"}}'),
+        (
+            "bench2-can",
+            f"sat/1/lab/host/{HOST}/req/close",
+            f'{{"driver": "{DRIVER}", "device": "{DEVICE}"}}',
+        ),
     ],
 )
 def test_nobody_asks_in_the_name_of_another(
     secured: Secured, ecu: Device, account: str, topic: str, payload: str
 ) -> None:
-    """What is asked afterwards is answered afterwards: had the other request been heard, it would show by then."""
+    """What is asked afterwards is answered afterwards: had the other request been heard, it would
+    show by then."""
     before = ecu.status
     say(secured, account, topic, payload)
     assert ecu.request("status").status == "ok"
@@ -159,12 +192,17 @@ def test_nobody_asks_in_the_name_of_another(
     assert running(ecu)
     assert before is not None
     assert ecu.status is not None
-    assert (ecu.status.since, ecu.status.streams["can"].by) == (before.since, before.streams["can"].by)
+    assert (ecu.status.since, ecu.status.streams["can"].by) == (
+        before.since,
+        before.streams["can"].by,
+    )
 
 
 @pytest.mark.parametrize("account", ["rack2", "bench2-can"])
 @pytest.mark.parametrize("topic", [f"{DEV}/state", f"sat/1/lab/host/{HOST}/state"])
-def test_nobody_tells_states_that_are_not_its_own(secured: Secured, ecu: Device, account: str, topic: str) -> None:
+def test_nobody_tells_states_that_are_not_its_own(
+    secured: Secured, ecu: Device, account: str, topic: str
+) -> None:
     say(secured, account, topic, "lie", retain=True)
     said: Inbox[bytes] = Inbox()
     with MqttBus(secured.url("watcher"), "watcher") as watcher:
@@ -175,7 +213,10 @@ def test_nobody_tells_states_that_are_not_its_own(secured: Secured, ecu: Device,
 
 
 def test_a_request_in_anothers_name_is_not_answered(secured: Secured, ecu: Device) -> None:
-    with Rack(secured.url("rack2"), client="rack1") as liar, pytest.raises(Denied, match="access list"):
+    with (
+        Rack(secured.url("rack2"), client="rack1") as liar,
+        pytest.raises(Denied, match="access list"),
+    ):
         liar.device(str(ecu.key)).do("status", timeout=60.0)
 
 

@@ -1,4 +1,5 @@
-"""The guide's programs and its template through the bus: what in process is the same as over a broker."""
+"""The guide's programs and its template through the bus: what in process is the same as over a
+broker."""
 
 from __future__ import annotations
 
@@ -22,16 +23,23 @@ PROGRAMS = [("lifecycle_program.py", "manage_device_lifecycle"), ("usage_program
 
 def run(program: tuple[str, ...], env: dict[str, str]) -> list[tuple[str, Any]]:
     """What the program's calls returned: name, answer."""
-    argv = [sys.executable, str(Path(__file__).parent / "recorded.py"), str(PLUGINS_TESTS / "guide" / program[0])]
+    argv = [
+        sys.executable,
+        str(Path(__file__).parent / "recorded.py"),
+        str(PLUGINS_TESTS / "guide" / program[0]),
+    ]
     base = {name: value for name, value in os.environ.items() if not name.startswith("SAT_")}
-    done = subprocess.run([*argv, *program[1:]], env=base | env, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [*argv, *program[1:]], env=base | env, capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 0, done.stderr
     assert "failed" not in done.stderr, done.stderr
     return [tuple(call) for call in json.loads(done.stdout)]
 
 
 def agree(local: dict[str, Any], remote: dict[str, Any]) -> bool:
-    """Whether two answers have the same keys, status and result; a message may say that it was so already."""
+    """Whether two answers have the same keys, status and result; a message may say that it was so
+    already."""
     said_already = str(remote.get("message", "")).startswith("Device already ")
     return local.keys() == remote.keys() and all(
         local[key] == remote[key] or (key == "message" and said_already) for key in local
@@ -42,19 +50,27 @@ def agree(local: dict[str, Any], remote: dict[str, Any]) -> bool:
     params=[("embedded", "discovered"), ("mosquitto", "discovered"), ("mosquitto", "connected")],
     ids=["embedded", "mosquitto", "mosquitto-by-policy"],
 )
-def guide_rack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]:
-    """A rack whose host serves the guide's driver; by policy its devices may be connected before the program asks."""
+def guide_rack(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Rack]:
+    """A rack whose host serves the guide's driver; by policy its devices may be connected before
+    the program asks."""
     kind, level = request.param
     policy = [{"match": "*", "level": "connected"}] if level == "connected" else []
     with Rack(tmp_path_factory.mktemp("guide"), kind, policy) as rack:
         host = rack.add_host("your_device", FIXTURES)
-        rack.observer.wait(lambda: rack.observer.json("sat/1/lab/orch/state").get("state") == "ready", "orchestrator")
+        rack.observer.wait(
+            lambda: rack.observer.json("sat/1/lab/orch/state").get("state") == "ready",
+            "orchestrator",
+        )
         rack.observer.wait_state(level, dev=f"sat/1/lab/dev/{host}/drv_your_device/your0")
         yield rack
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program[0])
-def test_a_program_of_the_guide_has_the_same_answers_both_ways(guide_rack: Rack, program: tuple[str, ...]) -> None:
+def test_a_program_of_the_guide_has_the_same_answers_both_ways(
+    guide_rack: Rack, program: tuple[str, ...]
+) -> None:
     here = run(program, {"SAT_PLUGINS": str(FIXTURES)})
     there = run(program, {"SAT_BROKER_URL": guide_rack.url, "SAT_SITE": "lab"})
     assert [name for name, _ in there] == [name for name, _ in here]
@@ -63,13 +79,19 @@ def test_a_program_of_the_guide_has_the_same_answers_both_ways(guide_rack: Rack,
             assert all(value["status"] == "success" for value in remote.values())
         elif name == "scan_devices":
             assert remote["status"] == "success"
-            assert {d["device_id"] for d in remote["devices"]} == {d["device_id"] for d in local["devices"]}
+            assert {d["device_id"] for d in remote["devices"]} == {
+                d["device_id"] for d in local["devices"]
+            }
         else:
             assert agree(local, remote), (local, remote)
 
 
-def test_the_template_loads_streams_and_answers_on_the_bus(tmp_path_factory: pytest.TempPathFactory) -> None:
-    with Rack(tmp_path_factory.mktemp("template"), "mosquitto", [{"match": "*", "level": "connected"}]) as rack:
+def test_the_template_loads_streams_and_answers_on_the_bus(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    with Rack(
+        tmp_path_factory.mktemp("template"), "mosquitto", [{"match": "*", "level": "connected"}]
+    ) as rack:
         host = rack.add_host("template", FIXTURES)
         dev = f"sat/1/lab/dev/{host}/drv_template/template0"
         rack.observer.wait_state("connected", dev=dev)
@@ -81,5 +103,7 @@ def test_the_template_loads_streams_and_answers_on_the_bus(tmp_path_factory: pyt
         rack.observer.wait_streaming(dev=dev, stream="custom")
         assert rack.command("stop", dev=dev)["result"] == "Stopped streaming"
         rack.observer.wait(
-            lambda: rack.observer.json(f"{dev}/status")["streams"]["custom"]["state"] == "stopped", "stopped", DEADLINE
+            lambda: rack.observer.json(f"{dev}/status")["streams"]["custom"]["state"] == "stopped",
+            "stopped",
+            DEADLINE,
         )

@@ -1,4 +1,5 @@
-"""A CAN device on the bus, seen and used with Mosquitto's own 3.1.1 clients, on each kind of broker."""
+"""A CAN device on the bus, seen and used with Mosquitto's own 3.1.1 clients, on each kind of
+broker."""
 
 from __future__ import annotations
 
@@ -59,7 +60,10 @@ def test_a_sent_frame_is_on_the_bus_and_answered_by_the_ecu(rack: Rack) -> None:
     reply = rack.command("send", '{"id": "0x7DF", "data": "02010C"}')
     assert (reply["status"], reply["result"]) == ("ok", {"id": 0x7DF, "data": "02010c"})
     rack.observer.wait(
-        lambda: any(f["id"] == 0x7E8 and f["data"].startswith("04410c") for f in rack.observer.frames()[seen:]),
+        lambda: any(
+            f["id"] == 0x7E8 and f["data"].startswith("04410c")
+            for f in rack.observer.frames()[seen:]
+        ),
         "the ECU's answer",
     )
 
@@ -68,7 +72,10 @@ def test_data_for_the_device_goes_by_its_in_topic(rack: Rack) -> None:
     seen = len(rack.observer.frames())
     rack.publish(f"{DEV}/in/can/json", '{"frames": [{"id": 2015, "data": "020105"}]}')
     rack.observer.wait(
-        lambda: any(f["id"] == 0x7E8 and f["data"].startswith("034105") for f in rack.observer.frames()[seen:]),
+        lambda: any(
+            f["id"] == 0x7E8 and f["data"].startswith("034105")
+            for f in rack.observer.frames()[seen:]
+        ),
         "the ECU's answer",
     )
     refused = rack.ask(f"{DEV}/in/can/json", "garbage", f"{DEV}/res/in")
@@ -96,7 +103,9 @@ def test_data_for_the_device_goes_by_its_in_topic(rack: Rack) -> None:
         ("sat/1/lab/orch/req/forget", f'{{"device": "{DEVICE}"}}', "sat/1/lab/orch/res/forget", "bad_state"),
     ],
 )  # fmt: skip
-def test_bad_input_gets_its_code_and_nothing_ends(rack: Rack, topic: str, payload: str, reply: str, code: str) -> None:
+def test_bad_input_gets_its_code_and_nothing_ends(
+    rack: Rack, topic: str, payload: str, reply: str, code: str
+) -> None:
     refused = rack.ask(topic, payload, reply)
     assert (refused["status"], refused["code"]) == ("error", code)
     assert len(refused["message"]) > 10

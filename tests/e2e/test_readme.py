@@ -31,12 +31,16 @@ def environment(tmp_path: Path) -> dict[str, str]:
 def demo(tmp_path: Path, environment: dict[str, str]) -> Iterator[int]:
     """``scripts/demo`` with its device streaming; the port of its broker."""
     port = free_port()
-    program = Program("demo", [str(ROOT / "scripts/demo"), "--port", str(port)], environment, tmp_path)
+    program = Program(
+        "demo", [str(ROOT / "scripts/demo"), "--port", str(port)], environment, tmp_path
+    )
     program.start()
     try:
         observer = wait_for_broker(port, program)
         try:
-            observer.wait(lambda: any("/stream/can/" in topic for topic in observer.latest), "frames", 60.0)
+            observer.wait(
+                lambda: any("/stream/can/" in topic for topic in observer.latest), "frames", 60.0
+            )
         finally:
             observer.close()
         yield port

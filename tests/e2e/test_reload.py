@@ -1,4 +1,5 @@
-"""A plugin's file is edited while its device streams: the new code is up soon, and the device is back where it was."""
+"""A plugin's file is edited while its device streams: the new code is up soon, and the device is
+back where it was."""
 
 from __future__ import annotations
 
@@ -24,7 +25,10 @@ def test_edited_code_streams_within_three_seconds(tmp_path: Path) -> None:
         source.write_text(source.read_text().replace('"reading"', '"new reading"'))
         edited = time.monotonic()
         rack.observer.wait(
-            lambda: any(frame["data"] == "new reading" for frame in rack.observer.frames(dev, "custom")), "new code"
+            lambda: any(
+                frame["data"] == "new reading" for frame in rack.observer.frames(dev, "custom")
+            ),
+            "new code",
         )
         assert time.monotonic() - edited < 3.0  # the stated bound, and not a benchmark
         rack.observer.wait_state("connected", dev=dev)

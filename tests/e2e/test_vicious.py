@@ -1,7 +1,8 @@
-"""A bad plugin costs its own device and nothing else: each sick driver on one host with a healthy one.
+"""A bad plugin costs its own device and nothing else: each sick driver on one host with a healthy
+one.
 
-The sick of one group are on the host at the same time. What is asked of the neighbour and of the host is asked of
-each group, what the bus says of the sick of each of them.
+The sick of one group are on the host at the same time. What is asked of the neighbour and of the
+host is asked of each group, what the bus says of the sick of each of them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,14 @@ from typing import Literal
 
 import pytest
 
-from sat_bus.contract.messages import Batch
+from sat_bus.contract.messages import JsonBatch
 from tests.e2e.ward import SITE, Evidence, Sick, Ward
 
 pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(180)]
 
 HEARTBEAT_LATE = 1.5  # seconds between two heartbeats, which come once a second
-# Where no cgroup holds a fork bomb, the processes that it starts between two looks are served like any other.
+# Where no cgroup holds a fork bomb, the processes that it starts between two looks are served like
+# any other.
 HEARTBEAT_LATE_UNDER_FORKS = 3.0
 NOMINAL_RATE = 200.0
 RATE_KEPT = 0.95
@@ -45,13 +47,23 @@ Shown = Literal["status", "birth", "scan"]
 
 def raises(hook: str, reason: str, ask: str = "", kind: str = "plain") -> Sick:
     name = f"raises_{hook}" if kind == "plain" else f"raises_{kind}_{hook}"
-    shown: Shown = "birth" if hook in ("new", "info", "declare") else "scan" if hook == "scan" else "status"
-    return Sick(name, reason, plugin="raises", info={"where": hook, "kind": kind}, shown=shown, ask=ask)
+    shown: Shown = (
+        "birth" if hook in ("new", "info", "declare") else "scan" if hook == "scan" else "status"
+    )
+    return Sick(
+        name, reason, plugin="raises", info={"where": hook, "kind": kind}, shown=shown, ask=ask
+    )
 
 
 def returns(hook: str, kind: str, reason: str = "") -> Sick:
     shown: Shown = "birth" if hook == "declare" else "scan" if hook == "scan" else "status"
-    return Sick(f"{kind}_{hook}", reason, plugin="wrong_return", info={"where": hook, "kind": kind}, shown=shown)
+    return Sick(
+        f"{kind}_{hook}",
+        reason,
+        plugin="wrong_return",
+        info={"where": hook, "kind": kind},
+        shown=shown,
+    )
 
 
 def hangs(hook: str, reason: str, deadline: float, ask: str = "") -> Sick:
@@ -62,10 +74,23 @@ def hangs(hook: str, reason: str, deadline: float, ask: str = "") -> Sick:
 GROUPS: dict[str, list[Sick]] = {
     "dying": [
         Sick("exit", "worker died: exit status 0"),
-        Sick("exit_command", "worker died: exit status 7", plugin="exit", info={"where": "command", "status": 7}),
-        Sick("exit_scan", "worker died: exit status 0", plugin="exit", info={"where": "scan"}, shown="scan"),
+        Sick(
+            "exit_command",
+            "worker died: exit status 7",
+            plugin="exit",
+            info={"where": "command", "status": 7},
+        ),
+        Sick(
+            "exit_scan",
+            "worker died: exit status 0",
+            plugin="exit",
+            info={"where": "scan"},
+            shown="scan",
+        ),
         Sick("segv", "worker died: signal SIGSEGV"),
-        Sick("segv_command", "worker died: signal SIGSEGV", plugin="segv", info={"where": "command"}),
+        Sick(
+            "segv_command", "worker died: signal SIGSEGV", plugin="segv", info={"where": "command"}
+        ),
         Sick("sysexit", "SystemExit: that was all"),
         Sick("sysexit_loop", "SystemExit: that was all", plugin="sysexit", info={"where": "loop"}),
         Sick("sysexit_import", "SystemExit: usage", shown="birth"),
@@ -85,7 +110,9 @@ GROUPS: dict[str, list[Sick]] = {
         Sick("fork_bomb", "process limit of 32 exceeded", deadline=1.0),
         Sick("orphan", "worker died: exit status 0"),
     ],
-    "escaping": [Sick("fork_escape", "process limit of 32 exceeded", 1.0, "fork_bomb", {"escape": True})],
+    "escaping": [
+        Sick("fork_escape", "process limit of 32 exceeded", 1.0, "fork_bomb", {"escape": True})
+    ],
     "loud": [Sick("stdout_flood"), Sick("frame_flood"), Sick("bad_frames")],
     "restless": [Sick("event_flood", "more than [0-9]+ (messages|events)", deadline=SILENCE)],
     "lying": [
@@ -133,13 +160,20 @@ GROUPS: dict[str, list[Sick]] = {
         hangs("reset", "reset did not end within 10 s", 10.0, ask="reset"),
         hangs("close", "close did not end within 10 s", 10.0, ask="close"),
     ],
-    "ill-mannered": [Sick("names", devices=NAMES), Sick("threads"), Sick("signals"), Sick("surroundings")],
+    "ill-mannered": [
+        Sick("names", devices=NAMES),
+        Sick("threads"),
+        Sick("signals"),
+        Sick("surroundings"),
+    ],
 }
 WITHOUT_CGROUPS = " without cgroups"
 GROUPS |= {name + WITHOUT_CGROUPS: GROUPS[name] for name in ("greedy", "breeding", "escaping")}
 CASES = [(name, sick) for name, group in GROUPS.items() for sick in group]
 IN_ERROR = [pytest.param(name, sick, id=f"{name}-{sick}") for name, sick in CASES if sick.reason]
-CONNECTED = [pytest.param(name, sick, id=f"{name}-{sick}") for name, sick in CASES if not sick.reason]
+CONNECTED = [
+    pytest.param(name, sick, id=f"{name}-{sick}") for name, sick in CASES if not sick.reason
+]
 
 
 @pytest.fixture(scope="module")
@@ -204,7 +238,7 @@ def test_what_is_merely_a_nuisance_keeps_its_device(ward: Evidence, sick: Sick) 
         assert json.loads(ward.latest[f"{dev}/res/pid"])["status"] == "ok"
         assert ward.batches[dev], "no batch of its stream is valid"
         for batch in ward.batches[dev]:
-            Batch.model_validate(batch)
+            JsonBatch.model_validate(batch)
 
 
 @pytest.mark.parametrize("ward", ["loud"], indirect=True)
@@ -215,7 +249,11 @@ def test_the_frames_of_a_flood_are_counted_where_they_are_dropped(ward: Evidence
 
 @pytest.mark.parametrize("ward", ["ill-mannered"], indirect=True)
 def test_a_device_whose_name_is_none_is_left_out(ward: Evidence) -> None:
-    found = {topic.split("/")[6] for topic in ward.latest if "/drv_names/" in topic and topic.endswith("/state")}
+    found = {
+        topic.split("/")[6]
+        for topic in ward.latest
+        if "/drv_names/" in topic and topic.endswith("/state")
+    }
     assert found == set(NAMES)
 
 
@@ -225,11 +263,15 @@ def test_what_dies_too_often_is_quarantined_until_it_is_released(tmp_path: Path)
         observer, request = rack.observer, json.dumps({"device": sick.name})
 
         def ask(operation: str, code: str | None = None) -> None:
-            reply = rack.ask(f"{SITE}/orch/req/{operation}", request, f"{SITE}/orch/res/{operation}")
+            reply = rack.ask(
+                f"{SITE}/orch/req/{operation}", request, f"{SITE}/orch/res/{operation}"
+            )
             assert reply.get("code") == code, reply
 
         row = sick.dev.replace("/dev/", "/orch/table/")
-        observer.wait(lambda: observer.json(row).get("observed") == "discovered", "the orchestrator knows it")
+        observer.wait(
+            lambda: observer.json(row).get("observed") == "discovered", "the orchestrator knows it"
+        )
         for death in range(1, 6):
             ask("connect")
             assert rack.command("start", dev=sick.dev)["code"] == "indeterminate"

@@ -1,7 +1,8 @@
-"""A ward: sick drivers next to a healthy one on the same host, and the evidence of what that did to the neighbour.
+"""A ward: sick drivers next to a healthy one on the same host, and the evidence of what that did to
+the neighbour.
 
-Everything is measured from outside, by Mosquitto's own clients; what the sick drivers note is the moment that they
-became sick. All clocks are this machine's monotonic one.
+Everything is measured from outside, by Mosquitto's own clients; what the sick drivers note is the
+moment that they became sick. All clocks are this machine's monotonic one.
 """
 
 from __future__ import annotations
@@ -48,14 +49,18 @@ GRACE = 2.0  # seconds from the host's end until nothing of it is left
 
 @dataclass(frozen=True)
 class Sick:
-    """A sick driver. It is ``drv_<name>``, made of the file ``drv_<plugin>.py``, and its device is ``<name>``.
+    """A sick driver. It is ``drv_<name>``, made of the file ``drv_<plugin>.py``, and its device is
+    ``<name>``.
 
     Attributes:
-        reason: a regular expression for what the bus must say; empty where the device is to stay connected.
-        deadline: seconds from the moment it is sick until the host has to know; one more to show it.
-        shown: in the device's ``status``, in the host's ``birth`` for a driver that cannot be used, or in the
-            answer to a ``scan``.
-        ask: what a client asks of the connected device to make it sick: ``close``, ``reset``, ``stop`` or ``in``.
+        reason: a regular expression for what the bus must say; empty where the device is to stay
+            connected.
+        deadline: seconds from the moment it is sick until the host has to know; one more to show
+            it.
+        shown: in the device's ``status``, in the host's ``birth`` for a driver that cannot be used,
+            or in the answer to a ``scan``.
+        ask: what a client asks of the connected device to make it sick: ``close``, ``reset``,
+            ``stop`` or ``in``.
         devices: its devices as topics name them, where they are not one of the driver's name.
     """
 
@@ -82,7 +87,9 @@ class Sick:
     @property
     def devs(self) -> list[str]:
         """The topics of all its devices."""
-        return [f"{SITE}/dev/{HOST}/{self.driver}/{device}" for device in self.devices or (self.name,)]
+        return [
+            f"{SITE}/dev/{HOST}/{self.driver}/{device}" for device in self.devices or (self.name,)
+        ]
 
     def told(self, topic: str, payload: str) -> bool:
         """Whether this message says what is wrong with it."""
@@ -90,7 +97,11 @@ class Sick:
             said = [one for one in _birth_drivers(topic, payload) if one["name"] == self.driver]
             return any(re.search(self.reason, str(one.get("error"))) for one in said)
         if self.shown == "scan":
-            return topic == f"{SITE}/orch/res/scan" and self.driver in payload and bool(re.search(self.reason, payload))
+            return (
+                topic == f"{SITE}/orch/res/scan"
+                and self.driver in payload
+                and bool(re.search(self.reason, payload))
+            )
         if topic != f"{self.dev}/status" or not payload:
             return False
         status = json.loads(payload)
@@ -98,7 +109,9 @@ class Sick:
 
 
 def _birth_drivers(topic: str, payload: str) -> list[dict[str, Any]]:
-    return json.loads(payload)["drivers"] if topic == f"{SITE}/host/{HOST}/birth" and payload else []
+    return (
+        json.loads(payload)["drivers"] if topic == f"{SITE}/host/{HOST}/birth" and payload else []
+    )
 
 
 @dataclass(repr=False)
@@ -109,10 +122,12 @@ class Evidence:
         began, ended: the time of sickness, in which the neighbour is measured.
         sent: the commands to the healthy device, by request id.
         notes: when each driver became sick, by its name.
-        asked, told: when a client asked what makes it sick, and when the bus said what is wrong with it.
+        asked, told: when a client asked what makes it sick, and when the bus said what is wrong
+            with it.
         latest: what each topic said last before the host was stopped.
         batches: some of the streams of those that are to stay connected, by device.
-        processes: how many belonged to the host; `left` are those that outlived it, and cgroups that did.
+        processes: how many belonged to the host; `left` are those that outlived it, and cgroups
+            that did.
     """
 
     sick: Sequence[Sick]
@@ -134,23 +149,32 @@ class Evidence:
 
     def heartbeat_gaps(self) -> list[float]:
         """Seconds between the host's heartbeats, from its first one on and up to the end."""
-        times = [at for at, topic, _ in self.history if topic == f"{SITE}/host/{HOST}/heartbeat" and at <= self.ended]
+        times = [
+            at
+            for at, topic, _ in self.history
+            if topic == f"{SITE}/host/{HOST}/heartbeat" and at <= self.ended
+        ]
         return [later - earlier for earlier, later in pairwise([*times, self.ended])]
 
     def frame_rate(self, within: float) -> float:
-        """Frames a second that the healthy device made and that arrived `within` so many seconds."""
+        """Frames a second that the healthy device made and that arrived `within` so many
+        seconds."""
         topic, wall = f"{HEALTHY}/stream/custom/json", time.time() - time.monotonic()
-        batches = [(at, json.loads(text)["frames"]) for at, name, text in self.history if name == topic]
+        batches = [
+            (at, json.loads(text)["frames"]) for at, name, text in self.history if name == topic
+        ]
         made = [(frame["t"] - wall, at) for at, frames in batches for frame in frames]
         arrived = sum(self.began <= t < self.ended and at - t <= within for t, at in made)
         return arrived / (self.ended - self.began)
 
     def time_to_tell(self, sick: Sick) -> float:
-        """Seconds from the moment that it was sick, and that somebody asked where the answer is what tells."""
+        """Seconds from the moment that it was sick, and that somebody asked where the answer is
+        what tells."""
         return self.told[sick.name] - max(self.notes[sick.name][0], self.asked.get(sick.name, 0.0))
 
     def delays(self) -> dict[str, float]:
-        """Seconds that the answer to each command took; infinity where none, or none that is ok, came."""
+        """Seconds that the answer to each command took; infinity where none, or none that is ok,
+        came."""
         answered: dict[str, float] = {}
         for at, topic, text in self.history:
             if topic == f"{HEALTHY}/res/echo":
@@ -162,11 +186,23 @@ class Evidence:
     def words(self, sick: Sick) -> list[str]:
         """What the bus said of a sick driver, for the message of a failed test."""
         if sick.shown == "status":
-            texts = [text for _, topic, text in self.history if topic == f"{sick.dev}/status" and text]
-            return list(dict.fromkeys(f"{json.loads(text)['state']}: {json.loads(text)['reason']}" for text in texts))
+            texts = [
+                text for _, topic, text in self.history if topic == f"{sick.dev}/status" and text
+            ]
+            return list(
+                dict.fromkeys(
+                    f"{json.loads(text)['state']}: {json.loads(text)['reason']}" for text in texts
+                )
+            )
         if sick.shown == "birth":
-            drivers = [one for _, topic, text in self.history for one in _birth_drivers(topic, text)]
-            return list(dict.fromkeys(str(one.get("error")) for one in drivers if one["name"] == sick.driver))
+            drivers = [
+                one for _, topic, text in self.history for one in _birth_drivers(topic, text)
+            ]
+            return list(
+                dict.fromkeys(
+                    str(one.get("error")) for one in drivers if one["name"] == sick.driver
+                )
+            )
         return [text for _, topic, text in self.history if topic == f"{SITE}/orch/res/scan"]
 
 
@@ -175,7 +211,18 @@ class Commander:
 
     def __init__(self, port: int) -> None:
         self.sent: dict[str, float] = {}
-        argv = ["mosquitto_pub", "-V", "mqttv311", "-q", "1", "-p", str(port), "-t", f"{HEALTHY}/cmd/echo", "-l"]
+        argv = [
+            "mosquitto_pub",
+            "-V",
+            "mqttv311",
+            "-q",
+            "1",
+            "-p",
+            str(port),
+            "-t",
+            f"{HEALTHY}/cmd/echo",
+            "-l",
+        ]
         self._process = subprocess.Popen(argv, stdin=subprocess.PIPE)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="commander")
@@ -219,15 +266,22 @@ class Ward:
         self._plugins = folder / "plugins"
         self._evidence = Evidence(sick)
         self._read = 0
-        self._rack = Rack(folder, "mosquitto", POLICY if policy is None else policy, can=False, filters=FILTERS)
+        self._rack = Rack(
+            folder, "mosquitto", POLICY if policy is None else policy, can=False, filters=FILTERS
+        )
         name, _, value = self._mark.partition("=")
         drivers = {one.driver: one.info for one in sick if one.info}
-        self._env = {name: value, "TEST_NOTES": str(self._notes), "SAT_DRIVERS": json.dumps(drivers)}
+        self._env = {
+            name: value,
+            "TEST_NOTES": str(self._notes),
+            "SAT_DRIVERS": json.dumps(drivers),
+        }
         self._env |= LIMITS | (env or {})
 
     @contextmanager
     def open(self) -> Iterator[Rack]:
-        """The rack with the ward's host, which has just been started; nothing of it is left behind."""
+        """The rack with the ward's host, which has just been started; nothing of it is left
+        behind."""
         self._fill_plugins()
         with self._rack as rack:
             try:
@@ -254,7 +308,9 @@ class Ward:
             host = rack.extra[-1].pid
             rack.extra[-1].stop()
             self._update()
-            evidence.left = self._left() + [str(path) for path in CGROUPS.glob(f"**/sat-host-*-{host}-*")]
+            evidence.left = self._left() + [
+                str(path) for path in CGROUPS.glob(f"**/sat-host-*-{host}-*")
+            ]
         return evidence
 
     def _fill_plugins(self) -> None:
@@ -263,10 +319,13 @@ class Ward:
         for name in ("drv_healthy.py", "sick.py"):
             shutil.copy(PLUGINS / name, family)
         for sick in self._evidence.sick:
-            shutil.copy(PLUGINS / f"drv_{sick.plugin or sick.name}.py", family / f"{sick.driver}.py")
+            shutil.copy(
+                PLUGINS / f"drv_{sick.plugin or sick.name}.py", family / f"{sick.driver}.py"
+            )
 
     def _watch(self) -> None:
-        """Until everything expected was told, or is overdue; and `SPAN` seconds of sickness at the least."""
+        """Until everything expected was told, or is overdue; and `SPAN` seconds of sickness at the
+        least."""
         evidence = self._evidence
         start = time.monotonic()
         limit = start + max((sick.deadline for sick in evidence.sick), default=0.0) + 2 * SPAN
@@ -274,7 +333,11 @@ class Ward:
             now = time.monotonic()
             self._update()
             for sick in evidence.sick:
-                if (sick.ask or sick.shown == "scan") and sick.name not in evidence.asked and self._ask(sick):
+                if (
+                    (sick.ask or sick.shown == "scan")
+                    and sick.name not in evidence.asked
+                    and self._ask(sick)
+                ):
                     evidence.asked[sick.name] = now
             onsets = [times[0] for times in evidence.notes.values()]
             evidence.began = max(start, min(onsets, default=start))
@@ -306,10 +369,13 @@ class Ward:
         devs = [dev for sick in self._evidence.sick if not sick.reason for dev in sick.devs]
         listen = ["mosquitto_sub", "-p", str(self._rack.port), "-C", "10", "-W", "2", "-t"]
         with ExitStack() as stack:
-            # Into files: a pipe holds less than one batch of a flood, and nobody reads all of them at once.
+            # Into files: a pipe holds less than one batch of a flood, and nobody reads all of them
+            # at once.
             files = {dev: stack.enter_context(tempfile.TemporaryFile()) for dev in devs}
             ears = {
-                dev: subprocess.Popen([*listen, f"{dev}/stream/+/json"], stdout=file, stderr=subprocess.DEVNULL)
+                dev: subprocess.Popen(
+                    [*listen, f"{dev}/stream/+/json"], stdout=file, stderr=subprocess.DEVNULL
+                )
                 for dev, file in files.items()
             }
             for dev, ear in ears.items():
@@ -318,7 +384,9 @@ class Ward:
                 files[dev].seek(0)
                 self._evidence.batches[dev] = [json.loads(line) for line in files[dev]]
         deadline = time.monotonic() + GRACE
-        while time.monotonic() < deadline and not all(f"{dev}/res/pid" in observer.latest for dev in devs):
+        while time.monotonic() < deadline and not all(
+            f"{dev}/res/pid" in observer.latest for dev in devs
+        ):
             threading.Event().wait(0.05)
         self._evidence.latest = observer.latest.copy()
 
@@ -350,7 +418,9 @@ class Ward:
                     evidence.told[sick.name] = at
         self._read = len(evidence.history)
         for file in self._notes.iterdir():
-            evidence.notes[file.name.removeprefix("drv_")] = [float(line) for line in file.read_text().split()]
+            evidence.notes[file.name.removeprefix("drv_")] = [
+                float(line) for line in file.read_text().split()
+            ]
 
     def _left(self) -> list[str]:
         deadline = time.monotonic() + GRACE
@@ -364,7 +434,9 @@ def processes(mark: str) -> list[int]:
     found = []
     for entry in Path("/proc").iterdir():
         try:
-            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes().split(b"\0"):
+            if entry.name.isdigit() and mark.encode() in (entry / "environ").read_bytes().split(
+                b"\0"
+            ):
                 found.append(int(entry.name))
         except OSError:  # it ended while we looked
             continue

@@ -46,12 +46,18 @@ class Watcher:
     def wait(self, condition: Callable[[], Any], what: str, timeout: float = DEADLINE) -> Any:
         """The truthy value of `condition`, checked at each message."""
         with self._changed:
-            assert self._changed.wait_for(condition, timeout), f"in vain: {what}; {sorted(self.latest)}"
+            assert self._changed.wait_for(condition, timeout), (
+                f"in vain: {what}; {sorted(self.latest)}"
+            )
             return condition()
 
     def topic(self, topic: topics.Topic, device: str = "", **levels: str) -> str:
         known = {"host": HOST, "driver": DRIVER, "device": device} | levels
-        wanted = {name: value for name, value in known.items() if f"{{{name}}}" in topic.pattern or name == "client"}
+        wanted = {
+            name: value
+            for name, value in known.items()
+            if f"{{{name}}}" in topic.pattern or name == "client"
+        }
         return topic.build(SITE, **{k: v for k, v in wanted.items() if v})
 
     def json(self, topic: str) -> dict[str, Any]:
@@ -79,7 +85,9 @@ class Watcher:
         args = {"driver": DRIVER, "device": device} if device else {}
         return self.ask(self.topic(topics.HOST_REQUEST, op=op), args, **envelope)
 
-    def command(self, device: str, command: str, args: dict[str, Any] | None = None, **envelope: Any) -> dict[str, Any]:
+    def command(
+        self, device: str, command: str, args: dict[str, Any] | None = None, **envelope: Any
+    ) -> dict[str, Any]:
         return self.ask(self.topic(topics.COMMAND, device, command=command), args or {}, **envelope)
 
     def batches(self, device: str) -> list[dict[str, Any]]:
@@ -92,14 +100,23 @@ class RunningHost:
     """A host on its own thread."""
 
     def __init__(
-        self, broker: MemoryBroker, info: dict[str, Any] | None = None, *, plugins: Path = PLUGINS, **settings: Any
+        self,
+        broker: MemoryBroker,
+        info: dict[str, Any] | None = None,
+        *,
+        plugins: Path = PLUGINS,
+        **settings: Any,
     ) -> None:
         drivers = {DRIVER: info or {}}
-        made = HostSettings(family="lab", host=HOST, site=SITE, plugins=str(plugins), drivers=drivers, **settings)
+        made = HostSettings(
+            family="lab", host=HOST, site=SITE, plugins=str(plugins), drivers=drivers, **settings
+        )
         self.boot = new_boot(int(time.time() * 1000), os.urandom(4))
         self.loop = WorkLoop(HOST)
         offline = HostState(state="offline", boot=self.boot).encode()
-        self.bus = MemoryBus(broker, HOST, will=Will(topics.HOST_STATE.build(SITE, host=HOST), offline))
+        self.bus = MemoryBus(
+            broker, HOST, will=Will(topics.HOST_STATE.build(SITE, host=HOST), offline)
+        )
         self.host = Host(made, self.loop, self.bus, self.boot)
         self.loop.on_finish(self.host.stop)
         self._thread = threading.Thread(target=self.loop.run, name="host-under-test")
@@ -121,7 +138,8 @@ class RunningHost:
 
 @contextmanager
 def connected_device(plugins: Path) -> Iterator[tuple[MemoryBroker, Watcher]]:
-    """A host with the plugins of a folder, whose device ``a`` is connected; what watches it, and the broker."""
+    """A host with the plugins of a folder, whose device ``a`` is connected; what watches it, and
+    the broker."""
     broker = MemoryBroker()
     client = MemoryBus(broker, "tester")
     watcher = Watcher(client)

@@ -1,4 +1,5 @@
-"""A driver host at the level of the bus, and an orchestrator beside it, in one process and with short times."""
+"""A driver host at the level of the bus, and an orchestrator beside it, in one process and with
+short times."""
 
 from __future__ import annotations
 
@@ -72,7 +73,8 @@ class FakeDevice:
 
 
 class FakeHost:
-    """Answers `host/<name>/req/<op>` as the contract says; `did` counts the driver's hooks that were called."""
+    """Answers `host/<name>/req/<op>` as the contract says; `did` counts the driver's hooks that
+    were called."""
 
     def __init__(self, broker: MemoryBroker, *devices: str, name: str = "bench") -> None:
         self.broker, self.name = broker, name
@@ -90,7 +92,9 @@ class FakeHost:
     def _begin(self) -> None:
         self.boot = new_boot(1_700_000_000_000 + next(_boots), b"\x01\x02\x03\x04")
         self.client = f"{self.name}-{self.boot}"
-        will = Will(self._topic(topics.HOST_STATE), HostState(state="offline", boot=self.boot).encode())
+        will = Will(
+            self._topic(topics.HOST_STATE), HostState(state="offline", boot=self.boot).encode()
+        )
         self.bus = MemoryBus(self.broker, self.client, will=will)
         for topic in topics.HOST_REQUEST.filters(SITE, host=self.name):
             self.bus.subscribe(topic, self._on_request)
@@ -133,7 +137,10 @@ class FakeHost:
         """A client starts or stops a stream by a command."""
         with self._lock:
             fake = self.devices[device]
-            fake.streams = {**fake.streams, stream: StreamStatus(state=state, stream=ident, by=by, args={"by": by})}
+            fake.streams = {
+                **fake.streams,
+                stream: StreamStatus(state=state, stream=ident, by=by, args={"by": by}),
+            }
             self._show(fake, fake.state, by, state)
 
     def fail(self, device: str, reason: str) -> None:
@@ -143,14 +150,18 @@ class FakeHost:
 
     def publish_meta(self, device: str) -> None:
         fake = self.devices[device]
-        meta = Meta(name=fake.name, device_type="CAN", hardware_id=fake.hardware_id, streams=["can"])
+        meta = Meta(
+            name=fake.name, device_type="CAN", hardware_id=fake.hardware_id, streams=["can"]
+        )
         self._retain(self._topic(topics.DEVICE_META, fake), meta.encode())
 
     # -- what it does by itself --------------------------------------------------------------------
 
     def resync(self) -> None:
         with self._lock:
-            self._retain(self._topic(topics.HOST_STATE), HostState(state="ready", boot=self.boot).encode())
+            self._retain(
+                self._topic(topics.HOST_STATE), HostState(state="ready", boot=self.boot).encode()
+            )
             self._birth()
             for fake in self.devices.values():
                 if fake.rev:
@@ -179,7 +190,8 @@ class FakeHost:
                 self.bus.publish(self._topic(topics.HOST_HEARTBEAT), beat.encode(), qos=0)
 
     def _on_own_status(self, inbound: Inbound) -> None:
-        """Somebody wrote a status of ours: an orchestrator in our stead. Mended when thawed, on resync."""
+        """Somebody wrote a status of ours: an orchestrator in our stead. Mended when thawed, on
+        resync."""
 
     def _on_request(self, inbound: Inbound) -> None:
         match = topics.parse(SITE, inbound.topic)
@@ -193,11 +205,15 @@ class FakeHost:
             try:
                 result, fake = self._run(match.levels["op"], request)
                 state = fake.state if fake else None
-                reply = messages.ok(request, host=self.name, boot=self.boot, result=result, state=state)
+                reply = messages.ok(
+                    request, host=self.name, boot=self.boot, result=result, state=state
+                )
             except SatError as error:
                 known = self.devices.get(request.args.get("device", ""))
                 state = known.state if known else None
-                reply = messages.failed(request.request_id, error, host=self.name, boot=self.boot, state=state)
+                reply = messages.failed(
+                    request.request_id, error, host=self.name, boot=self.boot, state=state
+                )
         assert request.reply_to is not None
         self.bus.publish(request.reply_to, reply.encode())
 
@@ -244,7 +260,9 @@ class FakeHost:
         if fake.state is not DeviceState.CONNECTED:
             raise BadState(f"{fake.name} is {fake.state}")
         self.did[f"start {args['stream']}"] += 1
-        status = StreamStatus(state="running", stream=f"s{fake.rev}", by="orchestrator", args=args["args"])
+        status = StreamStatus(
+            state="running", stream=f"s{fake.rev}", by="orchestrator", args=args["args"]
+        )
         fake.streams = {**fake.streams, args["stream"]: status}
         self._show(fake, fake.state, "orchestrator", "start")
         return "started"
@@ -262,7 +280,9 @@ class FakeHost:
             self._show(fake, lifecycle.apply(fake.state, step.target), "orchestrator", operation)
         return {"changed": bool(steps)}
 
-    def _show(self, fake: FakeDevice, state: DeviceState, by: str, operation: str, reason: str = "") -> None:
+    def _show(
+        self, fake: FakeDevice, state: DeviceState, by: str, operation: str, reason: str = ""
+    ) -> None:
         if state is not fake.state:
             fake.previous, fake.state = fake.state, state
         fake.by, fake.operation, fake.reason = by, operation, reason
@@ -300,7 +320,13 @@ class RunningOrchestrator:
         )
         self.bus = MemoryBus(broker, self.own, will=will)
         self.service = Orchestrator(
-            OrchestratorSettings(**settings), self.loop, self.bus, self.store, kept, self.own, lost_after=LOST_AFTER_S
+            OrchestratorSettings(**settings),
+            self.loop,
+            self.bus,
+            self.store,
+            kept,
+            self.own,
+            lost_after=LOST_AFTER_S,
         )
         self.thread = threading.Thread(target=self._run, name="test/orchestrator")
         self.thread.start()
@@ -337,14 +363,17 @@ class RunningOrchestrator:
 
 
 class Client:
-    """Somebody with an MQTT client: publishes requests, waits for replies, reads what is retained."""
+    """Somebody with an MQTT client: publishes requests, waits for replies, reads what is
+    retained."""
 
     def __init__(self, broker: MemoryBroker, name: str = "ann") -> None:
         self.broker, self.name = broker, name
         self.bus = MemoryBus(broker, name)
         self.seen: list[tuple[str, bytes]] = []
         self._ids = iter(range(1, 10_000))
-        self.bus.subscribe(f"sat/1/{SITE}/#", lambda inbound: self.seen.append((inbound.topic, inbound.payload)))
+        self.bus.subscribe(
+            f"sat/1/{SITE}/#", lambda inbound: self.seen.append((inbound.topic, inbound.payload))
+        )
         self.bus.start()
 
     def close(self) -> None:
@@ -362,21 +391,32 @@ class Client:
     def ask(self, topic: str, args: Any, timeout_ms: int = 8_000) -> dict[str, Any]:
         request_id = f"r{next(self._ids)}"
         reply_to = topics.REPLY.build(SITE, client=self.name, id=request_id)
-        body = {"args": args, "request_id": request_id, "timeout_ms": timeout_ms, "reply_to": reply_to}
+        body = {
+            "args": args,
+            "request_id": request_id,
+            "timeout_ms": timeout_ms,
+            "reply_to": reply_to,
+        }
         self.bus.publish(topic, json.dumps(body).encode())
         return self.reply(reply_to)
 
-    def raw(self, topic: str, payload: bytes, reply_topic: str, *, retain: bool = False) -> dict[str, Any]:
+    def raw(
+        self, topic: str, payload: bytes, reply_topic: str, *, retain: bool = False
+    ) -> dict[str, Any]:
         """Publish bytes; the next reply on `reply_topic`."""
         before = len(self.replies(reply_topic))
         self.bus.publish(topic, payload, retain=retain)
-        return wait_for(lambda: self.replies(reply_topic)[before:], f"a reply to {payload[:60]!r}")[0]
+        return wait_for(lambda: self.replies(reply_topic)[before:], f"a reply to {payload[:60]!r}")[
+            0
+        ]
 
     def reply(self, topic: str) -> dict[str, Any]:
         return wait_for(lambda: self.replies(topic), f"a reply on {topic}")[0]
 
     def replies(self, topic: str) -> list[dict[str, Any]]:
-        return [json.loads(payload) for seen, payload in list(self.seen) if seen == topic and payload]
+        return [
+            json.loads(payload) for seen, payload in list(self.seen) if seen == topic and payload
+        ]
 
     def retained(self, topic: topics.Topic, device: str, host: str = "bench") -> Any:
         raw = self.broker.retained.get(topic.build(SITE, host=host, driver=DRIVER, device=device))

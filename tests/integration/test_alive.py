@@ -1,4 +1,5 @@
-"""Each service as a process says that it lives: to the service manager, and to the healthcheck of its container."""
+"""Each service as a process says that it lives: to the service manager, and to the healthcheck of
+its container."""
 
 from __future__ import annotations
 
@@ -28,22 +29,30 @@ def manager(tmp_path: Path) -> Iterator[Manager]:
 
 def healthcheck(file: Path) -> tuple[int, str]:
     environment = os.environ | {"SAT_ALIVE_FILE": str(file)}
-    done = subprocess.run([HEALTHCHECK], env=environment, capture_output=True, text=True, timeout=10)
+    done = subprocess.run(
+        [HEALTHCHECK], env=environment, capture_output=True, text=True, timeout=10
+    )
     return done.returncode, done.stdout
 
 
-@pytest.mark.parametrize("words", [["host", "--family", "can"], ["orchestrator"]], ids=["host", "orchestrator"])
+@pytest.mark.parametrize(
+    "words", [["host", "--family", "can"], ["orchestrator"]], ids=["host", "orchestrator"]
+)
 def test_a_service_is_alive_without_the_broker_and_healthy_with_it(
     words: list[str], manager: Manager, tmp_path: Path
 ) -> None:
     port, file = find_free_port("127.0.0.1"), tmp_path / "alive"
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SAT_")} | {
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("SAT_")
+    } | {
         "NOTIFY_SOCKET": manager.address,
         "XDG_STATE_HOME": str(tmp_path),
         "SAT_ALIVE_FILE": str(file),
         "SAT_BROKER_URL": f"mqtt://127.0.0.1:{port}",
     }
-    process = subprocess.Popen([sys.executable, "-m", "sat_cli", *words], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sat_cli", *words], env=environment, stderr=subprocess.DEVNULL
+    )
     try:
         assert "STATUS=waiting for the broker" in manager.hear(20.0)
         assert "WATCHDOG=1" in manager.hear()
@@ -75,4 +84,7 @@ def test_the_healthcheck_goes_by_the_files_age(tmp_path: Path, age: int, status:
 
 
 def test_the_healthcheck_says_that_there_is_no_file(tmp_path: Path) -> None:
-    assert healthcheck(tmp_path / "none") == (1, f"not serving yet, or stopped: no {tmp_path}/none\n")
+    assert healthcheck(tmp_path / "none") == (
+        1,
+        f"not serving yet, or stopped: no {tmp_path}/none\n",
+    )

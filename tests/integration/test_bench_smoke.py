@@ -24,5 +24,9 @@ def test_a_benchmark_produces_rows(name: str) -> None:
     argv = [sys.executable, "-m", "tests.bench", "--quick", name]
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
-    rows = [line for line in done.stdout.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    rows = [
+        line
+        for line in done.stdout.splitlines()
+        if line.startswith("| ") and not line.startswith("| ---")
+    ]
     assert len(rows) > 1, "a head, and something below it: " + done.stdout

@@ -1,4 +1,5 @@
-"""The commands that look at a bench and command it, each as a process, on one bench that `sat up` runs."""
+"""The commands that look at a bench and command it, each as a process, on one bench that `sat up`
+runs."""
 
 from __future__ import annotations
 
@@ -33,7 +34,11 @@ def test_ls_shows_devices_and_services(sat: Sat) -> None:
 def test_ls_json_is_for_scripts(sat: Sat) -> None:
     site = sat("ls", "--json").json
     (ecu,) = [d for d in site["devices"] if d["device"] == "ecu"]
-    assert (ecu["state"], ecu["quality"], ecu["streams"]) == ("connected", "good", {"can": "running"})
+    assert (ecu["state"], ecu["quality"], ecu["streams"]) == (
+        "connected",
+        "good",
+        {"can": "running"},
+    )
     assert ecu["desired"] == {"level": "connected", "streams": {"can": {}}}
     assert site["orchestrator"] == "ready"
     assert [host["state"] for host in site["hosts"]] == ["ready", "ready"]
@@ -72,7 +77,9 @@ def test_do_json_prints_the_reply(sat: Sat) -> None:
         (("abs", "send"), "unknown_device"),
     ],
 )
-def test_a_refusal_is_one_line_with_its_code_and_a_next_step(sat: Sat, words: tuple[str, ...], code: str) -> None:
+def test_a_refusal_is_one_line_with_its_code_and_a_next_step(
+    sat: Sat, words: tuple[str, ...], code: str
+) -> None:
     done = sat("do", *words)
     assert done.status == 1
     assert done.out == ""
@@ -90,7 +97,9 @@ def test_a_refusal_in_json_is_a_reply(sat: Sat) -> None:
 def test_set_moves_the_device_and_auto_gives_it_back(sat: Sat) -> None:
     try:
         assert sat("set", "ecu", "disconnected", "--wait").status == 0
-        (ecu,) = (device for device in sat("ls", "--json").json["devices"] if device["device"] == "ecu")
+        (ecu,) = (
+            device for device in sat("ls", "--json").json["devices"] if device["device"] == "ecu"
+        )
         assert (ecu["state"], ecu["policy"]) == ("disconnected", "explicit")
         assert "\necu: somebody wants it disconnected" in sat("ls").out
         refused = sat("do", "ecu", "send", "id=1")
@@ -165,7 +174,9 @@ def test_doctor_finds_a_broken_plugin_and_says_where(sat: Sat, tmp_path: Path) -
 
 def test_two_benches_do_not_meet(sat: Sat, tmp_path: Path) -> None:
     other = Sat(tmp_path)
-    done = other("up", "--port", str(other.port), "--broker-kind", "embedded", "--seconds", "20", "--json")
+    done = other(
+        "up", "--port", str(other.port), "--broker-kind", "embedded", "--seconds", "20", "--json"
+    )
     assert done.status == 0, done.err
     (ecu,) = (device for device in sat("ls", "--json").json["devices"] if device["device"] == "ecu")
     assert ecu["state"] == "connected"
@@ -182,7 +193,9 @@ class TestWithoutABroker:
         done = nowhere("ls")
         assert done.status == 1
         assert done.err.startswith("error (no_broker): no broker answers at mqtt://127.0.0.1:")
-        assert " within 1 s ([Errno 111] Connection refused)" in done.err  # nobody has to wait to hear that
+        assert (
+            " within 1 s ([Errno 111] Connection refused)" in done.err
+        )  # nobody has to wait to hear that
         assert "sat doctor" in done.err
         assert done.err.count("\n") == 1
 

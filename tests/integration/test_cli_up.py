@@ -26,13 +26,17 @@ def sat(tmp_path: Path) -> Sat:
 def start_bench(sat: Sat) -> subprocess.Popen[bytes]:
     """A bench that runs with the embedded broker and has its device connected."""
     bench = sat.start("up", "--port", str(sat.port), "--broker-kind", "embedded")
-    connected = eventually(lambda: "ecu: connected" in sat.said() or bench.poll() is not None, RUNNING)
+    connected = eventually(
+        lambda: "ecu: connected" in sat.said() or bench.poll() is not None, RUNNING
+    )
     assert connected, sat.said()
     assert bench.poll() is None, sat.said()
     return bench
 
 
-@pytest.mark.parametrize("kind", ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)])
+@pytest.mark.parametrize(
+    "kind", ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)]
+)
 def test_a_bench_connects_its_device_and_loses_no_frame(sat: Sat, kind: str) -> None:
     if kind == "mosquitto":
         need_mosquitto()
@@ -90,16 +94,29 @@ def test_a_service_that_is_killed_comes_back(sat: Sat) -> None:
     bench = start_bench(sat)
     try:
         assert eventually(lambda: "ecu: connected can" in sat.said(), RUNNING), sat.said()
-        (host,) = [pid for pid, line in sat.processes().items() if "sat_cli host --family can" in line]
+        (host,) = [
+            pid for pid, line in sat.processes().items() if "sat_cli host --family can" in line
+        ]
         os.kill(host, signal.SIGKILL)
-        assert eventually(lambda: "host-can has ended (killed by SIGKILL); it starts again" in sat.said(), RUNNING)
+        assert eventually(
+            lambda: "host-can has ended (killed by SIGKILL); it starts again" in sat.said(), RUNNING
+        )
         assert eventually(lambda: sat.said().count("ecu: connected can") == 2, RUNNING), sat.said()
     finally:
         assert sat.end(bench) == 0
 
 
 def test_a_service_with_a_wrong_setting_ends_the_bench_and_shows_what_it_said(sat: Sat) -> None:
-    done = sat("up", "--port", str(sat.port), "--broker-kind", "embedded", "--seconds", "20", SAT_POLICY='[{"no": 1}]')
+    done = sat(
+        "up",
+        "--port",
+        str(sat.port),
+        "--broker-kind",
+        "embedded",
+        "--seconds",
+        "20",
+        SAT_POLICY='[{"no": 1}]',
+    )
     assert done.status == 1
     assert "orchestrator cannot be kept running" in done.err
     assert "SAT_POLICY" in done.err

@@ -1,4 +1,5 @@
-"""Frames from a host with its real worker to a rack, and back: every number accounted for, in each form."""
+"""Frames from a host with its real worker to a rack, and back: every number accounted for, in each
+form."""
 
 from __future__ import annotations
 
@@ -17,12 +18,17 @@ PLUGINS = Path(__file__).parent / "frames"
 
 @pytest.fixture
 def device() -> Iterator[Device]:
-    with connected_device(PLUGINS) as (broker, _), Rack(site="lab", bus=MemoryBus(broker, "rack")) as rack:
+    with (
+        connected_device(PLUGINS) as (broker, _),
+        Rack(site="lab", bus=MemoryBus(broker, "rack")) as rack,
+    ):
         yield rack.device("a")
 
 
 @pytest.mark.parametrize("forms", [["json"], ["bin"], ["json", "bin"]])
-def test_losses_are_told_at_their_place_with_the_hosts_own_numbers(device: Device, forms: list[str]) -> None:
+def test_losses_are_told_at_their_place_with_the_hosts_own_numbers(
+    device: Device, forms: list[str]
+) -> None:
     gaps: list[Gap] = []
     with device.frames("can", on_gap=gaps.append) as frames:
         device.do("start", stream={"formats": forms})

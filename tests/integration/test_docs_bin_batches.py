@@ -1,4 +1,5 @@
-"""The page about `bin` batches: its programs run as printed, its bytes are the encoder's, its tables are the code's."""
+"""The page about `bin` batches: its programs run as printed, its bytes are the encoder's, its
+tables are the code's."""
 
 from __future__ import annotations
 
@@ -25,12 +26,16 @@ from tests.unit.client_site import FakeSite
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "reference" / "bin-batches.md").read_text()
-CLIENTS = ROOT / "clients" / "javascript"
-_BLOCK = re.compile(r"^```(?P<kind>\w+)(?: (?P<key>[\w-]+)=(?P<name>\S+))?\n(?P<text>.*?)^```$", re.M | re.S)
+CLIENTS = ROOT / "shared" / "sat_js"
+_BLOCK = re.compile(
+    r"^```(?P<kind>\w+)(?: (?P<key>[\w-]+)=(?P<name>\S+))?\n(?P<text>.*?)^```$", re.M | re.S
+)
 BLOCKS = [hit.groupdict() for hit in _BLOCK.finditer(PAGE)]
 FILES = {block["name"]: block["text"] for block in BLOCKS if block["key"] == "file"}
 OUTPUTS = {block["name"]: block["text"] for block in BLOCKS if block["key"] == "output-of"}
-needs_node = pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js: apt-get install nodejs")
+needs_node = pytest.mark.skipif(
+    shutil.which("node") is None, reason="needs Node.js: apt-get install nodejs"
+)
 
 
 def answer(site: FakeSite, match: topics.Match) -> Any:
@@ -69,7 +74,12 @@ def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
 
     def go(name: str, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*command, name], cwd=folder, env=plain | environment, capture_output=True, text=True, timeout=30
+            [*command, name],
+            cwd=folder,
+            env=plain | environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
         )
 
     go("make.py", [sys.executable])
@@ -80,7 +90,8 @@ def run(folder: Path, program: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "program", [pytest.param(name, marks=needs_node) if name.endswith("mjs") else name for name in FILES]
+    "program",
+    [pytest.param(name, marks=needs_node) if name.endswith("mjs") else name for name in FILES],
 )
 def test_a_program_prints_what_the_page_says(tmp_path: Path, program: str) -> None:
     result = run(tmp_path / "page", program)
@@ -101,7 +112,9 @@ def test_the_function_node_is_one(tmp_path: Path) -> None:
         "const node = require('vm').runInNewContext(text, { Buffer, console });"
         "console.log(JSON.stringify(node({ payload: readFileSync('page/batch.bin') }).payload));"
     )
-    result = subprocess.run(["node", "-e", program], cwd=tmp_path, capture_output=True, text=True, timeout=30)
+    result = subprocess.run(
+        ["node", "-e", program], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
     assert result.stdout == (
         '[{"t":1760000012.5,"id":291,"data":"deadbeef"},{"t":1760000012.75,"id":417001744,"data":"0210"}]\n'
     ), result.stderr
@@ -117,7 +130,8 @@ def test_the_words_about_the_dump_are_right(tmp_path: Path) -> None:
     payload = (tmp_path / "page" / "batch.bin").read_bytes()
     sentence = re.sub(r"\s+", " ", PAGE[PAGE.index("At 0x0006 stands") :])
     assert (
-        f"stands {payload[7]:02x}{payload[6]:02x}: the header takes {payload[6] + 256 * payload[7]} bytes" in sentence
+        f"stands {payload[7]:02x}{payload[6]:02x}: the header takes {payload[6] + 256 * payload[7]} bytes"
+        in sentence
     )
     begin = 8 + payload[6] + 256 * payload[7]
     fields = [payload[begin + at : begin + at + 4].hex(" ") for at in (0, 4, 8)]
@@ -130,7 +144,7 @@ def test_the_tables_say_what_the_code_says() -> None:
         assert f"0x{flag:08x} " in PAGE
     for flag in (frame_block.BRS, frame_block.ESI, frame_block.FDF, frame_block.TX):
         assert f"0x{flag:02x} " in PAGE
-    for name in m.StreamWish.model_fields:
+    for name in m.DeliveryArgs.model_fields:
         assert f'{{"stream": {{"{name}": ' in PAGE
     for name in ("stream_formats", "stream_window_ms"):
         assert name in HostSettings.model_fields

@@ -1,4 +1,5 @@
-"""CAN frames through a host with its real worker: forms, numbers, losses, wishes, and frames to the device."""
+"""CAN frames through a host with its real worker: forms, numbers, losses, wishes, and frames to the
+device."""
 
 from __future__ import annotations
 
@@ -83,9 +84,20 @@ def test_the_plugin_does_not_see_the_wish_and_the_description_does(device: Watch
 
 
 @pytest.mark.parametrize(
-    "wish", [{"formats": []}, {"formats": ["xml"]}, {"window_ms": 0}, {"max_hz": 0}, {"max_hz": {"x": 1}}, {"a": 1}, 5]
+    "wish",
+    [
+        {"formats": []},
+        {"formats": ["xml"]},
+        {"window_ms": 0},
+        {"max_hz": 0},
+        {"max_hz": {"x": 1}},
+        {"a": 1},
+        5,
+    ],
 )
-def test_a_wish_that_makes_no_sense_is_refused_and_nothing_starts(device: Watcher, wish: Any) -> None:
+def test_a_wish_that_makes_no_sense_is_refused_and_nothing_starts(
+    device: Watcher, wish: Any
+) -> None:
     reply = device.command("a", "start", {"stream": wish})
     assert reply["code"] == "bad_args"
     assert "accepted: formats, window_ms, max_hz" in reply["message"]
@@ -101,13 +113,21 @@ def test_losses_that_the_driver_reports_are_numbered_over_and_shown(device: Watc
         last = [header for header, frames in received(device, form) if frames][-1]
         assert last["seq"] + last["n"] == 22
         assert last["dropped"] == {"kernel": 7}
-    device.wait(lambda: device.status("a")["streams"]["can"].get("dropped") == {"kernel": 7}, "the loss in the status")
+    device.wait(
+        lambda: device.status("a")["streams"]["can"].get("dropped") == {"kernel": 7},
+        "the loss in the status",
+    )
 
 
 def test_a_loss_with_nothing_after_it_is_told_all_the_same(device: Watcher) -> None:
     start(device)
     emit(device, 0, 0, lost=9)
-    device.wait(lambda: any(h["dropped"] == {"kernel": 9} and h["seq"] == 9 for h, _ in received(device, "json")), "it")
+    device.wait(
+        lambda: any(
+            h["dropped"] == {"kernel": 9} and h["seq"] == 9 for h, _ in received(device, "json")
+        ),
+        "it",
+    )
 
 
 def test_a_second_start_adds_a_form_to_the_stream_that_runs(device: Watcher) -> None:
@@ -116,7 +136,9 @@ def test_a_second_start_adds_a_form_to_the_stream_that_runs(device: Watcher) -> 
     device.wait(lambda: len(numbers(device, "json")) == 10, "json")
     start(device, {"formats": ["bin"]})
     emit(device, 10, 10)
-    device.wait(lambda: len(numbers(device, "json")) == 20 and len(numbers(device, "bin")) == 10, "both")
+    device.wait(
+        lambda: len(numbers(device, "json")) == 20 and len(numbers(device, "bin")) == 10, "both"
+    )
     (json_stream,) = {h["stream"] for h, _ in received(device, "json")}
     ((header, _), *_) = [batch for batch in received(device, "bin") if batch[1]]
     assert (header["stream"], header["seq"]) == (json_stream, 10)
@@ -135,7 +157,9 @@ def test_frames_of_an_id_go_out_no_more_often_than_wished(device: Watcher) -> No
     assert last["thinned"] == 2000 - len(numbers(device, "json"))
 
 
-def test_a_batch_of_frames_for_the_device_is_answered_with_what_became_of_each(device: Watcher) -> None:
+def test_a_batch_of_frames_for_the_device_is_answered_with_what_became_of_each(
+    device: Watcher,
+) -> None:
     reply_to = "sat/1/lab/reply/tester/bin"
     frames = [{"t": 0.0, "id": i, "data": "00"} for i in (1, 0x666, 3)]
     payload = bin_batch.encode({"request_id": "one", "reply_to": reply_to}, FrameBlock.pack(frames))
@@ -167,7 +191,9 @@ def test_frames_that_nobody_asks_about_are_told_of_when_they_fail(device: Watche
         (bin_batch.encode({}, FrameBlock(b"")), "uart", "bad_args"),
     ],
 )
-def test_what_is_no_batch_of_frames_is_refused(device: Watcher, payload: bytes, stream: str, code: str) -> None:
+def test_what_is_no_batch_of_frames_is_refused(
+    device: Watcher, payload: bytes, stream: str, code: str
+) -> None:
     device.bus.publish(device.topic(topics.INPUT_BIN, "a", stream=stream), payload)
     answer = device.topic(topics.DEVICE_REPLY, "a", command="in")
     device.wait(lambda: answer in device.latest, "a refusal")

@@ -46,7 +46,10 @@ def connected(host: RunningHost, watcher: Watcher) -> Watcher:
 
 def test_a_host_is_born_and_shows_what_it_found(host: RunningHost, watcher: Watcher) -> None:
     birth = watcher.topic(topics.HOST_BIRTH)
-    watcher.wait(lambda: watcher.json(birth).get("manifest", {}).get("count") == 2, "a birth with two devices")
+    watcher.wait(
+        lambda: watcher.json(birth).get("manifest", {}).get("count") == 2,
+        "a birth with two devices",
+    )
     assert watcher.json(birth)["drivers"] == [{"name": DRIVER}]
     meta = watcher.json(watcher.topic(topics.DEVICE_META, "b"))
     assert meta["hardware_id"] == "serial-b"
@@ -58,7 +61,11 @@ def test_a_host_is_born_and_shows_what_it_found(host: RunningHost, watcher: Watc
 def test_connect_initialises_first_and_is_idempotent(connected: Watcher) -> None:
     assert connected.status("a")["previous"] == "initialized"
     again = connected.request("connect", "a")
-    assert (again["status"], again["result"]["changed"], again["state"]) == ("ok", False, "connected")
+    assert (again["status"], again["result"]["changed"], again["state"]) == (
+        "ok",
+        False,
+        "connected",
+    )
     assert again["message"] == "Device already connected"
 
 
@@ -113,26 +120,40 @@ def test_the_same_request_id_runs_once(connected: Watcher) -> None:
     payload = json.dumps({"args": {}, "request_id": "once", "reply_to": reply_to}).encode()
     for count in (1, 2):
         connected.bus.publish(topic, payload)
-        connected.wait(lambda n=count: sum(m.topic == reply_to for m in connected.messages) == n, "a reply")
+        connected.wait(
+            lambda n=count: sum(m.topic == reply_to for m in connected.messages) == n, "a reply"
+        )
     other = connected.ask(topic, {"period": 1}, request_id="once")
     assert other["code"] == "bad_request"
 
 
 def test_a_stream_is_numbered_without_gaps_and_its_end_is_told(connected: Watcher) -> None:
     assert connected.command("a", "start", {"period": 0.001})["status"] == "ok"
-    running = connected.wait(lambda: connected.status("a").get("streams", {}).get("custom"), "a running stream")
-    assert (running["state"], running["by"], running["args"]) == ("running", "tester", {"period": 0.001})
+    running = connected.wait(
+        lambda: connected.status("a").get("streams", {}).get("custom"), "a running stream"
+    )
+    assert (running["state"], running["by"], running["args"]) == (
+        "running",
+        "tester",
+        {"period": 0.001},
+    )
     connected.wait(lambda: sum(b["n"] for b in connected.batches("a")) > 300, "300 frames")
     assert connected.command("a", "refuse")["code"] == "driver_error"
     seen = len(connected.batches("a"))
     connected.wait(lambda: len(connected.batches("a")) > seen, "the stream goes on")
     assert connected.command("a", "stop")["status"] == "ok"
-    connected.wait(lambda: connected.status("a")["streams"]["custom"]["state"] == "stopped", "a stopped stream")
+    connected.wait(
+        lambda: connected.status("a")["streams"]["custom"]["state"] == "stopped", "a stopped stream"
+    )
     batches = connected.batches("a")
     assert batches[-1]["n"] == 0
     following = 0
     for batch in batches:
-        assert (batch["seq"], batch["stream"], batch["dropped"]) == (following, running["stream"], {})
+        assert (batch["seq"], batch["stream"], batch["dropped"]) == (
+            following,
+            running["stream"],
+            {},
+        )
         following += batch["n"]
     assert [f["data"] for b in batches for f in b["frames"]] == list(range(following))
 
@@ -188,7 +209,9 @@ def test_a_failing_device_is_in_error_with_the_reason_and_recovers(
     assert connected.command("a", "echo", {"text": "back"})["status"] == "ok"
 
 
-def test_client_data_that_the_driver_refuses_is_told_together_and_harms_nobody(connected: Watcher) -> None:
+def test_client_data_that_the_driver_refuses_is_told_together_and_harms_nobody(
+    connected: Watcher,
+) -> None:
     topic = connected.topic(topics.INPUT_JSON, "a", stream="custom")
     items = json.dumps({"frames": [{"action": "send", "data": "no"}] * 900}).encode()
     for _ in range(3):
@@ -201,7 +224,10 @@ def test_client_data_that_the_driver_refuses_is_told_together_and_harms_nobody(c
 
     connected.wait(lambda: sum(event["n"] for event in told()) == 2700, "all failures told")
     assert len(told()) < 100
-    assert {event["reason"] for event in told()} <= {"not this", "the device takes its data too slowly"}
+    assert {event["reason"] for event in told()} <= {
+        "not this",
+        "the device takes its data too slowly",
+    }
     assert connected.command("a", "echo", {"text": "fine"})["status"] == "ok"
 
 
@@ -219,7 +245,8 @@ def test_events_of_a_driver_are_told_as_its_own_within_their_ration(connected: W
     connected.command("a", "report", {"n": 500})
     connected.wait(lambda: told("events_dropped"), "the count of dropped events")
     connected.wait(
-        lambda: len(told("driver.happened")) + sum(e["n"] for e in told("events_dropped")) == 501, "all accounted for"
+        lambda: len(told("driver.happened")) + sum(e["n"] for e in told("events_dropped")) == 501,
+        "all accounted for",
     )
     assert len(told("driver.happened")) < 100
 
@@ -236,7 +263,9 @@ def test_a_queue_is_bounded_and_reset_goes_first(connected: Watcher) -> None:
     for reply_to in replies:
         payload = {"args": {"seconds": 0.2}, "reply_to": reply_to, "timeout_ms": 9000}
         connected.bus.publish(topic, json.dumps(payload).encode())
-    connected.wait(lambda: any(connected.json(r).get("code") == "busy" for r in replies), "a busy reply")
+    connected.wait(
+        lambda: any(connected.json(r).get("code") == "busy" for r in replies), "a busy reply"
+    )
     assert connected.request("reset", "a")["state"] == "disconnected"
     connected.wait(lambda: all(r in connected.latest for r in replies), "an outcome for each")
     codes = {connected.json(r).get("code", "ok") for r in replies}
@@ -251,12 +280,17 @@ def test_a_dead_acquisition_loop_is_told(connected: Watcher) -> None:
     assert not status.get("acquiring")
 
 
-def test_a_loop_that_dies_during_a_clients_command_was_not_stopped_by_the_client(connected: Watcher) -> None:
+def test_a_loop_that_dies_during_a_clients_command_was_not_stopped_by_the_client(
+    connected: Watcher,
+) -> None:
     connected.command("a", "start")
     connected.command("a", "sleep", {"seconds": 0.5, "loop_dies": True})
     status = connected.wait_state("a", "error")
     assert "unplugged" in status["reason"]
-    assert (status["streams"]["custom"]["state"], status["streams"]["custom"]["by"]) == ("stopped", "host")
+    assert (status["streams"]["custom"]["state"], status["streams"]["custom"]["by"]) == (
+        "stopped",
+        "host",
+    )
 
 
 def test_a_worker_that_is_killed_costs_its_device_only(connected: Watcher) -> None:
@@ -300,14 +334,21 @@ def test_the_truth_returns_to_a_wiped_broker_and_over_a_false_word(
     broker.stop()
     broker.wipe()
     broker.start()
-    watcher.wait(lambda: broker.retained.get(topic) == b"discovered", "the truth on the wiped broker")
+    watcher.wait(
+        lambda: broker.retained.get(topic) == b"discovered", "the truth on the wiped broker"
+    )
     assert watcher.topic(topics.HOST_BIRTH) in broker.retained
 
 
-def test_a_will_of_the_same_boot_is_corrected(host: RunningHost, watcher: Watcher, broker: MemoryBroker) -> None:
+def test_a_will_of_the_same_boot_is_corrected(
+    host: RunningHost, watcher: Watcher, broker: MemoryBroker
+) -> None:
     topic = watcher.topic(topics.HOST_STATE)
     broker.cut(HOST)
-    watcher.wait(lambda: any(m.topic == topic and b"offline" in m.payload for m in watcher.messages), "the will")
+    watcher.wait(
+        lambda: any(m.topic == topic and b"offline" in m.payload for m in watcher.messages),
+        "the will",
+    )
     watcher.wait(lambda: watcher.json(topic)["state"] == "ready", "ready again")
 
 
@@ -321,7 +362,9 @@ def test_a_host_ends_when_a_newer_one_takes_its_name(host: RunningHost, watcher:
     assert host.loop.status == STOOD_DOWN
 
 
-def test_five_deaths_in_a_minute_end_in_quarantine_until_somebody_releases_the_device(connected: Watcher) -> None:
+def test_five_deaths_in_a_minute_end_in_quarantine_until_somebody_releases_the_device(
+    connected: Watcher,
+) -> None:
     for death in range(5):
         if death:
             assert connected.request("reset", "a")["status"] == "ok"
@@ -372,7 +415,9 @@ def test_changed_code_is_loaded_and_the_device_restarted(
         watcher.wait(lambda: len(watcher.json(birth)["drivers"]) == 2, "a driver dropped in")
 
 
-def test_a_scan_comes_by_itself_and_shows_what_is_gone(broker: MemoryBroker, watcher: Watcher, tmp_path: Path) -> None:
+def test_a_scan_comes_by_itself_and_shows_what_is_gone(
+    broker: MemoryBroker, watcher: Watcher, tmp_path: Path
+) -> None:
     listing = tmp_path / "listing.json"
     listing.write_text('["a", "b"]')
     with RunningHost(broker, {"listing": str(listing)}):
@@ -383,7 +428,9 @@ def test_a_scan_comes_by_itself_and_shows_what_is_gone(broker: MemoryBroker, wat
         watcher.wait_state("b", "discovered")
         watcher.request("connect", "b")
         listing.write_text('["a"]')
-        watcher.wait(lambda: watcher.status("b")["reason"] == "not found by the last scan", "a doubt")
+        watcher.wait(
+            lambda: watcher.status("b")["reason"] == "not found by the last scan", "a doubt"
+        )
         assert watcher.status("b")["state"] == "connected"
         listing.write_text('["a", "b"]')
         watcher.wait(lambda: watcher.status("b")["reason"] == "", "no doubt")
@@ -402,7 +449,9 @@ def test_devices_may_run_on_threads_of_the_host(broker: MemoryBroker, watcher: W
         watcher.wait(lambda: len(watcher.batches("a")) > seen + 3, "a streams on")
 
 
-def test_a_thread_that_hangs_is_abandoned_and_the_device_comes_back(broker: MemoryBroker, watcher: Watcher) -> None:
+def test_a_thread_that_hangs_is_abandoned_and_the_device_comes_back(
+    broker: MemoryBroker, watcher: Watcher
+) -> None:
     with RunningHost(broker, isolation="thread"):
         watcher.wait_state("a", "discovered")
         watcher.request("connect", "a")

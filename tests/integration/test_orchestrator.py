@@ -40,7 +40,9 @@ class Rig:
         self._closers.append(host.close)
         return host
 
-    def orchestrator(self, *, policy: Any = (), scan_period_s: float = NO_SCANS, **more: Any) -> RunningOrchestrator:
+    def orchestrator(
+        self, *, policy: Any = (), scan_period_s: float = NO_SCANS, **more: Any
+    ) -> RunningOrchestrator:
         running = RunningOrchestrator(
             self.broker, self.database, policy=list(policy), scan_period_s=scan_period_s, **more
         )  # fmt: skip
@@ -123,7 +125,9 @@ def test_set_moves_a_device_and_auto_gives_it_back_to_policy(rig: Rig) -> None:
 
 def test_set_without_streams_takes_the_rules_and_with_streams_exactly_those(rig: Rig) -> None:
     connected(rig, "can0")
-    assert rig.client.set("can0", "connected")["result"]["desired"]["streams"] == {"can": {"fd": True}}
+    assert rig.client.set("can0", "connected")["result"]["desired"]["streams"] == {
+        "can": {"fd": True}
+    }
     wish = {"level": "connected", "streams": {}}
     assert rig.client.set("can0", wish)["result"]["desired"] == wish
 
@@ -225,7 +229,11 @@ def test_a_drivers_failure_reaches_the_client(rig: Rig) -> None:
     rig.client.wait_row("can0", observed="discovered")
     host.failures["connect"] = DriverError("no carrier")
     reply = rig.client.orch("connect", device="can0")
-    assert (reply["code"], reply["message"], reply["state"]) == ("driver_error", "no carrier", "error")
+    assert (reply["code"], reply["message"], reply["state"]) == (
+        "driver_error",
+        "no carrier",
+        "error",
+    )
 
 
 def test_garbage_requests_are_each_answered_and_nothing_ends(rig: Rig) -> None:
@@ -246,7 +254,13 @@ def test_garbage_requests_are_each_answered_and_nothing_ends(rig: Rig) -> None:
         reply = rig.client.raw(topic, payload, res)
         assert reply["code"] == code, (op, payload, reply)
         assert reply["message"]
-    for topic in ("host/bench/state", "host/bench/birth", "host/x/heartbeat", "dev/a/b/c/status", "orch/state"):
+    for topic in (
+        "host/bench/state",
+        "host/bench/birth",
+        "host/x/heartbeat",
+        "dev/a/b/c/status",
+        "orch/state",
+    ):
         rig.client.bus.publish(f"sat/1/{SITE}/{topic}", b"\x00garbage")
     assert rig.client.orch("list")["status"] == "ok"
 
@@ -318,7 +332,9 @@ def test_forget_refuses_what_is_present_and_clears_what_is_gone(rig: Rig) -> Non
     host.kill()
     rig.client.wait_row("can0", quality="lost")
     assert rig.client.orch("forget", device="can0")["status"] == "ok"
-    wait_for(lambda: not [t for t in rig.broker.retained if "/can0" in t], "retained topics are cleared")
+    wait_for(
+        lambda: not [t for t in rig.broker.retained if "/can0" in t], "retained topics are cleared"
+    )
     assert rig.client.orch("list")["result"]["devices"] == []
     host.restart()
     rig.client.wait_state("can0", "connected")
@@ -333,7 +349,11 @@ def test_a_killed_host_is_lost_at_once_and_comes_back_connected(rig: Rig) -> Non
     host.kill()
     rig.client.wait_state("can0", "unknown", timeout=1.0)
     status = rig.client.retained(topics.DEVICE_STATUS, "can0")
-    assert (status["quality"], status["last_known"], status["by"]) == ("lost", "connected", "orchestrator")
+    assert (status["quality"], status["last_known"], status["by"]) == (
+        "lost",
+        "connected",
+        "orchestrator",
+    )
     assert (status["boot"], status["rev"]) == (old, host.devices["can0"].rev)
     assert rig.client.wait_row("can0", quality="lost")["last_known"] == "connected"
     assert rig.client.orch("close", device="can0")["code"] == "host_lost"
@@ -362,7 +382,9 @@ def test_a_retained_ready_that_never_beats_is_a_ghost(rig: Rig) -> None:
     host.freeze()
     host.broker.kill(host.client)
     topic = topics.HOST_STATE.build(SITE, host="bench")
-    rig.client.bus.publish(topic, json.dumps({"state": "ready", "boot": host.boot}).encode(), retain=True)
+    rig.client.bus.publish(
+        topic, json.dumps({"state": "ready", "boot": host.boot}).encode(), retain=True
+    )
     rig.orchestrator(policy=CONNECT)
     rig.client.wait_state("can0", "unknown")
     rig.client.wait_row("can0", quality="lost", last_known="discovered")
@@ -382,12 +404,16 @@ def test_a_broker_that_forgets_everything_is_told_again(rig: Rig) -> None:
     gone = rig.host("can5", name="gone")
     wait_for(lambda: gone.did["start can"], "the other host works")
     gone.kill()
-    wait_for(lambda: rig.client.retained(topics.DEVICE_STATE, "can5", "gone") == "unknown", "it is lost")
+    wait_for(
+        lambda: rig.client.retained(topics.DEVICE_STATE, "can5", "gone") == "unknown", "it is lost"
+    )
     rig.broker.stop()
     rig.broker.wipe()
     rig.broker.start()
     rig.client.wait_state("can0", "connected")
-    wait_for(lambda: rig.client.retained(topics.DEVICE_STATE, "can5", "gone") == "unknown", "still lost")
+    wait_for(
+        lambda: rig.client.retained(topics.DEVICE_STATE, "can5", "gone") == "unknown", "still lost"
+    )
     rig.client.wait_row("can0", observed="connected", quality="good")
     wait_for(lambda: rig.client.row("can5", "gone").get("quality") == "lost", "its row is back")
     assert host.did["initialize can0"] == 1
@@ -530,7 +556,10 @@ def test_who_waits_when_it_stops_is_told(rig: Rig) -> None:
     rig.client.bus.publish(topic, b'{"device": "can0"}')
     wait_for(lambda: len(running.service._operations), "the request is under way")
     assert running.stop() == 0
-    assert rig.client.reply(topics.ORCHESTRATOR_REPLY.build(SITE, op="close"))["code"] == "indeterminate"
+    assert (
+        rig.client.reply(topics.ORCHESTRATOR_REPLY.build(SITE, op="close"))["code"]
+        == "indeterminate"
+    )
 
 
 def test_health_is_published(rig: Rig) -> None:

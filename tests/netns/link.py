@@ -1,4 +1,5 @@
-"""A network of two machines: this one, and a network namespace at the other end of a cable that can be cut."""
+"""A network of two machines: this one, and a network namespace at the other end of a cable that can
+be cut."""
 
 from __future__ import annotations
 
@@ -15,12 +16,13 @@ _NOBODY = "02:00:00:00:00:01"
 
 
 class Link:
-    """A network namespace and a veth pair to it, named after this process; both are gone afterwards.
+    """A network namespace and a veth pair to it, named after this process; both are gone
+    afterwards.
 
     Attributes:
         here, there: the addresses of the two ends.
-        inside: what a command is put behind to run at the other end. It keeps its process id, and everything but the
-            network is the same there.
+        inside: what a command is put behind to run at the other end. It keeps its process id, and
+            everything but the network is the same there.
     """
 
     def __init__(self) -> None:
@@ -35,7 +37,18 @@ class Link:
         need_namespaces()
         try:
             ip("netns", "add", self.name)
-            ip("link", "add", self._near, "type", "veth", "peer", "name", self._far, "netns", self.name)
+            ip(
+                "link",
+                "add",
+                self._near,
+                "type",
+                "veth",
+                "peer",
+                "name",
+                self._far,
+                "netns",
+                self.name,
+            )
             ip("addr", "add", f"{self.here}/30", "dev", self._near)
             ip("-n", self.name, "addr", "add", f"{self.there}/30", "dev", self._far)
             ip("link", "set", self._near, "up")
@@ -51,7 +64,8 @@ class Link:
                 ip(*words)
 
     def cut(self, how: Cut) -> None:
-        """``down``: the other end's interface goes down. ``silent``: nothing arrives, and nobody is told."""
+        """``down``: the other end's interface goes down. ``silent``: nothing arrives, and nobody is
+        told."""
         if how == "down":
             ip("-n", self.name, "link", "set", self._far, "down")
             return
@@ -74,7 +88,9 @@ def need_namespaces() -> None:
     """Skip the test where network namespaces cannot be made."""
     missing = [program for program in ("ip", "nsenter") if shutil.which(program) is None]
     if missing:
-        pytest.skip(f"{' and '.join(missing)} not on the PATH (Debian: apt-get install iproute2 util-linux)")
+        pytest.skip(
+            f"{' and '.join(missing)} not on the PATH (Debian: apt-get install iproute2 util-linux)"
+        )
     if os.geteuid() != 0:
         pytest.skip("a network namespace takes root")
 

@@ -1,5 +1,5 @@
-"""A driver host on another machine, which a network namespace is: its link is cut and healed, in two ways, and each
-time for less and for longer than it takes TCP's peers to notice."""
+"""A driver host on another machine, which a network namespace is: its link is cut and healed, in
+two ways, and each time for less and for longer than it takes TCP's peers to notice."""
 
 from __future__ import annotations
 
@@ -22,7 +22,9 @@ pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(180)]
 TABLE = f"sat/1/lab/orch/table/{HOST}/{DRIVER}/{DEVICE}"
 LOST_WITHIN_S = 4.0  # a host that is silent for 3 s counts as lost
 TRUE_WITHIN_S = 10.0
-NOTICED_WITHIN_S = 10.0  # by the peers of a connection; until then TCP may bring everything after all
+NOTICED_WITHIN_S = (
+    10.0  # by the peers of a connection; until then TCP may bring everything after all
+)
 
 
 @pytest.fixture
@@ -38,7 +40,9 @@ def rack(link: Link, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rack]
     folder = tmp_path_factory.mktemp("rack")
     with Rack(folder, "mosquitto", address=link.here, elsewhere=link.inside) as running:
         running.observer.wait_streaming()
-        running.observer.wait(lambda: running.observer.json(TABLE).get("observed") == "connected", "the table")
+        running.observer.wait(
+            lambda: running.observer.json(TABLE).get("observed") == "connected", "the table"
+        )
         yield running
 
 
@@ -51,7 +55,9 @@ def test_the_host_runs_at_the_other_end(link: Link, rack: Rack) -> None:
 
 @pytest.mark.parametrize("seconds", [8.0, 16.0])
 @pytest.mark.parametrize("how", ["down", "silent"])
-def test_a_cut_link_is_told_counted_and_healed(link: Link, rack: Rack, how: Cut, seconds: float) -> None:
+def test_a_cut_link_is_told_counted_and_healed(
+    link: Link, rack: Rack, how: Cut, seconds: float
+) -> None:
     before = rack.observer.json(f"{DEV}/status")
     with Client(rack.url) as client:
         ecu = client.device(DEVICE)
@@ -59,15 +65,26 @@ def test_a_cut_link_is_told_counted_and_healed(link: Link, rack: Rack, how: Cut,
             assert watch.get(DEADLINE)
             link.cut(how)
             cut = time.monotonic()
-            rack.publish(f"{DEV}/cmd/status", '{"args": {}, "request_id": "late", "timeout_ms": 1000}')
+            rack.publish(
+                f"{DEV}/cmd/status", '{"args": {}, "request_id": "late", "timeout_ms": 1000}'
+            )
             rack.observer.wait_state("unknown", timeout=LOST_WITHIN_S)
             remaining = LOST_WITHIN_S + 0.5 - (time.monotonic() - cut)
-            rack.observer.wait(lambda: rack.observer.json(TABLE)["quality"] == "lost", "the table", remaining)
+            rack.observer.wait(
+                lambda: rack.observer.json(TABLE)["quality"] == "lost", "the table", remaining
+            )
             assert rack.observer.json(TABLE)["last_known"] == "connected"
-            assert rack.observer.json(f"sat/1/lab/host/{HOST}/state")["state"] in ("lost", "offline")
-            assert eventually(lambda: not client.hosts()[HOST].alive)  # the client may hear it after the observer
+            assert rack.observer.json(f"sat/1/lab/host/{HOST}/state")["state"] in (
+                "lost",
+                "offline",
+            )
+            assert eventually(
+                lambda: not client.hosts()[HOST].alive
+            )  # the client may hear it after the observer
             refused_clearly(ecu)
-            threading.Event().wait(seconds - (time.monotonic() - cut))  # the length of the cut is the test
+            threading.Event().wait(
+                seconds - (time.monotonic() - cut)
+            )  # the length of the cut is the test
             link.heal(how)
             true_again(rack, time.monotonic())
             missing = accounted(watch)
@@ -80,8 +97,14 @@ def test_a_cut_link_is_told_counted_and_healed(link: Link, rack: Rack, how: Cut,
     planned = re.findall(r" plan +.*operation=(\w+)", rack.orchestrator.log.read_text())
     assert planned == ["initialize", "connect", "start"]
     assert rack.command("status")["status"] == "ok"
-    replies = [json.loads(text) for _, topic, text in rack.observer.messages() if topic == f"{DEV}/res/status"]
-    assert {reply.get("code") for reply in replies if reply.get("request_id") == "late"} <= {Code.EXPIRED}
+    replies = [
+        json.loads(text)
+        for _, topic, text in rack.observer.messages()
+        if topic == f"{DEV}/res/status"
+    ]
+    assert {reply.get("code") for reply in replies if reply.get("request_id") == "late"} <= {
+        Code.EXPIRED
+    }
 
 
 def dropped(rack: Rack) -> dict[str, int]:
@@ -93,7 +116,9 @@ def dropped(rack: Rack) -> dict[str, int]:
 def explains(counted: dict[str, int], missing: dict[str, int]) -> bool:
     """The host cannot know whether what it sent and the broker did not acknowledge has arrived."""
     counted, missing = dict(counted), dict(missing)
-    return counted.pop("frames_unacked", 0) >= missing.pop("frames_unacked", 0) and counted == missing
+    return (
+        counted.pop("frames_unacked", 0) >= missing.pop("frames_unacked", 0) and counted == missing
+    )
 
 
 def refused_clearly(ecu: Device) -> None:
@@ -124,7 +149,9 @@ def accounted(watch: Watch) -> dict[str, int]:
     deadline = time.monotonic() + DEADLINE
     before = watch.frames
     while watch.frames < before + 50 or watch.causes.get("transport", 0):
-        assert time.monotonic() < deadline, f"{watch.frames - before} frames; missing: {json.dumps(watch.causes)}"
+        assert time.monotonic() < deadline, (
+            f"{watch.frames - before} frames; missing: {json.dumps(watch.causes)}"
+        )
         watch.get(1.0)
     causes = {cause: count for cause, count in watch.causes.items() if count}
     assert causes.keys() <= {"frames_offline", "frames_full", "frames_unacked"}

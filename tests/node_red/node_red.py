@@ -1,4 +1,5 @@
-"""A real Node-RED for tests: of the version that `package-lock.json` names, on the loopback, used by its admin API."""
+"""A real Node-RED for tests: of the version that `package-lock.json` names, on the loopback, used
+by its admin API."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ class NodeRed:
         settings.write_text(f"module.exports = {json.dumps(_SETTINGS)};\n")
         program = installed() / "node_modules" / "node-red" / "red.js"
         options = ["--userDir", str(folder), "--settings", str(settings), "--port", str(self.port)]
-        env = {name: value for name, value in os.environ.items() if not name.startswith("NODE_RED_")}
+        env = {
+            name: value for name, value in os.environ.items() if not name.startswith("NODE_RED_")
+        }
         self.program = Program("node-red", ["node", str(program), *options], env, folder)
 
     def __enter__(self) -> Self:
@@ -82,7 +85,11 @@ class NodeRed:
             f"http://127.0.0.1:{self.port}{path}",
             method=method,
             data=None if body is None else json.dumps(body).encode(),
-            headers={"Content-Type": "application/json", "Accept": "application/json", "Node-RED-API-Version": "v2"},
+            headers={
+                "Content-Type": "application/json",
+                "Accept": "application/json",
+                "Node-RED-API-Version": "v2",
+            },
         )
         with urllib.request.urlopen(request, timeout=DEADLINE) as response:
             text = response.read()
@@ -93,14 +100,17 @@ class NodeRed:
         self.call("POST", "/flows", {"flows": nodes})
 
     def shown(self, tab: str, key: str) -> Any:
-        """What the flow keeps under `key`, as the editor's sidebar shows it; None before there is anything."""
+        """What the flow keeps under `key`, as the editor's sidebar shows it; None before there is
+        anything."""
         answer = self.call("GET", f"/context/flow/{tab}/{key}")
         return None if answer["format"] == "undefined" else json.loads(answer["msg"])
 
     def press(self, node: str, payload: Any = None) -> None:
         """Press the button of an inject node; with `payload`, as if that stood in it."""
         props = [{"p": "payload", "v": json.dumps(payload), "vt": "json"}]
-        self.call("POST", f"/inject/{node}", {} if payload is None else {"__user_inject_props__": props})
+        self.call(
+            "POST", f"/inject/{node}", {} if payload is None else {"__user_inject_props__": props}
+        )
 
     def logs(self) -> str:
         return self.program.tail()

@@ -1,4 +1,5 @@
-"""The shipped Node-RED flow in a real Node-RED on a running rack: what it shows is what Mosquitto's own client sees."""
+"""The shipped Node-RED flow in a real Node-RED on a running rack: what it shows is what Mosquitto's
+own client sees."""
 
 from __future__ import annotations
 
@@ -41,13 +42,18 @@ def editor(tmp_path_factory: pytest.TempPathFactory, rack: Rack) -> Iterator[Nod
 
 def wait_shown(editor: NodeRed, key: str, condition: Callable[[Any], bool]) -> Any:
     """What the flow shows under `key`, once `condition` holds for it."""
-    assert eventually(lambda: condition(editor.shown(TAB, key) or {}), DEADLINE), editor.shown(TAB, key)
+    assert eventually(lambda: condition(editor.shown(TAB, key) or {}), DEADLINE), editor.shown(
+        TAB, key
+    )
     return editor.shown(TAB, key)
 
 
 def wait_counted(editor: NodeRed, key: str, following: int) -> dict[str, Any]:
-    """What the flow shows of a stream, once frame number `following` is the next one that it waits for."""
-    shown = wait_shown(editor, "frames", lambda frames: frames.get(key, {}).get("next") == following)
+    """What the flow shows of a stream, once frame number `following` is the next one that it waits
+    for."""
+    shown = wait_shown(
+        editor, "frames", lambda frames: frames.get(key, {}).get("next") == following
+    )
     return dict(shown[key])
 
 
@@ -62,7 +68,17 @@ def ask(editor: NodeRed, **request: Any) -> dict[str, Any]:
 
 def test_it_is_made_of_core_nodes_without_a_rack_of_its_own() -> None:
     nodes = json.loads(FLOW.read_text())
-    allowed = {"tab", "group", "mqtt-broker", "mqtt in", "mqtt out", "function", "inject", "debug", "delay"}
+    allowed = {
+        "tab",
+        "group",
+        "mqtt-broker",
+        "mqtt in",
+        "mqtt out",
+        "function",
+        "inject",
+        "debug",
+        "delay",
+    }
     assert {node["type"] for node in nodes} <= allowed
     (broker,) = (node for node in nodes if node["type"] == "mqtt-broker")
     assert (broker["broker"], broker["port"]) == ("localhost", "1883")
@@ -102,7 +118,13 @@ def test_frames_are_counted_as_another_client_counts_them(rack: Rack, editor: No
     assert counted == last["seq"] > 0
     for form in FORMS:
         one = wait_counted(editor, f"{ECU}/can/{form}", counted)
-        assert one == {"stream": last["stream"], "frames": counted, "missed": 0, "next": counted, "dropped": {}}
+        assert one == {
+            "stream": last["stream"],
+            "frames": counted,
+            "missed": 0,
+            "next": counted,
+            "dropped": {},
+        }
     rack.command("start")
 
 

@@ -13,7 +13,9 @@ SHIPPED = find_plugins(plugin_folders())
 @pytest.mark.parametrize("plugin", SHIPPED, ids=lambda plugin: plugin.name)
 def test_a_driver_that_ships_has_a_simulator_beside_it(plugin: PluginFile) -> None:
     """So a new family is held to the rules as soon as its folder is there, or fails here."""
-    assert find_simulator(plugin) is not None, f"{plugin.path.parent} has no sim_*.py with a function simulator()"
+    assert find_simulator(plugin) is not None, (
+        f"{plugin.path.parent} has no sim_*.py with a function simulator()"
+    )
 
 
 @pytest.mark.parametrize("plugin", SHIPPED, ids=lambda plugin: plugin.name)

@@ -1,4 +1,5 @@
-"""The plugin guide's examples work as printed: its files are written out, its programs run, their output compared."""
+"""The plugin guide's examples work as printed: its files are written out, its programs run, their
+output compared."""
 
 from __future__ import annotations
 
@@ -14,7 +15,9 @@ import pytest
 from sat_toolkit.testing import RULES
 
 GUIDE = Path(__file__).resolve().parents[2] / "docs" / "plugins" / "guide.md"
-_BLOCK = re.compile(r"^```(?P<kind>\w+)(?: (?P<key>[\w-]+)=(?P<name>\S+))?\n(?P<text>.*?)^```$", re.M | re.S)
+_BLOCK = re.compile(
+    r"^```(?P<kind>\w+)(?: (?P<key>[\w-]+)=(?P<name>\S+))?\n(?P<text>.*?)^```$", re.M | re.S
+)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,13 @@ from sat_toolkit.core.device_manager import DeviceDriverManager
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.local_backend import LocalBackend
 from sat_toolkit.core.plugin_loader import find_plugins, load_driver
-from sat_toolkit.core.stream_manager import FrameByFrame, StreamAction, StreamData, StreamSource, StreamType
+from sat_toolkit.core.stream_manager import (
+    FrameByFrame,
+    StreamAction,
+    StreamData,
+    StreamSource,
+    StreamType,
+)
 
 HERE = Path(__file__).parent
 FIXTURES = HERE / "fixtures"
@@ -58,7 +64,9 @@ def journal(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     journal.clear()
 
 
-def test_the_lifecycle_program_runs_as_printed(journal: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_the_lifecycle_program_runs_as_printed(
+    journal: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
     program = runpy.run_path(str(HERE / "guide" / "lifecycle_program.py"))
     program["manage_device_lifecycle"]()
     assert journal == ["scan", "initialize your0", "connect your0", "start your0", "close your0"]
@@ -75,7 +83,9 @@ def test_the_usage_program_runs_as_printed(journal: list[str]) -> None:
     assert manager.device_states["drv_your_device:your0"] is DeviceState.CONNECTED
     assert manager.device_states["drv_your_device:your1"] is DeviceState.DISCOVERED
     cleaned = manager.cleanup_all_devices()
-    assert cleaned["drv_your_device"]["devices"] == {"your0": {"status": "success", "message": "Device closed"}}
+    assert cleaned["drv_your_device"]["devices"] == {
+        "your0": {"status": "success", "message": "Device closed"}
+    }
     assert journal == ["scan", "initialize your0", "connect your0", "start your0", "close your0"]
     manager.close()
 
@@ -94,12 +104,20 @@ def test_the_template_loads_streams_and_answers() -> None:
         assert command("start") == {"status": "success", "result": "Started streaming"}
         received.wait(lambda: len(received.data_of) >= 3)
         data = received.data_of[0]
-        assert (data.stream_type, data.channel, data.data) == (StreamType.CUSTOM, "template0", "reading")
+        assert (data.stream_type, data.channel, data.data) == (
+            StreamType.CUSTOM,
+            "template0",
+            "reading",
+        )
         assert (data.source, data.action) == (StreamSource.SERVER, StreamAction.DATA)
         assert before - 1 < data.timestamp < time.time() + 1
         # `status` is declared, and the template's own code refuses it with a ValueError.
         refused = command("status")
-        assert refused == {"status": "error", "message": "Unknown command: status", "code": "driver_error"}
+        assert refused == {
+            "status": "error",
+            "message": "Unknown command: status",
+            "code": "driver_error",
+        }
         count = len(received.data_of)
         received.wait(lambda: len(received.data_of) > count)
         assert command("undeclared")["code"] == "unknown_command"

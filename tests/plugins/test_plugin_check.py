@@ -1,4 +1,5 @@
-"""`sat plugin check` runs a driver in a process that it outlives, and says what it did, where, and what to do."""
+"""`sat plugin check` runs a driver in a process that it outlives, and says what it did, where, and
+what to do."""
 
 from __future__ import annotations
 
@@ -104,12 +105,18 @@ RULE_FAULTS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("old", "new", "rule", "said"), RULE_FAULTS, ids=[said for *_, said in RULE_FAULTS])
-def test_a_rule_that_is_not_held_is_named(driver: Path, old: str, new: str, rule: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("old", "new", "rule", "said"), RULE_FAULTS, ids=[said for *_, said in RULE_FAULTS]
+)
+def test_a_rule_that_is_not_held_is_named(
+    driver: Path, old: str, new: str, rule: str, said: str
+) -> None:
     edit(driver, old, new)
     edit(driver, "    rescan_in_worker = False\n", "    rescan_in_worker = False\n    seen = []\n")
     found = {
-        fault.check: fault for fault in run(driver, limit=SHORT if said == "hangs" else LIMIT) if fault.level != "ok"
+        fault.check: fault
+        for fault in run(driver, limit=SHORT if said == "hangs" else LIMIT)
+        if fault.level != "ok"
     }
     assert rule in found, found
     assert found[rule].level == "fail"
@@ -148,7 +155,11 @@ def test_an_error_that_came_up_before_is_not_told_twice(driver: Path) -> None:
 
 
 def test_a_device_that_does_not_come_up_is_told_once(driver: Path) -> None:
-    edit(driver, "self._link = Link(self._addresses()[device.device_id])", "raise OSError('no such port')")
+    edit(
+        driver,
+        "self._link = Link(self._addresses()[device.device_id])",
+        "raise OSError('no such port')",
+    )
     first, second = faults(driver)
     assert "Connection failed: OSError: no such port" in first.text
     assert second.text.startswith("not run")
@@ -167,7 +178,11 @@ def test_what_is_printed_is_found(driver: Path) -> None:
 
 def test_a_simulator_that_breaks_is_not_blamed_on_the_driver(driver: Path) -> None:
     simulator = driver.with_name("sim_probe.py")
-    edit(simulator, "    with TcpInstrument(Probe(1)", "    raise OSError('no port')\n    with TcpInstrument(Probe(1)")
+    edit(
+        simulator,
+        "    with TcpInstrument(Probe(1)",
+        "    raise OSError('no port')\n    with TcpInstrument(Probe(1)",
+    )
     (fault,) = faults(driver)
     assert (fault.level, fault.check, fault.file) == ("fail", "simulator", str(simulator))
     assert "no port" in fault.text

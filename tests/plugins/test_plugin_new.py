@@ -1,4 +1,5 @@
-"""What `sat plugin new` writes is a plugin as it stands: checked, tested, formatted and typed, under any name."""
+"""What `sat plugin new` writes is a plugin as it stands: checked, tested, formatted and typed,
+under any name."""
 
 from __future__ import annotations
 
@@ -16,7 +17,11 @@ NAMES = ["demo", "x", "power_supply_24_channels"]
 
 def call(folder: Path, *argv: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a program as an author would, in the author's folder."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SAT_", "PYTEST_"))}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SAT_", "PYTEST_"))
+    }
     done = subprocess.run(
         [str(BIN / argv[0]), *argv[1:]],
         cwd=folder,
@@ -46,12 +51,29 @@ def test_a_new_plugin_is_formatted(tmp_path: Path, name: str) -> None:
     isolated = ("--isolated", "--config", "line-length = 120")
     first_party = 'lint.isort.known-first-party = ["sat_toolkit"]'
     call(tmp_path, "ruff", "format", *isolated, "--check", "mine")
-    call(tmp_path, "ruff", "check", *isolated, "--config", first_party, "--select", "E,F,W,I,B,UP,SIM,RUF100", "mine")
+    call(
+        tmp_path,
+        "ruff",
+        "check",
+        *isolated,
+        "--config",
+        first_party,
+        "--select",
+        "E,F,W,I,B,UP,SIM,RUF100",
+        "mine",
+    )
 
 
 def test_a_new_plugin_is_typed(tmp_path: Path) -> None:
     call(tmp_path, "sat", "plugin", "new", "demo")
-    call(tmp_path, "mypy", "--strict", "--cache-dir", os.devnull, *map(str, (tmp_path / "demo").glob("*.py")))
+    call(
+        tmp_path,
+        "mypy",
+        "--strict",
+        "--cache-dir",
+        os.devnull,
+        *map(str, (tmp_path / "demo").glob("*.py")),
+    )
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
@@ -74,8 +96,12 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
         (["x", "--dir", "/proc/nowhere"], "name another folder with --dir"),
     ],
 )
-def test_a_name_that_cannot_be_is_refused_with_what_can(tmp_path: Path, arguments: list[str], said: str) -> None:
-    assert said in call(tmp_path, "sat", "plugin", "new", *arguments, status=2).stderr.replace("\n", " ")
+def test_a_name_that_cannot_be_is_refused_with_what_can(
+    tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    assert said in call(tmp_path, "sat", "plugin", "new", *arguments, status=2).stderr.replace(
+        "\n", " "
+    )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,7 +121,9 @@ def test_check_reports_for_a_person_and_for_a_script(tmp_path: Path) -> None:
     assert "demo/drv_demo.py:28" in said
     assert "def _close_impl(self, device: Device) -> bool:" in said
     assert "1 failed" in said
-    report = json.loads(call(tmp_path, "sat", "plugin", "check", "demo/drv_demo.py", "--json", status=1).stdout)
+    report = json.loads(
+        call(tmp_path, "sat", "plugin", "check", "demo/drv_demo.py", "--json", status=1).stdout
+    )
     (plugin,) = report["plugins"]
     (fault,) = [check for check in plugin["checks"] if check["level"] == "fail"]
     assert (report["ok"], plugin["name"], plugin["family"]) == (False, "drv_demo", "demo")

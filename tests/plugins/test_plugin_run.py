@@ -1,4 +1,5 @@
-"""`sat plugin run`: a device without a broker, driven by options, by a pipe and by a person at a terminal."""
+"""`sat plugin run`: a device without a broker, driven by options, by a pipe and by a person at a
+terminal."""
 
 from __future__ import annotations
 
@@ -26,7 +27,11 @@ def folder(tmp_path: Path) -> Path:
 
 def start(folder: Path, *words: str, **more: object) -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SAT_")}
-    streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | more
+    streams = {
+        "stdin": subprocess.PIPE,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+    } | more
     return subprocess.Popen(
         [sys.executable, "-m", "sat_cli", "plugin", "run", "demo", *words],
         cwd=folder,
@@ -48,7 +53,9 @@ ONE = ("--sim", "--device", "demo1")
 
 
 def test_commands_of_the_command_line_are_run_and_frames_printed(folder: Path) -> None:
-    out, err = run(folder, *ONE, "--command", "set value=30", "--command", "start", "--seconds", "0.5")
+    out, err = run(
+        folder, *ONE, "--command", "set value=30", "--command", "start", "--seconds", "0.5"
+    )
     assert '"setpoint": 30' in out
     assert "Started streaming" in out
     frames = [line for line in out.splitlines() if "demo1  {" in line]
@@ -67,7 +74,10 @@ def test_a_command_that_fails_ends_it_with_a_status(folder: Path) -> None:
 
 def test_commands_come_from_a_pipe(folder: Path) -> None:
     out, err = run(
-        folder, *ONE, lines="status\n\n/state\n/help\n/reset\nread\n/connect\nread\n/quit\nstart\n", status=1
+        folder,
+        *ONE,
+        lines="status\n\n/state\n/help\n/reset\nread\n/connect\nread\n/quit\nstart\n",
+        status=1,
     )
     assert '"identity": "ACME,DEMO,1,1.0"' in out
     assert "value=number, 0..100 (required)" in out

@@ -1,4 +1,5 @@
-"""The tutorial works as printed: its commands are run in one shell, its changes made, what it shows compared."""
+"""The tutorial works as printed: its commands are run in one shell, its changes made, what it shows
+compared."""
 
 from __future__ import annotations
 
@@ -31,7 +32,8 @@ BLOCKS = [Block(**hit.groupdict()) for hit in _BLOCK.finditer(TUTORIAL.read_text
 
 
 def apply(diff: str, path: Path) -> None:
-    """Make the change that a person would make who reads `diff`: its old lines are in the file once."""
+    """Make the change that a person would make who reads `diff`: its old lines are in the file
+    once."""
     lines = diff.splitlines()
     old = "\n".join(line[1:] for line in lines if line[:1] in (" ", "-"))
     new = "\n".join(line[1:] for line in lines if line[:1] in (" ", "+"))
@@ -67,7 +69,11 @@ def test_every_block_is_of_a_kind_that_is_run_or_compared() -> None:
 def test_the_tutorial_works_as_printed(tmp_path: Path) -> None:
     port, instrument = find_free_port(), find_free_port()
     text = script(tmp_path).replace("sat up ", f"sat up --broker-kind embedded --port {port} ")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("SAT_", "PYTEST_"))} | {
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("SAT_", "PYTEST_"))
+    } | {
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "SAT_BROKER_URL": f"mqtt://127.0.0.1:{port}",
@@ -85,13 +91,19 @@ def test_the_tutorial_works_as_printed(tmp_path: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate()
     outputs = {
-        number: path.read_text() for number in range(len(BLOCKS)) if (path := tmp_path / f"{number}.out").exists()
+        number: path.read_text()
+        for number in range(len(BLOCKS))
+        if (path := tmp_path / f"{number}.out").exists()
     }
     last = max(outputs)
-    assert process.returncode == 0, f"{said}\nin:\n{BLOCKS[last].text}\nwhich said:\n{outputs[last]}"
+    assert process.returncode == 0, (
+        f"{said}\nin:\n{BLOCKS[last].text}\nwhich said:\n{outputs[last]}"
+    )
     for number, block in enumerate(BLOCKS):
         if block.kind == "text" and not block.text.startswith("$ "):
-            assert shown(block.text, outputs[number - 1]), f"expected:\n{block.text}\nsaid:\n{outputs[number - 1]}"
+            assert shown(block.text, outputs[number - 1]), (
+                f"expected:\n{block.text}\nsaid:\n{outputs[number - 1]}"
+            )
 
 
 if __name__ == "__main__":

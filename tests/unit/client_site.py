@@ -1,4 +1,5 @@
-"""A site made by hand on a memory broker: one host with its devices and an orchestrator, as a client sees them."""
+"""A site made by hand on a memory broker: one host with its devices and an orchestrator, as a
+client sees them."""
 
 from __future__ import annotations
 
@@ -21,13 +22,19 @@ Answer = Callable[[topics.Match, m.Request], Any]
 
 
 class FakeSite:
-    """Answers each request with what `answer` returns (the result) or raises; `Silence` answers nothing."""
+    """Answers each request with what `answer` returns (the result) or raises; `Silence` answers
+    nothing."""
 
     class Silence(Exception):
         pass
 
     def __init__(
-        self, broker: MemoryBroker, host: str = "bench-can", boot: str = BOOT, *, bus: Bus | None = None
+        self,
+        broker: MemoryBroker,
+        host: str = "bench-can",
+        boot: str = BOOT,
+        *,
+        bus: Bus | None = None,
     ) -> None:
         self.broker, self.host, self.boot = broker, host, boot
         self.answer: Answer = lambda match, request: {"args": request.args}
@@ -48,7 +55,9 @@ class FakeSite:
 
     def publish(self, topic: topics.Topic, message: m.Message | None, **levels: str) -> None:
         payload = b"" if message is None else message.encode()
-        self.bus.publish(topic.build(SITE, **levels), payload, retain=topic.retain, traffic=topic.traffic)
+        self.bus.publish(
+            topic.build(SITE, **levels), payload, retain=topic.retain, traffic=topic.traffic
+        )
 
     def born(self, *, drivers: tuple[str, ...] = (DRIVER,), devices: int = 0) -> None:
         infos = [m.DriverInfo(name=name) for name in drivers]
@@ -60,16 +69,28 @@ class FakeSite:
         self.host_state("ready")
 
     def host_state(self, state: Any, boot: str | None = None) -> None:
-        self.publish(topics.HOST_STATE, m.HostState(state=state, boot=boot or self.boot), host=self.host)
+        self.publish(
+            topics.HOST_STATE, m.HostState(state=state, boot=boot or self.boot), host=self.host
+        )
 
     def orchestrator(self, state: Any = "ready") -> None:
-        self.publish(topics.ORCHESTRATOR_STATE, m.OrchestratorState(state=state, id="orch", epoch=1))
+        self.publish(
+            topics.ORCHESTRATOR_STATE, m.OrchestratorState(state=state, id="orch", epoch=1)
+        )
 
     def device(self, name: str = "ecu", state: str = "connected", **status: Any) -> None:
         levels = {"host": self.host, "driver": DRIVER, "device": name}
-        commands = {"send": m.CommandInfo(description="put a frame on the bus", parameters={"type": "object"})}
+        commands = {
+            "send": m.CommandInfo(
+                description="put a frame on the bus", parameters={"type": "object"}
+            )
+        }
         meta = m.Meta(
-            name=f"the {name}", device_type="CAN", attributes={"interface": name}, commands=commands, streams=["can"]
+            name=f"the {name}",
+            device_type="CAN",
+            attributes={"interface": name},
+            commands=commands,
+            streams=["can"],
         )
         self.publish(topics.DEVICE_META, meta, **levels)
         self.status(name, state, **status)
@@ -90,15 +111,35 @@ class FakeSite:
         row = m.TableRow(**fields, quality="good", rev=1)
         self.publish(topics.TABLE_ROW, row, host=self.host, driver=DRIVER, device=name)
 
-    def batch(self, seq: int, n: int, *, stream: str = "s1", device: str = "ecu", **dropped: int) -> None:
+    def batch(
+        self, seq: int, n: int, *, stream: str = "s1", device: str = "ecu", **dropped: int
+    ) -> None:
         frames = [{"t": 1.0 + i, "id": seq + i, "data": "00"} for i in range(n)]
-        batch = m.Batch(
-            stream=stream, boot=self.boot, seq=seq, n=n, t0=1.0, dropped=dropped, channel=device, frames=frames
+        batch = m.JsonBatch(
+            stream=stream,
+            boot=self.boot,
+            seq=seq,
+            n=n,
+            t0=1.0,
+            dropped=dropped,
+            channel=device,
+            frames=frames,
         )
-        self.publish(topics.STREAM_JSON, batch, host=self.host, driver=DRIVER, device=device, stream="can")
+        self.publish(
+            topics.STREAM_JSON, batch, host=self.host, driver=DRIVER, device=device, stream="can"
+        )
 
-    def packed_batch(self, seq: int, n: int, *, stream: str = "s1", device: str = "ecu", **dropped: int) -> None:
-        header = {"stream": stream, "boot": self.boot, "seq": seq, "t0": 1.0, "dropped": dropped, "channel": device}
+    def packed_batch(
+        self, seq: int, n: int, *, stream: str = "s1", device: str = "ecu", **dropped: int
+    ) -> None:
+        header = {
+            "stream": stream,
+            "boot": self.boot,
+            "seq": seq,
+            "t0": 1.0,
+            "dropped": dropped,
+            "channel": device,
+        }
         block = FrameBlock.pack({"t": 1.0 + i, "id": seq + i, "data": "00"} for i in range(n))
         levels = {"host": self.host, "driver": DRIVER, "device": device, "stream": "can"}
         self.bus.publish(topics.STREAM_BIN.build(SITE, **levels), bin_batch.encode(header, block))
@@ -123,7 +164,9 @@ class FakeSite:
 
     @staticmethod
     def _read(match: topics.Match, payload: bytes) -> m.Request:
-        return m.parse_set(payload)[0] if match.topic is topics.SET else m.parse_request(payload)
+        return (
+            m.parse_set_request(payload) if match.topic is topics.SET else m.parse_request(payload)
+        )
 
     def _reply(self, match: topics.Match, request: m.Request, reply_to: str) -> None:
         try:
@@ -134,6 +177,8 @@ class FakeSite:
             reply = m.failed(request.request_id, error, host=self.host, boot=self.boot)
         else:
             reply = (
-                result if isinstance(result, m.Reply) else m.ok(request, host=self.host, boot=self.boot, result=result)
+                result
+                if isinstance(result, m.Reply)
+                else m.ok(request, host=self.host, boot=self.boot, result=result)
             )
         self.bus.publish(reply_to, reply.encode())

@@ -7,7 +7,13 @@ from collections.abc import Callable
 from typing import Any
 
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
-from sat_toolkit.core.stream_manager import FrameByFrame, StreamAction, StreamData, StreamSource, StreamType
+from sat_toolkit.core.stream_manager import (
+    FrameByFrame,
+    StreamAction,
+    StreamData,
+    StreamSource,
+    StreamType,
+)
 from sat_toolkit.models.Device_Model import Device
 
 DEADLINE = 5.0
@@ -47,7 +53,9 @@ class RecordingSink(FrameByFrame):
 
     def wait_for(self, condition: Callable[[RecordingSink], bool]) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: condition(self), DEADLINE), "it did not happen in time"
+            assert self._changed.wait_for(lambda: condition(self), DEADLINE), (
+                "it did not happen in time"
+            )
 
 
 class FakeDriver(BaseDeviceDriver):
@@ -83,7 +91,9 @@ class FakeDriver(BaseDeviceDriver):
     def _connect_impl(self, device: Device) -> bool:
         return self._run("connect", device)
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         if command == "start":
             return self.start_streaming(device)
         if command == "stop":

@@ -1,4 +1,5 @@
-"""The sign of life: what the service manager and the file are told, and that a loop which hangs gives none."""
+"""The sign of life: what the service manager and the file are told, and that a loop which hangs
+gives none."""
 
 from __future__ import annotations
 
@@ -27,10 +28,17 @@ class Site:
         self.loop = WorkLoop("test")
         words = "serving 2 devices"
         self.alive = Alive(
-            lambda: self.connected, lambda: self.ready, lambda: words, file=file, notify=notify, period=PERIOD
+            lambda: self.connected,
+            lambda: self.ready,
+            lambda: words,
+            file=file,
+            notify=notify,
+            period=PERIOD,
         )
         self.on_stop: Callable[[], object] = lambda: None
-        self.thread = threading.Thread(target=run_service, args=(self, self.loop, self.alive), name="site")
+        self.thread = threading.Thread(
+            target=run_service, args=(self, self.loop, self.alive), name="site"
+        )
 
     def start(self) -> None: ...
 
@@ -88,7 +96,9 @@ def age_goes_back(file: Path) -> bool:
 
 
 class TestServiceManager:
-    def test_hears_ready_status_and_a_beat(self, make: Callable[..., Site], manager: Manager) -> None:
+    def test_hears_ready_status_and_a_beat(
+        self, make: Callable[..., Site], manager: Manager
+    ) -> None:
         run(make(notify=manager.address))
         assert manager.hear() == ["WATCHDOG=1", "STATUS=serving 2 devices", "READY=1"]
         assert "WATCHDOG=1" in manager.hear()
@@ -100,7 +110,11 @@ class TestServiceManager:
         site.connected = False
         run(site)
         for _ in range(2):
-            assert manager.hear() == ["WATCHDOG=1", "STATUS=waiting for the broker", "EXTEND_TIMEOUT_USEC=15000000"]
+            assert manager.hear() == [
+                "WATCHDOG=1",
+                "STATUS=waiting for the broker",
+                "EXTEND_TIMEOUT_USEC=15000000",
+            ]
 
     def test_a_broker_that_goes_away_later_takes_nothing_back(
         self, make: Callable[..., Site], manager: Manager
@@ -122,7 +136,9 @@ class TestServiceManager:
         manager.hear()
         assert "READY=1" in manager.hear()
 
-    def test_a_loop_that_hangs_gives_no_beat(self, make: Callable[..., Site], manager: Manager) -> None:
+    def test_a_loop_that_hangs_gives_no_beat(
+        self, make: Callable[..., Site], manager: Manager
+    ) -> None:
         site = run(make(notify=manager.address))
         manager.hear()
         go_on = hang(site.loop)
@@ -131,7 +147,9 @@ class TestServiceManager:
         go_on.set()
         assert silent
 
-    def test_hears_of_the_orderly_end_and_beats_during_it(self, make: Callable[..., Site], manager: Manager) -> None:
+    def test_hears_of_the_orderly_end_and_beats_during_it(
+        self, make: Callable[..., Site], manager: Manager
+    ) -> None:
         site = make(notify=manager.address)
         site.on_stop = lambda: site.loop.run_until(lambda: False, 3 * PERIOD)
         run(site)
@@ -141,7 +159,9 @@ class TestServiceManager:
         assert heard[0] == ["STOPPING=1", "STATUS=stopping"]
         assert heard[1] == ["WATCHDOG=1"]
 
-    def test_that_is_not_there_harms_nobody(self, make: Callable[..., Site], tmp_path: Path) -> None:
+    def test_that_is_not_there_harms_nobody(
+        self, make: Callable[..., Site], tmp_path: Path
+    ) -> None:
         file = tmp_path / "alive"
         run(make(notify=str(tmp_path / "nobody"), file=file))
         assert eventually(file.exists)
@@ -179,7 +199,9 @@ class TestFile:
         setattr(site, missing, True)
         assert eventually(file.exists)
 
-    def test_grows_old_while_the_broker_is_away(self, make: Callable[..., Site], tmp_path: Path) -> None:
+    def test_grows_old_while_the_broker_is_away(
+        self, make: Callable[..., Site], tmp_path: Path
+    ) -> None:
         file = tmp_path / "alive"
         site = run(make(file=file))
         assert eventually(file.exists)
@@ -188,7 +210,9 @@ class TestFile:
         site.connected = True
         assert age_goes_back(file)
 
-    def test_grows_old_while_the_loop_hangs(self, make: Callable[..., Site], tmp_path: Path) -> None:
+    def test_grows_old_while_the_loop_hangs(
+        self, make: Callable[..., Site], tmp_path: Path
+    ) -> None:
         file = tmp_path / "alive"
         site = run(make(file=file))
         assert eventually(file.exists)
@@ -198,7 +222,9 @@ class TestFile:
         assert not written
 
     def test_must_be_in_a_folder_that_is_there(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"alive_file .*/none/alive: accepted: a file in a folder"):
+        with pytest.raises(
+            ConfigError, match=r"alive_file .*/none/alive: accepted: a file in a folder"
+        ):
             Site(file=tmp_path / "none" / "alive")
 
     def test_that_cannot_be_written_is_said_once(

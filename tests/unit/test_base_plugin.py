@@ -74,7 +74,9 @@ def test_the_device_is_set_before_the_hook_runs(driver: FakeDriver, operation: s
 
 @pytest.mark.parametrize("operation", ["initialize", "connect", "reset", "close"])
 @pytest.mark.parametrize("falsy", [None, False, 0, ""])
-def test_a_falsy_result_of_a_hook_is_a_failure(driver: FakeDriver, operation: str, falsy: Any) -> None:
+def test_a_falsy_result_of_a_hook_is_a_failure(
+    driver: FakeDriver, operation: str, falsy: Any
+) -> None:
     driver.does[operation] = falsy
     assert getattr(driver, operation)(device()) is False
 
@@ -118,7 +120,9 @@ def overriding(**methods: Any) -> FakeDriver:
     ],
 )
 @pytest.mark.parametrize("name", ["command", "_command_impl"])
-def test_a_command_method_of_any_signature_is_called_rightly(name: str, method: Any, result: Any) -> None:
+def test_a_command_method_of_any_signature_is_called_rightly(
+    name: str, method: Any, result: Any
+) -> None:
     assert call_command(overriding(**{name: method}), device(), "go", {}) == result
 
 
@@ -162,7 +166,9 @@ def test_start_and_stop_may_be_repeated(driver: FakeDriver, sink: RecordingSink)
     assert sink.events == [("opened", "dev0"), ("closed", "dev0")]
 
 
-def test_the_loop_knows_its_device_though_the_driver_forgot_to_set_it(driver: FakeDriver, sink: RecordingSink) -> None:
+def test_the_loop_knows_its_device_though_the_driver_forgot_to_set_it(
+    driver: FakeDriver, sink: RecordingSink
+) -> None:
     """The guide's template leaves `self.device` None and reads it in its loop."""
     driver.device = None
     driver.start_streaming(device("other"))
@@ -182,7 +188,9 @@ def test_a_driver_that_starts_the_acquisition_alone_has_its_channel_too(
 
 @pytest.mark.parametrize("start", ["start_streaming", "start_acquisition"])
 @pytest.mark.parametrize("setup", [OSError("no port"), False])
-def test_a_failed_setup_leaves_nothing_open(driver: FakeDriver, sink: RecordingSink, setup: Any, start: str) -> None:
+def test_a_failed_setup_leaves_nothing_open(
+    driver: FakeDriver, sink: RecordingSink, setup: Any, start: str
+) -> None:
     driver.does["setup"] = setup
     with pytest.raises((OSError, DriverError)):
         getattr(driver, start)(device())
@@ -191,7 +199,9 @@ def test_a_failed_setup_leaves_nothing_open(driver: FakeDriver, sink: RecordingS
     assert sink.events == [("opened", "dev0"), ("closed", "dev0")]
 
 
-def test_an_exception_in_the_cleanup_still_closes_the_channel(driver: FakeDriver, sink: RecordingSink) -> None:
+def test_an_exception_in_the_cleanup_still_closes_the_channel(
+    driver: FakeDriver, sink: RecordingSink
+) -> None:
     driver.does["cleanup"] = OSError("stuck")
     driver.start_streaming(device())
     with pytest.raises(OSError, match="stuck"):
@@ -222,7 +232,9 @@ def test_a_dead_loop_is_told_cleaned_up_and_its_channel_closed(
     assert len(driver.on_acquisition_failed.reasons) == 1
 
 
-def test_a_dead_loop_whose_cleanup_fails_is_told_with_both(driver: FakeDriver, sink: RecordingSink) -> None:
+def test_a_dead_loop_whose_cleanup_fails_is_told_with_both(
+    driver: FakeDriver, sink: RecordingSink
+) -> None:
     driver.does |= {"loop": OSError("gone"), "cleanup": RuntimeError("stuck")}
     driver.start_streaming(device())
     reason = driver.on_acquisition_failed.wait()
@@ -231,7 +243,9 @@ def test_a_dead_loop_whose_cleanup_fails_is_told_with_both(driver: FakeDriver, s
     assert ("closed", "dev0") in sink.events
 
 
-def test_a_stream_can_start_again_after_its_loop_died(driver: FakeDriver, sink: RecordingSink) -> None:
+def test_a_stream_can_start_again_after_its_loop_died(
+    driver: FakeDriver, sink: RecordingSink
+) -> None:
     driver.does["loop"] = OSError("once")
     driver.start_streaming(device())
     driver.on_acquisition_failed.wait()
@@ -248,7 +262,9 @@ def test_a_loop_may_stop_its_own_stream(driver: FakeDriver, sink: RecordingSink)
     assert driver.calls == ["setup", "cleanup"]
 
 
-def test_a_loop_that_clears_its_event_has_ended_and_not_died(driver: FakeDriver, sink: RecordingSink) -> None:
+def test_a_loop_that_clears_its_event_has_ended_and_not_died(
+    driver: FakeDriver, sink: RecordingSink
+) -> None:
     driver.does["loop"] = lambda: driver.is_acquiring.clear()
     driver.start_streaming(device())
     sink.wait_for(lambda s: ("closed", "dev0") in s.events)
@@ -266,7 +282,9 @@ def test_close_and_reset_stop_the_stream_first(driver: FakeDriver, operation: st
 
 
 @pytest.mark.parametrize("cleanup", [OSError("stuck"), SystemExit("bye")])
-def test_close_closes_though_the_stream_would_not_end(driver: FakeDriver, cleanup: BaseException) -> None:
+def test_close_closes_though_the_stream_would_not_end(
+    driver: FakeDriver, cleanup: BaseException
+) -> None:
     driver.does["cleanup"] = cleanup
     driver.start_streaming(device())
     assert driver.close(device())
@@ -274,11 +292,16 @@ def test_close_closes_though_the_stream_would_not_end(driver: FakeDriver, cleanu
 
 
 class Zombie:
-    """A loop that is stuck in its first read until `release`, and then reads `is_acquiring` again."""
+    """A loop that is stuck in its first read until `release`, and then reads `is_acquiring`
+    again."""
 
     def __init__(self, driver: BaseDeviceDriver) -> None:
         self._driver = driver
-        self.stuck, self.release, self.over = threading.Event(), threading.Event(), threading.Event()
+        self.stuck, self.release, self.over = (
+            threading.Event(),
+            threading.Event(),
+            threading.Event(),
+        )
         self.answers: list[bool] = []
 
     def __call__(self) -> None:
@@ -289,7 +312,9 @@ class Zombie:
         self.over.set()
 
 
-def test_a_loop_that_outlived_its_stop_never_revives(driver: FakeDriver, sink: RecordingSink) -> None:
+def test_a_loop_that_outlived_its_stop_never_revives(
+    driver: FakeDriver, sink: RecordingSink
+) -> None:
     driver.acquisition_join_timeout = 0.05
     zombie = driver.does["loop"] = Zombie(driver)
     driver.start_streaming(device())
@@ -366,4 +391,6 @@ def test_a_driver_without_a_loop_says_so() -> None:
     driver = NoLoop()
     driver.on_acquisition_failed = Failures()
     driver.start_streaming(device())
-    assert "NoLoop does not stream: it has no _acquisition_loop" in driver.on_acquisition_failed.wait()
+    assert (
+        "NoLoop does not stream: it has no _acquisition_loop" in driver.on_acquisition_failed.wait()
+    )

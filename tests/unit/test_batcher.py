@@ -47,7 +47,9 @@ class HostEnd:
 
     def wait_frames(self, count: int) -> None:
         with self.arrived:
-            assert self.arrived.wait_for(lambda: sum(b["n"] for b in self.batches) >= count, DEADLINE)
+            assert self.arrived.wait_for(
+                lambda: sum(b["n"] for b in self.batches) >= count, DEADLINE
+            )
 
 
 @pytest.fixture
@@ -92,7 +94,9 @@ def test_frames_arrive_in_order_under_rising_numbers(host: HostEnd, sink: Batche
     assert (opened[0], opened[2], ended) == ("can", True, ("can", opened[1], False))
 
 
-def test_a_host_that_does_not_read_costs_the_oldest_frames_and_they_are_counted(host: HostEnd, sink: Batcher) -> None:
+def test_a_host_that_does_not_read_costs_the_oldest_frames_and_they_are_counted(
+    host: HostEnd, sink: Batcher
+) -> None:
     sink.opened("dev")
     host.gate.clear()
     total = batcher.MAX_WAITING + 2000
@@ -102,14 +106,20 @@ def test_a_host_that_does_not_read_costs_the_oldest_frames_and_they_are_counted(
     sink.data(frame({"id": total}))
     with host.arrived:
         assert host.arrived.wait_for(
-            lambda: host.batches and host.batches[-1]["frames"][-1:] and host.batches[-1]["frames"][-1]["id"] == total,
+            lambda: (
+                host.batches
+                and host.batches[-1]["frames"][-1:]
+                and host.batches[-1]["frames"][-1]["id"] == total
+            ),
             DEADLINE,
         )
     assert assert_numbered(host.batches) == total + 1
     assert host.batches[-1]["dropped"]["worker"] > 0
 
 
-def test_a_frame_too_large_or_no_json_is_counted_and_leaves_a_gap(host: HostEnd, sink: Batcher) -> None:
+def test_a_frame_too_large_or_no_json_is_counted_and_leaves_a_gap(
+    host: HostEnd, sink: Batcher
+) -> None:
     class Hostile:
         def __repr__(self) -> str:
             raise RuntimeError("no")
@@ -130,9 +140,15 @@ def test_a_frame_too_large_or_no_json_is_counted_and_leaves_a_gap(host: HostEnd,
 
 
 @pytest.mark.parametrize("timestamp", [float("nan"), float("inf"), "now", None, 10**400, []])
-def test_a_time_that_is_none_is_counted_and_leaves_a_gap(host: HostEnd, sink: Batcher, timestamp: Any) -> None:
+def test_a_time_that_is_none_is_counted_and_leaves_a_gap(
+    host: HostEnd, sink: Batcher, timestamp: Any
+) -> None:
     sink.opened("dev")
-    sink.data(StreamData(StreamType.CAN, "dev", timestamp, StreamSource.SERVER, StreamAction.DATA, {"id": 1}))
+    sink.data(
+        StreamData(
+            StreamType.CAN, "dev", timestamp, StreamSource.SERVER, StreamAction.DATA, {"id": 1}
+        )
+    )
     sink.data(frame({"id": 2}))
     host.wait_frames(1)
     sink.closed("dev")
@@ -148,7 +164,9 @@ def test_an_idle_stream_still_sends_a_batch_each_second(host: HostEnd, sink: Bat
     sink.closed("dev")
 
 
-def test_a_stream_that_was_not_declared_opens_with_its_first_frame(host: HostEnd, sink: Batcher) -> None:
+def test_a_stream_that_was_not_declared_opens_with_its_first_frame(
+    host: HostEnd, sink: Batcher
+) -> None:
     sink.opened("dev")
     sink.data(frame(b"\x01\x02", StreamType.UART))
     host.wait_frames(1)
@@ -169,7 +187,10 @@ def test_each_start_has_a_stream_id_of_its_own(host: HostEnd, sink: Batcher) -> 
 
 def block(first: int, count: int) -> FrameBlock:
     return FrameBlock.pack(
-        [{"t": 1.0, "id": number & 0x7FF, "data": f"{number:08x}"} for number in range(first, first + count)]
+        [
+            {"t": 1.0, "id": number & 0x7FF, "data": f"{number:08x}"}
+            for number in range(first, first + count)
+        ]
     )
 
 
@@ -193,7 +214,9 @@ def test_small_blocks_in_quick_succession_share_a_batch(host: HostEnd, sink: Bat
     assert len(host.batches) < 100
 
 
-def test_blocks_wait_while_the_host_does_not_read_and_the_oldest_are_dropped(host: HostEnd, sink: Batcher) -> None:
+def test_blocks_wait_while_the_host_does_not_read_and_the_oldest_are_dropped(
+    host: HostEnd, sink: Batcher
+) -> None:
     sink.opened("dev")
     host.gate.clear()
     total = batcher.MAX_WAITING // 1000 * 1000 + 20_000

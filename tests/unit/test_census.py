@@ -18,7 +18,9 @@ def proc(tmp_path: Path) -> Path:
     for pid, parent, name in ((1, 0, "init"), (2, 1, "a) S 99 (b"), (3, 1, "sh"), (4, 3, "x y")):
         (tmp_path / str(pid)).mkdir()
         rest = " ".join(["0"] * 17)
-        (tmp_path / str(pid) / "stat").write_text(f"{pid} ({name}) S {parent} {rest} 777 0 {PAGES} 0\n")
+        (tmp_path / str(pid) / "stat").write_text(
+            f"{pid} ({name}) S {parent} {rest} 777 0 {PAGES} 0\n"
+        )
     (tmp_path / "5").mkdir()
     (tmp_path / "meminfo").touch()
     return tmp_path
@@ -51,8 +53,12 @@ def test_a_process_started_once(proc: Path) -> None:
     assert start_time(2**22 + 1) == 0
 
 
-@pytest.mark.parametrize(("text", "count"), [("0.1 0.2 0.3 2/345 6789\n", 345), ("", 0), ("0.1 0.2 0.3 x y", 0)])
-def test_the_tasks_of_the_machine_are_counted_where_it_tells(tmp_path: Path, text: str, count: int) -> None:
+@pytest.mark.parametrize(
+    ("text", "count"), [("0.1 0.2 0.3 2/345 6789\n", 345), ("", 0), ("0.1 0.2 0.3 x y", 0)]
+)
+def test_the_tasks_of_the_machine_are_counted_where_it_tells(
+    tmp_path: Path, text: str, count: int
+) -> None:
     (tmp_path / "loadavg").write_text(text)
     with open(tmp_path / "loadavg", "rb") as file:
         assert tasks(file.fileno()) == count

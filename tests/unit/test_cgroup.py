@@ -1,4 +1,5 @@
-"""Real cgroups, where the tests may make some; and a folder that looks like version 2 where there is only version 1."""
+"""Real cgroups, where the tests may make some; and a folder that looks like version 2 where there
+is only version 1."""
 
 from __future__ import annotations
 
@@ -61,7 +62,9 @@ def run() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     started: list[subprocess.Popen[str]] = []
 
     def start(code: str) -> subprocess.Popen[str]:
-        started.append(subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True))
+        started.append(
+            subprocess.Popen([sys.executable, "-c", code], stdin=PIPE, stdout=PIPE, text=True)
+        )
         return started[-1]
 
     yield start
@@ -103,13 +106,20 @@ def test_what_a_killed_host_leaves_is_removed_by_the_next(
     killed, living = run(LEAVER), run(LEAVER)
     assert killed.stdout is not None
     assert living.stdout is not None
-    (left, folder), (kept, other) = killed.stdout.readline().split(), living.stdout.readline().split()
+    (left, folder), (kept, other) = (
+        killed.stdout.readline().split(),
+        living.stdout.readline().split(),
+    )
     killed.kill()
     killed.wait(DEADLINE)
     try:
         Cgroups.find().close()
         assert not Path(folder).exists()
-        assert eventually(lambda: not Path(f"/proc/{left}").exists() or "Z" in Path(f"/proc/{left}/stat").read_text())
+        assert eventually(
+            lambda: (
+                not Path(f"/proc/{left}").exists() or "Z" in Path(f"/proc/{left}/stat").read_text()
+            )
+        )
         assert Path(other).exists()
         assert start_time(int(kept))
     finally:
@@ -144,9 +154,12 @@ def test_a_unit_of_version_2_that_is_not_delegated_is_left_alone(unified: Path) 
 
 
 def test_in_version_2_the_host_makes_room_for_its_workers(unified: Path) -> None:
-    """It goes into a cgroup of its own, since one that has processes itself cannot hand the controller on."""
+    """It goes into a cgroup of its own, since one that has processes itself cannot hand the
+    controller on."""
     (unified / "self" / "cgroup").write_text("0::/\n")
     cgroups = Cgroups.find(unified / "root", unified)
     assert (cgroups.folder / "host" / "cgroup.procs").read_text() == str(os.getpid())
     for folder in (cgroups.folder, cgroups.folder.parent):
-        assert (folder / "cgroup.subtree_control").read_text() == "+cpu"  # the last word; "+pids" came before
+        assert (
+            folder / "cgroup.subtree_control"
+        ).read_text() == "+cpu"  # the last word; "+pids" came before

@@ -6,28 +6,34 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sat_cli.bench.demo import Demo, Simulator
-from sat_cli.bench.plan import EVERYTHING, Bench, hints, programs
+from sat_cli.bench.demo import FamilyDemo, Simulator
+from sat_cli.bench.plan import EVERYTHING, BenchPlan, hints, programs
 
-DEMO = Demo(
+DEMO = FamilyDemo(
     (Simulator(device="ecu", module="sim", args=["--pty", "/run/x/ecu"]),),
     {"drv_socketcan": {"buses": [{"name": "ecu"}]}},
     ({"match": "*/ecu", "level": "connected"},),
 )
 
 
-def bench(**changes: Any) -> Bench:
+def bench(**changes: Any) -> BenchPlan:
     fields: dict[str, Any] = {
         "broker_url": "mqtt://127.0.0.1:1884", "broker_kind": "mosquitto", "bind": "127.0.0.1", "port": 1884,
         "ws_port": None, "site": "lab", "families": ("can", "serial"), "plugins": "/p", "demo": DEMO,
         "state": Path("/state"), "runtime": Path("/run/x"),
     }  # fmt: skip
-    return Bench(**(fields | changes))
+    return BenchPlan(**(fields | changes))
 
 
 def test_a_whole_bench_in_order_of_its_start() -> None:
     found = programs(bench(), {})
-    assert [p.name for p in found] == ["broker", "sim-ecu", "orchestrator", "host-can", "host-serial"]
+    assert [p.name for p in found] == [
+        "broker",
+        "sim-ecu",
+        "orchestrator",
+        "host-can",
+        "host-serial",
+    ]
     assert [p.name for p in found if p.last] == ["broker"]
 
 
@@ -41,7 +47,10 @@ def test_a_broker_from_outside_is_not_started() -> None:
 
 
 def test_without_the_demo_there_is_no_ecu_and_drivers_are_left_alone() -> None:
-    found = {p.name: p for p in programs(bench(demo=Demo()), {"SAT_DRIVERS": '{"drv_x": {"y": 1}}'})}
+    found = {
+        p.name: p
+        for p in programs(bench(demo=FamilyDemo()), {"SAT_DRIVERS": '{"drv_x": {"y": 1}}'})
+    }
     assert "sim-ecu" not in found
     assert json.loads(found["host-can"].env["SAT_DRIVERS"]) == {"drv_x": {"y": 1}}
     assert json.loads(found["orchestrator"].env["SAT_POLICY"]) == EVERYTHING

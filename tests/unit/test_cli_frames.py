@@ -38,7 +38,9 @@ def test_a_dbc_puts_names_to_values() -> None:
     assert decoded.startswith("EngineData: EngineSpeed=2245 rpm")
 
 
-@pytest.mark.parametrize("frame", [{"id": 0x7FF, "data": "00"}, {"id": 0x100, "data": ""}, {"id": 0x100, "data": "xx"}])
+@pytest.mark.parametrize(
+    "frame", [{"id": 0x7FF, "data": "00"}, {"id": 0x100, "data": ""}, {"id": 0x100, "data": "xx"}]
+)
 def test_a_frame_that_the_dbc_does_not_fit_stays_as_it_is(frame: dict[str, Any]) -> None:
     assert Dbc(DBC).decode(frame) is None
 

@@ -76,7 +76,9 @@ def test_drops_that_the_host_counted_count(monitor: Monitor, site: FakeSite) -> 
     assert (monitor.summary()["dropped"], monitor.summary()["gaps"]) == (2, 1)
 
 
-def test_a_drop_that_the_host_tells_late_is_no_longer_a_gap(monitor: Monitor, site: FakeSite) -> None:
+def test_a_drop_that_the_host_tells_late_is_no_longer_a_gap(
+    monitor: Monitor, site: FakeSite
+) -> None:
     site.batch(0, 5)
     site.batch(8, 5)
     site.batch(13, 5, frames_full=3)
@@ -84,7 +86,9 @@ def test_a_drop_that_the_host_tells_late_is_no_longer_a_gap(monitor: Monitor, si
     assert (monitor.summary()["dropped"], monitor.summary()["gaps"]) == (3, 0)
 
 
-def test_what_a_wish_of_an_earlier_run_keeps_from_connecting_is_said(monitor: Monitor, site: FakeSite) -> None:
+def test_what_a_wish_of_an_earlier_run_keeps_from_connecting_is_said(
+    monitor: Monitor, site: FakeSite
+) -> None:
     site.device("ecu", "discovered")
     site.device("console", "error", reason="the port is gone")
     desired = m.Desired(level="disconnected")
@@ -111,7 +115,9 @@ def test_what_keeps_others_from_connecting_is_no_failure(site: FakeSite) -> None
         monitor.close()
 
 
-def test_a_device_that_was_connected_once_counts_as_connected(monitor: Monitor, site: FakeSite) -> None:
+def test_a_device_that_was_connected_once_counts_as_connected(
+    monitor: Monitor, site: FakeSite
+) -> None:
     site.device("ecu", "connected")
     site.batch(0, 1)
     turn_until_frames(monitor, 1)

@@ -29,7 +29,13 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
 
     def make(*programs: Program, max_restarts: int = 3) -> Supervisor:
         made.append(
-            Supervisor(programs, logs=tmp_path / "logs", first_delay=0.02, last_delay=0.04, max_restarts=max_restarts)
+            Supervisor(
+                programs,
+                logs=tmp_path / "logs",
+                first_delay=0.02,
+                last_delay=0.04,
+                max_restarts=max_restarts,
+            )
         )
         return made[-1]
 
@@ -38,7 +44,9 @@ def supervise(tmp_path: Path) -> Iterator[Callable[..., Supervisor]]:
         supervisor.stop(0.5)
 
 
-def step_until(supervisor: Supervisor, condition: Callable[[], bool], timeout: float = 10.0) -> list[Ended]:
+def step_until(
+    supervisor: Supervisor, condition: Callable[[], bool], timeout: float = 10.0
+) -> list[Ended]:
     ended: list[Ended] = []
     deadline = time.monotonic() + timeout
     while not condition():
@@ -69,7 +77,9 @@ def test_a_program_runs_and_its_output_is_kept(supervise: Callable[..., Supervis
 
 
 def test_it_gets_its_own_environment(supervise: Callable[..., Supervisor]) -> None:
-    source = "import os; print(os.environ['COLOUR'], os.environ['PATH'] != '', flush=True)\n" + FOREVER
+    source = (
+        "import os; print(os.environ['COLOUR'], os.environ['PATH'] != '', flush=True)\n" + FOREVER
+    )
     supervisor = supervise(Program("one", (sys.executable, "-c", source), {"COLOUR": "green"}))
     supervisor.start()
     ready(supervisor, "one")
@@ -87,7 +97,9 @@ def test_what_ends_is_started_again_and_reported(supervise: Callable[..., Superv
     assert supervisor.restarts() == {"one": 1}
 
 
-def test_what_keeps_ending_is_given_up_after_growing_delays(supervise: Callable[..., Supervisor]) -> None:
+def test_what_keeps_ending_is_given_up_after_growing_delays(
+    supervise: Callable[..., Supervisor],
+) -> None:
     supervisor = supervise(program("one", "print('last words', flush=True); raise SystemExit(3)"))
     supervisor.start()
     ended = step_until(supervisor, lambda: supervisor.phases()["one"] == "failed")
@@ -132,7 +144,9 @@ def test_stop_ends_a_program_that_is_suspended(supervise: Callable[..., Supervis
     assert supervisor.stop(5.0) == []
 
 
-def test_the_last_is_ended_after_all_others(supervise: Callable[..., Supervisor], tmp_path: Path) -> None:
+def test_the_last_is_ended_after_all_others(
+    supervise: Callable[..., Supervisor], tmp_path: Path
+) -> None:
     diary = tmp_path / "diary"
     source = f"""
         import signal, sys, time
@@ -143,7 +157,11 @@ def test_the_last_is_ended_after_all_others(supervise: Callable[..., Supervisor]
         signal.signal(signal.SIGTERM, bye)
         """
     programs = [
-        Program(name, (sys.executable, "-c", f"NAME = {name!r}\n{textwrap.dedent(source)}\n{FOREVER}"), last=last)
+        Program(
+            name,
+            (sys.executable, "-c", f"NAME = {name!r}\n{textwrap.dedent(source)}\n{FOREVER}"),
+            last=last,
+        )
         for name, last in (("broker", True), ("a", False), ("b", False))
     ]
     supervisor = supervise(*programs)

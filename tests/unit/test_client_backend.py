@@ -1,4 +1,5 @@
-"""DeviceDriverManager over the bus: the same dicts as in process, by way of orchestrator and host."""
+"""DeviceDriverManager over the bus: the same dicts as in process, by way of orchestrator and
+host."""
 
 from __future__ import annotations
 
@@ -19,7 +20,12 @@ from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.models.Device_Model import SocketCANDevice
 from tests.unit.client_site import DRIVER, SITE, FakeSite
 
-_REACHES = {"initialize": "initialized", "connect": "connected", "reset": "disconnected", "close": "disconnected"}
+_REACHES = {
+    "initialize": "initialized",
+    "connect": "connected",
+    "reset": "disconnected",
+    "close": "disconnected",
+}
 
 
 class Services:
@@ -39,7 +45,8 @@ class Services:
         if match.levels["op"] == "scan":
             found = [name.split("/") for name in self.states]
             devices = [
-                {"host": h, "driver": DRIVER, "device": d, "state": "discovered", "new": False} for h, d in found
+                {"host": h, "driver": DRIVER, "device": d, "state": "discovered", "new": False}
+                for h, d in found
             ]
             return {"devices": devices, "errors": {}}
         host = request.args.get("host", next(iter(self.sites)))
@@ -47,7 +54,9 @@ class Services:
         changed = self.states[name] != target
         self.states[name] = target
         self.sites[host].status(request.args["device"], target)
-        return m.ok(request, host=host, boot="", result={"changed": changed}, state=DeviceState(target))
+        return m.ok(
+            request, host=host, boot="", result={"changed": changed}, state=DeviceState(target)
+        )
 
 
 @pytest.fixture
@@ -74,7 +83,9 @@ def services(site: FakeSite) -> Services:
 
 @pytest.fixture
 def connect(broker: MemoryBroker) -> Callable[[], Backend]:
-    return lambda: BusBackend(rack=lambda: Rack(site=SITE, client="mgr", bus=MemoryBus(broker, "mgr")))
+    return lambda: BusBackend(
+        rack=lambda: Rack(site=SITE, client="mgr", bus=MemoryBus(broker, "mgr"))
+    )
 
 
 @pytest.fixture
@@ -87,8 +98,14 @@ def test_the_guides_way_from_scan_to_clean_up(manager: DeviceDriverManager) -> N
     scanned = manager.scan_devices(DRIVER)
     (device,) = scanned["devices"]
     assert scanned["status"] == "success"
-    assert manager.initialize_device(DRIVER, device) == {"status": "success", "message": "Device initialized"}
-    assert manager.connect_device(DRIVER, device) == {"status": "success", "message": "Device connected"}
+    assert manager.initialize_device(DRIVER, device) == {
+        "status": "success",
+        "message": "Device initialized",
+    }
+    assert manager.connect_device(DRIVER, device) == {
+        "status": "success",
+        "message": "Device connected",
+    }
     answer = manager.execute_command(DRIVER, "start", device_id=device.device_id, rate=5)
     assert answer == {"status": "success", "result": "start {'rate': 5}"}
     assert manager.get_device_state(DRIVER, "ecu")["state"] == "connected"
@@ -106,7 +123,10 @@ def test_what_policy_has_connected_already_is_a_success(
     manager: DeviceDriverManager, services: Services, site: FakeSite
 ) -> None:
     services.add(site.host, "ecu", "connected")
-    assert manager.connect_device(DRIVER, "ecu") == {"status": "success", "message": "Device already connected"}
+    assert manager.connect_device(DRIVER, "ecu") == {
+        "status": "success",
+        "message": "Device already connected",
+    }
 
 
 def test_lifecycle_goes_to_the_orchestrator_and_commands_to_the_host(
@@ -149,9 +169,13 @@ def test_an_id_that_two_hosts_have_is_an_error_that_lists_them(
         other.close()
 
 
-def test_a_refusal_becomes_a_dict_with_its_code(manager: DeviceDriverManager, site: FakeSite) -> None:
+def test_a_refusal_becomes_a_dict_with_its_code(
+    manager: DeviceDriverManager, site: FakeSite
+) -> None:
     def refuse(match: topics.Match, request: m.Request) -> Any:
-        raise errors.BadState("Cannot perform initialize in current state error: reset the device first")
+        raise errors.BadState(
+            "Cannot perform initialize in current state error: reset the device first"
+        )
 
     site.answer = refuse
     answer = manager.initialize_device(DRIVER, "ecu")
@@ -174,7 +198,9 @@ def test_commands_come_from_what_devices_declare(manager: DeviceDriverManager) -
     assert list(manager.get_supported_commands(DRIVER)["commands"]) == ["send"]
 
 
-def test_nothing_connects_before_the_first_call(connect: Callable[[], Backend], broker: MemoryBroker) -> None:
+def test_nothing_connects_before_the_first_call(
+    connect: Callable[[], Backend], broker: MemoryBroker
+) -> None:
     broker.stop()
     manager = DeviceDriverManager(connect())
     manager.close()
@@ -184,5 +210,6 @@ def test_nothing_connects_before_the_first_call(connect: Callable[[], Backend], 
 def test_a_lost_hosts_devices_are_unknown(manager: DeviceDriverManager, site: FakeSite) -> None:
     manager.scan_devices(DRIVER)
     site.host_state("lost")
-    manager._backend._rack().wait_until(lambda view: not view.hosts["bench-can"].alive, 5.0, lambda: "")  # type: ignore[attr-defined]
+    rack = manager._backend._rack()  # type: ignore[attr-defined]
+    rack.wait_until(lambda view: not view.hosts["bench-can"].alive, 5.0, lambda: "")
     assert manager.get_device_state(DRIVER)["devices"] == {}

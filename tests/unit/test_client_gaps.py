@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
-from sat_client.gaps import Cursor, Fallen, Gap, Head, Step
+from sat_client.gaps import Arrival, Cursor, Fallen, Gap, Head
 
 
-def head(seq: int, n: int, stream: str = "s1", boot: str = "b1", form: str = "json", **dropped: int) -> Head:
+def head(
+    seq: int, n: int, stream: str = "s1", boot: str = "b1", form: str = "json", **dropped: int
+) -> Head:
     return Head(form, boot, stream, seq, n, dropped)
 
 
@@ -20,7 +22,7 @@ def gaps(cursor: Cursor, *heads: Head) -> list[Gap | None]:
     return [step.gap for step in steps if step]
 
 
-def step(cursor: Cursor, one: Head) -> Step:
+def step(cursor: Cursor, one: Head) -> Arrival:
     found = cursor.advance(one)
     assert found is not None
     return found
@@ -42,7 +44,7 @@ def test_a_hole_that_the_host_explains_has_its_causes() -> None:
 
 
 def test_a_running_stream_is_joined_where_it_is() -> None:
-    assert Cursor().advance(head(1000, 5, queue=7)) == Step(0, None, {}, {})
+    assert Cursor().advance(head(1000, 5, queue=7)) == Arrival(0, None, {}, {})
 
 
 def test_a_stream_is_followed_from_its_start_where_that_is_wanted() -> None:
@@ -64,10 +66,13 @@ def test_an_empty_batch_shows_a_hole_at_the_end_of_a_burst() -> None:
 
 def test_a_repetition_is_no_hole_and_no_new_frames() -> None:
     cursor = Cursor()
-    assert gaps(cursor, head(0, 5, kernel=1), head(9, 5, kernel=5)) == [None, Gap(5, 4, {"kernel": 4})]
+    assert gaps(cursor, head(0, 5, kernel=1), head(9, 5, kernel=5)) == [
+        None,
+        Gap(5, 4, {"kernel": 4}),
+    ]
     assert cursor.advance(head(0, 5, kernel=1)) is None
     assert cursor.advance(head(5, 0, kernel=1)) is None
-    assert step(cursor, head(14, 5, kernel=5)) == Step(0, None, {}, {})
+    assert step(cursor, head(14, 5, kernel=5)) == Arrival(0, None, {}, {})
 
 
 def test_frames_that_had_arrived_already_are_told() -> None:
@@ -79,7 +84,7 @@ def test_frames_that_had_arrived_already_are_told() -> None:
 def test_a_drop_that_is_told_before_its_hole_explains_it() -> None:
     cursor = Cursor()
     cursor.advance(head(0, 5))
-    assert step(cursor, head(5, 5, worker=3)) == Step(0, None, {"worker": 3}, {})
+    assert step(cursor, head(5, 5, worker=3)) == Arrival(0, None, {"worker": 3}, {})
     assert step(cursor, head(13, 5, worker=3)).gap == Gap(10, 3, {"worker": 3})
 
 
@@ -87,7 +92,9 @@ def test_a_drop_that_is_told_after_its_hole_explains_it_then() -> None:
     cursor = Cursor()
     cursor.advance(head(0, 5))
     assert step(cursor, head(9, 5)).gap == Gap(5, 4, {"transport": 4})
-    assert step(cursor, head(14, 5, frames_full=3)) == Step(0, None, {"frames_full": 3}, {"frames_full": 3})
+    assert step(cursor, head(14, 5, frames_full=3)) == Arrival(
+        0, None, {"frames_full": 3}, {"frames_full": 3}
+    )
     assert step(cursor, head(19, 5, frames_full=9)).explained == {"frames_full": 1}
 
 
@@ -105,7 +112,7 @@ def test_what_fell_out_of_the_own_queue_is_told_apart() -> None:
     cursor.advance(head(0, 5))
     fallen = Fallen.of(head(13, 5, kernel=3), Fallen.of(head(5, 5), None))
     cursor.pass_over(fallen)
-    assert step(cursor, head(20, 5, kernel=3)) == Step(
+    assert step(cursor, head(20, 5, kernel=3)) == Arrival(
         0, Gap(5, 15, {"client": 10, "kernel": 3, "transport": 2}), {"kernel": 3}, {}
     )
 
@@ -164,7 +171,9 @@ def test_totals_of_an_older_message_are_no_news_and_neither_is_their_return() ->
 def test_of_both_forms_bin_is_followed_as_soon_as_it_has_caught_up() -> None:
     cursor = Cursor()
     assert cursor.advance(head(0, 5))
-    assert cursor.advance(head(10, 5, form="bin")) is None  # ahead: json still brings what is between
+    assert (
+        cursor.advance(head(10, 5, form="bin")) is None
+    )  # ahead: json still brings what is between
     assert cursor.advance(head(5, 10))
     assert cursor.advance(head(10, 5, form="bin", bus=7)) is None
     assert step(cursor, head(16, 5, form="bin", bus=7, kernel=1)).gap == Gap(15, 1, {"kernel": 1})
@@ -174,8 +183,9 @@ def test_of_both_forms_bin_is_followed_as_soon_as_it_has_caught_up() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_received_and_missed_by_cause_add_up_to_the_numbers_whatever_happens(seed: int) -> None:
-    """Frames are lost before the host numbers on, in its queue, on the way, and in the reader's queue; every batch is
-    followed to the end. What is told as lost at each place is what was lost there."""
+    """Frames are lost before the host numbers on, in its queue, on the way, and in the reader's
+    queue; every batch is followed to the end. What is told as lost at each place is what was lost
+    there."""
     rng = random.Random(seed)
     cursor = Cursor(from_start=True)
     told: dict[str, Any] = {"kernel": 0, "frames_full": 0}

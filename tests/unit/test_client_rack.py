@@ -1,4 +1,5 @@
-"""A rack on a site made by hand: names, requests with one outcome, streams, and the times when things are away."""
+"""A rack on a site made by hand: names, requests with one outcome, streams, and the times when
+things are away."""
 
 from __future__ import annotations
 
@@ -75,7 +76,9 @@ def test_what_is_retained_is_there_when_open_returns(rack: Rack) -> None:
 
 
 def test_do_returns_the_result(rack: Rack, site: FakeSite) -> None:
-    assert rack.device("ecu").do("send", id=0x123, data="deadbeef") == {"args": {"id": 0x123, "data": "deadbeef"}}
+    assert rack.device("ecu").do("send", id=0x123, data="deadbeef") == {
+        "args": {"id": 0x123, "data": "deadbeef"}
+    }
     topic, request = site.asked[0]
     assert topic == "sat/1/lab/dev/bench-can/drv_socketcan/ecu/cmd/send/tester"
     assert request.boot == site.boot
@@ -83,8 +86,12 @@ def test_do_returns_the_result(rack: Rack, site: FakeSite) -> None:
     assert request.reply_to == f"sat/1/lab/reply/tester/{request.request_id}"
 
 
-@pytest.mark.parametrize("error", [errors.BadArgs, errors.UnknownCommand, errors.Busy, errors.DriverError])
-def test_do_raises_the_error_of_the_replys_code(rack: Rack, site: FakeSite, error: type[errors.SatError]) -> None:
+@pytest.mark.parametrize(
+    "error", [errors.BadArgs, errors.UnknownCommand, errors.Busy, errors.DriverError]
+)
+def test_do_raises_the_error_of_the_replys_code(
+    rack: Rack, site: FakeSite, error: type[errors.SatError]
+) -> None:
     def refuse(match: topics.Match, request: m.Request) -> Any:
         raise error("because")
 
@@ -191,7 +198,9 @@ def test_the_lifecycle_goes_to_the_orchestrator(rack: Rack, site: FakeSite, op: 
 
 
 @pytest.mark.parametrize("state", ["offline", None])
-def test_without_an_orchestrator_nobody_waits(rack: Rack, site: FakeSite, state: str | None) -> None:
+def test_without_an_orchestrator_nobody_waits(
+    rack: Rack, site: FakeSite, state: str | None
+) -> None:
     if state is None:
         site.publish(topics.ORCHESTRATOR_STATE, None)
     else:
@@ -238,9 +247,15 @@ def test_a_watch_sees_batches_and_what_is_missing(rack: Rack, site: FakeSite) ->
     assert (second.missed, second.dropped) == (2, {"kernel": 2})
 
 
-def test_a_watch_takes_the_form_that_is_published_unless_it_names_one(rack: Rack, site: FakeSite) -> None:
+def test_a_watch_takes_the_form_that_is_published_unless_it_names_one(
+    rack: Rack, site: FakeSite
+) -> None:
     ecu = rack.device("ecu")
-    with ecu.watch("can") as both, ecu.watch("can", form="json") as plain, ecu.frames("can", form="bin") as frames:
+    with (
+        ecu.watch("can") as both,
+        ecu.watch("can", form="json") as plain,
+        ecu.frames("can", form="bin") as frames,
+    ):
         site.packed_batch(0, 3)
         site.batch(3, 1, stream="s2")
         assert [both.get(5.0).batch.form for _ in range(2)] == ["bin", "json"]
@@ -272,8 +287,15 @@ def test_send_goes_to_the_devices_input(rack: Rack, site: FakeSite) -> None:
 
 
 def test_packed_frames_are_answered_one_by_one(rack: Rack, site: FakeSite) -> None:
-    site.answer = lambda match, request: {"sent": 2, "failed": [{"index": 1, "reason": "no such id"}]}
-    frames: list[dict[str, Any]] = [{"id": 1, "data": "00"}, {"id": 2, "data": ""}, {"id": 3, "rtr": True, "dlc": 4}]
+    site.answer = lambda match, request: {
+        "sent": 2,
+        "failed": [{"index": 1, "reason": "no such id"}],
+    }
+    frames: list[dict[str, Any]] = [
+        {"id": 1, "data": "00"},
+        {"id": 2, "data": ""},
+        {"id": 3, "rtr": True, "dlc": 4},
+    ]
     assert rack.device("ecu").send_frames(frames) == Sent(2, (Failed(1, "no such id"),))
     ((header, block),) = site.packed
     assert [frame["id"] for frame in block.frames()] == [1, 2, 3]

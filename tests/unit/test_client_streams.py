@@ -1,4 +1,5 @@
-"""Batches and frames for threads and for asyncio tasks, in either form, and the bounded queue before the reader."""
+"""Batches and frames for threads and for asyncio tasks, in either form, and the bounded queue
+before the reader."""
 
 from __future__ import annotations
 
@@ -21,9 +22,18 @@ from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadRequest
 
 
-def batch(seq: int, n: int, stream: str = "s1", boot: str = "b1", **dropped: int) -> m.Batch:
+def batch(seq: int, n: int, stream: str = "s1", boot: str = "b1", **dropped: int) -> m.JsonBatch:
     frames = [{"t": 1.0 + i, "id": seq + i, "data": ""} for i in range(n)]
-    return m.Batch(stream=stream, boot=boot, seq=seq, n=n, t0=1.0, dropped=dropped, channel="ecu", frames=frames)
+    return m.JsonBatch(
+        stream=stream,
+        boot=boot,
+        seq=seq,
+        n=n,
+        t0=1.0,
+        dropped=dropped,
+        channel="ecu",
+        frames=frames,
+    )
 
 
 def packed(seq: int, n: int, **dropped: Any) -> bytes:
@@ -78,7 +88,9 @@ def test_a_watch_hands_out_batches_in_order_with_their_totals(tap: Tap) -> None:
 
 
 @pytest.mark.parametrize("form", ["json", "bin"])
-def test_what_falls_out_of_the_queue_is_missed_by_the_client_and_counted(tap: Tap, form: str) -> None:
+def test_what_falls_out_of_the_queue_is_missed_by_the_client_and_counted(
+    tap: Tap, form: str
+) -> None:
     def push(seq: int, n: int, **dropped: Any) -> None:
         tap.push(packed(seq, n, **dropped) if form == "bin" else batch(seq, n, **dropped).encode())
 
@@ -92,7 +104,11 @@ def test_what_falls_out_of_the_queue_is_missed_by_the_client_and_counted(tap: Ta
     assert (received.batch.seq, watch.overflow) == (7, 2)
     assert received.gap == Gap(1, 6, {"client": 2, "kernel": 3, "transport": 1})
     assert received.dropped == {"kernel": 3}
-    assert (watch.frames, watch.missed, watch.causes) == (3, 6, {"client": 2, "kernel": 3, "transport": 1})
+    assert (watch.frames, watch.missed, watch.causes) == (
+        3,
+        6,
+        {"client": 2, "kernel": 3, "transport": 1},
+    )
 
 
 def test_json_whose_frames_do_not_stand_last_falls_out_as_well(tap: Tap) -> None:
@@ -114,7 +130,12 @@ def test_a_packed_batch_is_read_as_the_json_one(tap: Tap) -> None:
     assert (one.batch.form, two.batch.form) == ("bin", "json")
     assert [frame["id"] for frame in one.frames] == [0, 1, 2]
     assert one.batch.block.frames().__next__() == one.frames[0]
-    assert (one.batch.stream, one.batch.boot, one.batch.t0, one.batch.dropped) == ("s1", "b1", 1.0, {"kernel": 1})
+    assert (one.batch.stream, one.batch.boot, one.batch.t0, one.batch.dropped) == (
+        "s1",
+        "b1",
+        1.0,
+        {"kernel": 1},
+    )
 
 
 def test_of_a_stream_in_both_forms_each_frame_comes_once(tap: Tap) -> None:
@@ -196,7 +217,8 @@ def test_a_task_gets_batches_from_the_dispatch_thread(tap: Tap) -> None:
     async def main() -> list[int]:
         async with watching(tap) as watch:
             pusher = threading.Thread(
-                target=lambda: [tap.push(packed(seq, 1)) for seq in range(100)], name="test/dispatch"
+                target=lambda: [tap.push(packed(seq, 1)) for seq in range(100)],
+                name="test/dispatch",
             )
             asyncio.get_running_loop().call_later(0.05, pusher.start)  # the task waits by then
             seen: list[int] = []

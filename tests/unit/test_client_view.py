@@ -6,7 +6,8 @@ import pytest
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import topics
-from sat_client.view import Key, SiteView
+from sat_bus.contract.device_key import Key
+from sat_client.view import SiteView
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadArgs, UnknownDevice
 
@@ -15,7 +16,9 @@ ECU = Key("bench", "drv_socketcan", "ecu")
 
 def birth(boot: str = "2-b", count: int = 1) -> m.Birth:
     manifest = m.Manifest(count=count, rev=1)
-    return m.Birth(boot=boot, family="can", drivers=[], manifest=manifest, epoch_seen=0, version="1", clock=0.0)
+    return m.Birth(
+        boot=boot, family="can", drivers=[], manifest=manifest, epoch_seen=0, version="1", clock=0.0
+    )
 
 
 def put(view: SiteView, topic: topics.Topic, message: m.Message | None, **levels: str) -> str:
@@ -24,10 +27,19 @@ def put(view: SiteView, topic: topics.Topic, message: m.Message | None, **levels
     return name
 
 
-def put_device(view: SiteView, key: Key = ECU, state: str = "connected", quality: m.Quality = "good") -> None:
+def put_device(
+    view: SiteView, key: Key = ECU, state: str = "connected", quality: m.Quality = "good"
+) -> None:
     levels = {"host": key.host, "driver": key.driver, "device": key.device}
     put(view, topics.DEVICE_META, m.Meta(name=key.device, device_type="CAN"), **levels)
-    fields = {"previous": DeviceState.UNKNOWN, "since": 0.0, "rev": 1, "boot": "2-b", "by": "host", "quality": quality}
+    fields = {
+        "previous": DeviceState.UNKNOWN,
+        "since": 0.0,
+        "rev": 1,
+        "boot": "2-b",
+        "by": "host",
+        "quality": quality,
+    }
     put(view, topics.DEVICE_STATUS, m.Status(state=DeviceState(state), **fields), **levels)
 
 
@@ -47,7 +59,12 @@ def test_a_device_has_the_state_its_host_says(view: SiteView) -> None:
 
 @pytest.mark.parametrize("state", ["offline", "lost"])
 def test_a_device_of_a_host_that_is_gone_is_unknown(view: SiteView, state: str) -> None:
-    put(view, topics.HOST_STATE, m.HostState.model_validate({"state": state, "boot": "2-b"}), host="bench")
+    put(
+        view,
+        topics.HOST_STATE,
+        m.HostState.model_validate({"state": state, "boot": "2-b"}),
+        host="bench",
+    )
     assert view.state(ECU) is DeviceState.UNKNOWN
     assert view.lost(ECU)
 

@@ -29,7 +29,11 @@ class Declaring(BaseDeviceDriver):
         "schema": {"description": "a full schema", "parameters": SCHEMA, "timeout_ms": 500},
         "plain": {
             "description": "a plain mapping",
-            "parameters": {"id": "a number", "n": {"type": "int", "required": True}, "type": {"type": "str"}},
+            "parameters": {
+                "id": "a number",
+                "n": {"type": "int", "required": True},
+                "type": {"type": "str"},
+            },
         },
         "model": {"description": "a model", "parameters": SendArgs},
         "none": {"description": "takes nothing", "parameters": {}},
@@ -59,7 +63,11 @@ def test_a_full_schema_is_kept_with_its_timeout() -> None:
 def test_a_plain_mapping_becomes_a_schema_with_pythons_type_names_translated() -> None:
     assert command("plain").parameters == {
         "type": "object",
-        "properties": {"id": {"description": "a number"}, "n": {"type": "integer"}, "type": {"type": "string"}},
+        "properties": {
+            "id": {"description": "a number"},
+            "n": {"type": "integer"},
+            "type": {"type": "string"},
+        },
         "additionalProperties": False,
         "required": ["n"],
     }
@@ -76,12 +84,18 @@ def test_a_model_becomes_its_schema() -> None:
     [
         ("schema", {}, ["schema: args: 'id' is a required property", "required: id; allowed: id"]),
         ("schema", {"id": "x"}, ["args.id: 'x' is not of type 'integer'"]),
-        ("plain", {"n": 1, "idd": 2}, ["'idd' was unexpected", "required: n; allowed: id, n, type"]),
+        (
+            "plain",
+            {"n": 1, "idd": 2},
+            ["'idd' was unexpected", "required: n; allowed: id, n, type"],
+        ),
         ("none", {"a": 1}, ["it takes no args"]),
         ("text", [1], ["args must be an object, not list"]),
     ],
 )
-def test_a_refusal_says_where_what_and_what_is_accepted(name: str, args: Any, said: list[str]) -> None:
+def test_a_refusal_says_where_what_and_what_is_accepted(
+    name: str, args: Any, said: list[str]
+) -> None:
     with pytest.raises(BadArgs) as caught:
         check_args(command(name), args)
     for text in said:
@@ -102,7 +116,9 @@ def test_a_refusal_does_not_repeat_a_huge_argument() -> None:
 
 def test_find_names_what_is_supported() -> None:
     assert find(Declaring(), "model").name == "model"
-    with pytest.raises(UnknownCommand, match="'nope'; supported: model, none, nothing, plain, schema, text"):
+    with pytest.raises(
+        UnknownCommand, match="'nope'; supported: model, none, nothing, plain, schema, text"
+    ):
         find(Declaring(), "nope")
     with pytest.raises(UnknownCommand, match="supported: none"):
         find(BaseDeviceDriver(), "nope")
@@ -127,7 +143,9 @@ def test_a_declaration_without_sense_is_a_plugin_error(commands: Any, said: str)
         declared(driver)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # what jsonschema says before it would fetch
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning"
+)  # what jsonschema says before it would fetch
 def test_a_schema_cannot_make_us_fetch_another_one(tmp_path: Path) -> None:
     other = tmp_path / "other.json"
     other.write_text('{"type": "integer"}')

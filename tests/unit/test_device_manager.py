@@ -75,18 +75,32 @@ def test_the_guides_way_through_the_lifecycle(bench: Bench) -> None:
     assert scanned == {"status": "success", "devices": [device("a"), device("b")]}
     dev = scanned["devices"][0]
     assert bench.state() is DeviceState.DISCOVERED
-    assert manager.initialize_device(DRV, dev) == {"status": "success", "message": "Device initialized"}
+    assert manager.initialize_device(DRV, dev) == {
+        "status": "success",
+        "message": "Device initialized",
+    }
     assert bench.state() is DeviceState.INITIALIZED
     assert manager.connect_device(DRV, dev) == {"status": "success", "message": "Device connected"}
     assert bench.state() is DeviceState.CONNECTED
-    assert manager.execute_command(DRV, "go", device_id="a") == {"status": "success", "result": True}
+    assert manager.execute_command(DRV, "go", device_id="a") == {
+        "status": "success",
+        "result": True,
+    }
     assert bench.state() is DeviceState.CONNECTED
     assert manager.reset_device(DRV, dev) == {"status": "success", "message": "Device reset"}
     assert bench.state() is DeviceState.DISCONNECTED
     manager.initialize_device(DRV, dev)
     assert manager.close_device(DRV, dev) == {"status": "success", "message": "Device closed"}
     assert bench.state() is DeviceState.DISCONNECTED
-    assert bench.calls == ["scan", "initialize", "connect", "command", "reset", "initialize", "close"]
+    assert bench.calls == [
+        "scan",
+        "initialize",
+        "connect",
+        "command",
+        "reset",
+        "initialize",
+        "close",
+    ]
 
 
 def test_an_operation_that_is_done_already_says_so_and_calls_nothing(bench: Bench) -> None:
@@ -104,9 +118,18 @@ def test_an_operation_that_is_done_already_says_so_and_calls_nothing(bench: Benc
     ("call", "expected"),
     [
         (lambda m: m.scan_devices("drv_x"), error("Driver drv_x not found", "unknown_driver")),
-        (lambda m: m.initialize_device("drv_x", device()), error("Driver drv_x not found", "unknown_driver")),
-        (lambda m: m.execute_command("drv_x", "go"), error("Driver drv_x not found", "unknown_driver")),
-        (lambda m: m.get_supported_commands("drv_x"), error("Driver drv_x not found", "unknown_driver")),
+        (
+            lambda m: m.initialize_device("drv_x", device()),
+            error("Driver drv_x not found", "unknown_driver"),
+        ),
+        (
+            lambda m: m.execute_command("drv_x", "go"),
+            error("Driver drv_x not found", "unknown_driver"),
+        ),
+        (
+            lambda m: m.get_supported_commands("drv_x"),
+            error("Driver drv_x not found", "unknown_driver"),
+        ),
         (lambda m: m.get_device_state("drv_x"), error("Driver drv_x not found", "unknown_driver")),
         (lambda m: m.enable_driver("drv_x"), error("Driver drv_x not found", "unknown_driver")),
         (lambda m: m.initialize_device(DRV, None), error("Device not specified", "bad_args")),
@@ -115,10 +138,16 @@ def test_an_operation_that_is_done_already_says_so_and_calls_nothing(bench: Benc
         (lambda m: m.reset_device(DRV, "gone"), error("Device gone not found", "unknown_device")),
         (lambda m: m.connect_device(DRV, "gone"), error("Device gone not found", "unknown_device")),
         (lambda m: m.execute_command(DRV, "", "a"), error("Command not specified", "bad_args")),
-        (lambda m: m.execute_command(DRV, "go", "gone"), error("Device gone not found", "unknown_device")),
+        (
+            lambda m: m.execute_command(DRV, "go", "gone"),
+            error("Device gone not found", "unknown_device"),
+        ),
         (
             lambda m: m.initialize_device(DRV, device("new")),
-            error("Cannot perform initialize in current state unknown: scan for the device first", "bad_state"),
+            error(
+                "Cannot perform initialize in current state unknown: scan for the device first",
+                "bad_state",
+            ),
         ),
     ],
 )
@@ -154,7 +183,9 @@ def test_out_of_error_leads_reset_and_then_initialize(bench: Bench) -> None:
     assert bench.state() is DeviceState.ERROR
     refused = manager.initialize_device(DRV, "a")
     assert refused["message"].startswith("Cannot perform initialize in current state error: reset")
-    assert manager.connect_device(DRV, "a")["message"].startswith("Cannot connect device in state error")
+    assert manager.connect_device(DRV, "a")["message"].startswith(
+        "Cannot connect device in state error"
+    )
     assert refused["code"] == "bad_state"
     assert manager.reset_device(DRV, "a")["status"] == "success"
     assert manager.initialize_device(DRV, "a")["status"] == "success"
@@ -162,7 +193,9 @@ def test_out_of_error_leads_reset_and_then_initialize(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("fault", [ValueError("no"), TimeoutError("no"), CommandFailed("no")])
-def test_a_command_that_fails_alone_leaves_the_device_connected(bench: Bench, fault: Exception) -> None:
+def test_a_command_that_fails_alone_leaves_the_device_connected(
+    bench: Bench, fault: Exception
+) -> None:
     bench.connected()
     bench.does["command"] = fault
     assert bench.manager.execute_command(DRV, "go", "a") == error("no", "driver_error")
@@ -204,7 +237,10 @@ def test_results_are_json_in_process_too(bench: Bench) -> None:
 
 def test_without_a_device_id_there_must_be_one_device(bench: Bench) -> None:
     manager = bench.manager
-    assert manager.execute_command(DRV, "go")["message"] == f"Device not specified; {DRV} has: none; scan first"
+    assert (
+        manager.execute_command(DRV, "go")["message"]
+        == f"Device not specified; {DRV} has: none; scan first"
+    )
     manager.scan_devices(DRV)
     assert manager.execute_command(DRV, "go")["message"] == f"Device not specified; {DRV} has: a, b"
     bench.does["scan"] = [device("a")]
@@ -214,9 +250,13 @@ def test_without_a_device_id_there_must_be_one_device(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("given", ["a", device("a"), device("a").to_dict()])
-def test_a_device_may_be_named_in_three_ways(bench: Bench, given: Device | str | Mapping[str, Any]) -> None:
+def test_a_device_may_be_named_in_three_ways(
+    bench: Bench, given: Device | str | Mapping[str, Any]
+) -> None:
     assert bench.manager.connect_device(DRV, given)["status"] == "success"
-    assert bench.calls == ["scan", "initialize", "connect"], "auto-discovery and auto-initialization"
+    assert bench.calls == ["scan", "initialize", "connect"], (
+        "auto-discovery and auto-initialization"
+    )
 
 
 def test_a_thing_that_is_no_device_is_refused(bench: Bench) -> None:
@@ -231,12 +271,15 @@ def test_all_devices_at_once(bench: Bench) -> None:
         DRV: {
             "status": "success",
             "devices": [
-                {"device": device(i), "status": "success", "message": "Device initialized"} for i in ("a", "b")
+                {"device": device(i), "status": "success", "message": "Device initialized"}
+                for i in ("a", "b")
             ],
         }
     }
     closed = {"status": "success", "message": "Device closed"}
-    assert bench.manager.cleanup_all_devices() == {DRV: {"status": "success", "devices": {"a": closed, "b": closed}}}
+    assert bench.manager.cleanup_all_devices() == {
+        DRV: {"status": "success", "devices": {"a": closed, "b": closed}}
+    }
     assert bench.manager.cleanup_all_devices() == {}
 
 
@@ -408,7 +451,10 @@ def test_calls_on_one_device_wait_for_each_other_and_on_two_do_not(bench: Bench)
         return "done"
 
     bench.does["command"] = slow
-    calls = [threading.Thread(target=bench.manager.execute_command, args=(DRV, "go", "a")) for _ in range(2)]
+    calls = [
+        threading.Thread(target=bench.manager.execute_command, args=(DRV, "go", "a"))
+        for _ in range(2)
+    ]
     calls[0].start()
     assert inside.wait(DEADLINE)
     calls[1].start()
@@ -512,14 +558,19 @@ class Configured(BaseDeviceDriver):
 """
 
 
-def test_the_environment_names_plugins_and_configures_drivers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_names_plugins_and_configures_drivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "envfam").mkdir()
     (tmp_path / "envfam" / "drv_configured.py").write_text(PLUGIN)
     monkeypatch.delenv("SAT_BROKER_URL", raising=False)
     monkeypatch.setenv("SAT_PLUGINS", str(tmp_path))
     monkeypatch.setenv("SAT_DRIVERS", '{"drv_configured": {"ids": ["x", "y"]}}')
     with DeviceDriverManager() as manager:
-        assert [d.device_id for d in manager.scan_devices("drv_configured")["devices"]] == ["x", "y"]
+        assert [d.device_id for d in manager.scan_devices("drv_configured")["devices"]] == [
+            "x",
+            "y",
+        ]
 
 
 def test_a_plugin_that_cannot_be_loaded_is_an_error_of_its_driver_only(

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from sat_toolkit.domain import device as second_name
-from sat_toolkit.models.Device_Model import Device, DeviceType, SerialDevice, SocketCANDevice, USBDevice
+from sat_toolkit.models.Device_Model import (
+    Device,
+    DeviceType,
+    SerialDevice,
+    SocketCANDevice,
+    USBDevice,
+)
 
 
 def test_a_device_takes_the_guides_positional_arguments() -> None:
@@ -39,7 +45,9 @@ def test_two_devices_share_no_attributes() -> None:
         (SocketCANDevice("c", "C", interface="vcan1"), {"interface": "vcan1"}, DeviceType.CAN),
     ],
 )  # fmt: skip
-def test_typed_devices_come_back_from_json_whole(made: Device, fields: dict[str, object], device_type: str) -> None:
+def test_typed_devices_come_back_from_json_whole(
+    made: Device, fields: dict[str, object], device_type: str
+) -> None:
     assert made.device_type == device_type
     assert {field: getattr(made, field) for field in fields} == fields
     assert made.to_dict().items() >= fields.items()
@@ -57,7 +65,9 @@ def test_a_typed_field_can_be_set() -> None:
 
 
 def test_a_device_of_attributes_alone_becomes_its_typed_class() -> None:
-    back = Device.from_dict({"device_id": "c", "device_type": "CAN", "attributes": {"interface": "vcan0"}})
+    back = Device.from_dict(
+        {"device_id": "c", "device_type": "CAN", "attributes": {"interface": "vcan0"}}
+    )
     assert isinstance(back, SocketCANDevice)
     assert back.interface == "vcan0"
 

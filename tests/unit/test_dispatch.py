@@ -55,7 +55,9 @@ def test_keeps_the_order_of_arrival_over_both_lanes(dispatcher: Dispatcher, gate
     assert [message.topic for message in inbox.items] == sent
 
 
-def test_a_flood_of_frames_never_pushes_out_anything_else(dispatcher: Dispatcher, gate: Gate) -> None:
+def test_a_flood_of_frames_never_pushes_out_anything_else(
+    dispatcher: Dispatcher, gate: Gate
+) -> None:
     inbox: Inbox[Inbound] = Inbox()
     dispatcher.add("#", inbox, 1)
     dispatcher.message(Inbound("command", b""))
@@ -68,7 +70,9 @@ def test_a_flood_of_frames_never_pushes_out_anything_else(dispatcher: Dispatcher
     assert dispatcher.dropped() == {"inbox_full": 96}
 
 
-def test_a_flood_of_others_drops_its_oldest_but_no_news_of_the_connection(dispatcher: Dispatcher, gate: Gate) -> None:
+def test_a_flood_of_others_drops_its_oldest_but_no_news_of_the_connection(
+    dispatcher: Dispatcher, gate: Gate
+) -> None:
     seen: Inbox[object] = Inbox()
     dispatcher.add("n/#", seen, 1)
     dispatcher.on_connection(seen)

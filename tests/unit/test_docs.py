@@ -1,4 +1,5 @@
-"""What can be checked of the documents: links lead somewhere, and no code or setting is left out."""
+"""What can be checked of the documents: links lead somewhere, and no code or setting is left
+out."""
 
 from __future__ import annotations
 
@@ -15,7 +16,14 @@ from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import Code
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("deploy/**/*.md"), *ROOT.glob("tests/*.md")])
+PAGES = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("deploy/**/*.md"),
+        *ROOT.glob("tests/*.md"),
+    ]
+)
 _LINK = re.compile(r"\[[^\]]*\]\(([^)#\s]*)(?:#([^)\s]*))?\)")
 _FENCE = re.compile(r"^```.*?^```$", re.M | re.S)
 
@@ -40,7 +48,9 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_shell_examples_are_shell(page: Path) -> None:
     for block in re.findall(r"^```sh\n(.*?)^```$", page.read_text(), re.M | re.S):
-        result = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True, timeout=10)
+        result = subprocess.run(
+            ["bash", "-n"], input=block, capture_output=True, text=True, timeout=10
+        )
         assert result.returncode == 0, result.stderr
 
 

@@ -1,4 +1,5 @@
-"""The fleet: whose word counts, when a host is lost, and what follows for its devices. No clock but `now`."""
+"""The fleet: whose word counts, when a host is lost, and what follows for its devices. No clock but
+`now`."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import (
     Birth,
     Desired,
@@ -19,14 +21,13 @@ from sat_bus.contract.messages import (
 )
 from sat_orchestrator.fleet import rows
 from sat_orchestrator.fleet.fleet import Fleet
-from sat_orchestrator.fleet.policy import Rule
+from sat_orchestrator.fleet.policy import PolicyRule
 from sat_orchestrator.fleet.table import (
     Action,
     Effect,
     EpochSeen,
-    HostLost,
+    HostGone,
     HostRestarted,
-    Key,
     Noted,
     Presence,
     Record,
@@ -34,7 +35,6 @@ from sat_orchestrator.fleet.table import (
     Row,
     RowChanged,
     ScanWanted,
-    WishChanged,
     WriteLost,
 )
 from sat_toolkit.core.device_spec import DeviceState
@@ -43,13 +43,13 @@ from sat_toolkit.errors import BadRequest, Code
 S = DeviceState
 OLD, BOOT, NEW = "1000-aa", "2000-bb", "3000-cc"
 KEY = Key("bench", "drv_x", "can0")
-CONNECT = [Rule(level="connected", streams={"can": {}}, name="all")]
+CONNECT = [PolicyRule(level="connected", streams={"can": {}}, name="all")]
 
 
 class Site:
     """A fleet with the messages of one host, and a clock that the test moves."""
 
-    def __init__(self, rules: list[Rule] | None = None, **settings: Any) -> None:
+    def __init__(self, rules: list[PolicyRule] | None = None, **settings: Any) -> None:
         self.fleet = Fleet(CONNECT if rules is None else rules, lambda: 0.5, **settings)
         self.now = 100.0
         self.rev = 0
@@ -58,7 +58,9 @@ class Site:
     def row(self) -> Row:
         return self.fleet.rows[KEY]
 
-    def birth(self, boot: str = BOOT, *, count: int = 1, epoch: int = 0, retained: bool = False) -> list[Effect]:
+    def birth(
+        self, boot: str = BOOT, *, count: int = 1, epoch: int = 0, retained: bool = False
+    ) -> list[Effect]:
         birth = Birth(
             boot=boot, family="can", drivers=[DriverInfo(name="drv_x")], manifest=Manifest(count=count, rev=1),
             epoch_seen=epoch, version="0", clock=0.0,
@@ -152,11 +154,15 @@ def test_a_starting_or_draining_host_is_left_in_peace() -> None:
 
 def test_three_seconds_of_silence_are_a_loss() -> None:
     site = site_with(S.CONNECTED)
-    assert HostLost not in kinds(site.after(2.8))
+    assert HostGone not in kinds(site.after(2.8))
     effects = site.after(0.3)
-    assert HostLost("bench", "no heartbeat for 3 s") in effects
+    assert HostGone("bench", "no heartbeat for 3 s") in effects
     assert WriteLost(KEY) in effects
-    assert (site.row.observed, site.row.quality, site.row.last_known) == (S.UNKNOWN, "lost", S.CONNECTED)
+    assert (site.row.observed, site.row.quality, site.row.last_known) == (
+        S.UNKNOWN,
+        "lost",
+        S.CONNECTED,
+    )
 
 
 def test_the_lost_status_carries_the_hosts_boot_and_rev() -> None:
@@ -170,7 +176,7 @@ def test_the_lost_status_carries_the_hosts_boot_and_rev() -> None:
 
 def test_the_will_of_the_present_boot_is_a_loss_at_once() -> None:
     site = site_with(S.CONNECTED)
-    assert {HostLost, WriteLost} <= kinds(site.says("offline"))
+    assert {HostGone, WriteLost} <= kinds(site.says("offline"))
     assert site.says("offline") == []
 
 
@@ -190,7 +196,7 @@ def test_an_echo_of_lost_does_not_lose_a_living_host() -> None:
 def test_what_an_earlier_orchestrator_wrote_of_a_lost_host_stands_until_it_beats() -> None:
     site = Site()
     site.birth(retained=True)
-    assert HostLost in kinds(site.says("lost", retained=True))
+    assert HostGone in kinds(site.says("lost", retained=True))
     assert site.fleet.hosts["bench"].presence is Presence.GONE
     assert Resync in kinds(site.beat())
 
@@ -214,8 +220,8 @@ def test_a_frozen_watcher_calls_nobody_lost() -> None:
     site = site_with(S.CONNECTED)
     site.now += 60.0
     site.fleet.restart_timers(site.now)
-    assert HostLost not in kinds(site.after(2.9))
-    assert HostLost in kinds(site.after(0.2))
+    assert HostGone not in kinds(site.after(2.9))
+    assert HostGone in kinds(site.after(0.2))
 
 
 def test_a_returning_host_is_asked_for_the_truth_and_believed_again() -> None:
@@ -332,7 +338,11 @@ def test_a_late_repetition_changes_nothing() -> None:
 def test_a_cleared_status_leaves_the_row_unknown() -> None:
     site = site_with(S.CONNECTED)
     assert RowChanged(KEY) in site.fleet.status(KEY, None, site.now, retained=False)
-    assert (site.row.observed, site.row.quality, site.row.last_known) == (S.UNKNOWN, "lost", S.CONNECTED)
+    assert (site.row.observed, site.row.quality, site.row.last_known) == (
+        S.UNKNOWN,
+        "lost",
+        S.CONNECTED,
+    )
 
 
 def test_nothing_is_planned_before_the_truth_is_known() -> None:
@@ -353,15 +363,16 @@ def test_nothing_is_planned_before_the_truth_is_known() -> None:
 
 def test_other_hardware_is_held_until_a_client_takes_it() -> None:
     site = site_with()
-    assert WishChanged(KEY) in site.meta("serial-1")
+    site.meta("serial-1")
+    assert site.row.hardware_id == "serial-1"
     (note,) = [effect for effect in site.meta("serial-2") if isinstance(effect, Noted)]
     assert note.event == "held"
     assert "serial-2" in site.row.held
     assert site.action() is None
     assert not [effect for effect in site.meta("serial-2") if isinstance(effect, Noted)]
-    wish = Desired(level="connected")
-    assert site.fleet.proposal(KEY, wish, accept=True).hardware_id == "serial-2"
-    site.fleet.wish(KEY, wish, accept=True)
+    desired = Desired(level="connected")
+    assert site.fleet.proposal(KEY, desired, accept=True).hardware_id == "serial-2"
+    site.fleet.set_desired(KEY, desired, accept=True)
     assert (site.row.held, site.row.hardware_id) == ("", "serial-2")
     assert site.action() == "initialize"
 
@@ -374,7 +385,7 @@ def test_the_own_hardware_coming_back_releases_the_hold() -> None:
     assert site.row.held == ""
 
 
-# -- wishes ----------------------------------------------------------------------------------------
+# -- what is desired ----------------------------------------------------------------------------------------
 
 
 def running(by: str, ident: str = "s1", **args: Any) -> dict[str, StreamStatus]:
@@ -387,19 +398,22 @@ def stopped(by: str, ident: str = "s1") -> dict[str, StreamStatus]:
 
 def test_policy_speaks_until_a_client_does_and_again_after_auto() -> None:
     site = site_with()
-    assert (site.row.source, site.row.desired) == ("all", Desired(level="connected", streams={"can": {}}))
-    site.fleet.wish(KEY, Desired(level="disconnected"), accept=False)
+    assert (site.row.source, site.row.desired) == (
+        "all",
+        Desired(level="connected", streams={"can": {}}),
+    )
+    site.fleet.set_desired(KEY, Desired(level="disconnected"), accept=False)
     assert site.row.source == "explicit"
     assert site.action() is None
-    site.fleet.wish(KEY, None, accept=False)
+    site.fleet.set_desired(KEY, None, accept=False)
     assert site.action() == "initialize"
 
 
-def test_a_clients_stop_takes_the_stream_out_of_the_wish() -> None:
+def test_a_clients_stop_takes_the_stream_out_of_what_is_desired() -> None:
     site = site_with(S.CONNECTED)
     site.status(S.CONNECTED, streams=running("orchestrator"))
     assert site.row.source == "all"
-    assert WishChanged(KEY) in site.status(S.CONNECTED, streams=stopped("ann"))
+    site.status(S.CONNECTED, streams=stopped("ann"))
     assert site.row.explicit == Desired(level="connected")
     assert site.action() is None
 
@@ -427,7 +441,7 @@ def test_stops_that_no_client_asked_for_leave_the_wish_alone(by: str) -> None:
 def test_a_later_wish_outweighs_what_a_client_did_before() -> None:
     site = site_with(S.CONNECTED)
     site.status(S.CONNECTED, streams=running("ann"))
-    site.fleet.wish(KEY, Desired(level="connected"), accept=False)
+    site.fleet.set_desired(KEY, Desired(level="connected"), accept=False)
     assert site.status(S.CONNECTED, streams=running("ann"), reason="again") == [RowChanged(KEY)]
     assert site.row.explicit == Desired(level="connected")
     kept = rows.record(site.row)
@@ -536,16 +550,16 @@ def test_after_five_recoveries_it_stays_in_error_and_says_so() -> None:
     assert "no carrier" in shown.reason
 
 
-@pytest.mark.parametrize("how", ["wish", "auto", "replug", "restart"])
+@pytest.mark.parametrize("how", ["set", "auto", "replug", "restart"])
 def test_what_makes_it_try_again(how: str) -> None:
     site = site_with(S.CONNECTED, recovery_limit=0)
     site.status(S.ERROR)
     assert site.row.stopped
     boot = BOOT
-    if how == "wish":
-        site.fleet.wish(KEY, Desired(level="connected"), accept=True)
+    if how == "set":
+        site.fleet.set_desired(KEY, Desired(level="connected"), accept=True)
     elif how == "auto":
-        site.fleet.wish(KEY, None, accept=False)
+        site.fleet.set_desired(KEY, None, accept=False)
     elif how == "replug":
         site.status(S.UNKNOWN, reason="unplugged")
         site.status(S.DISCOVERED)

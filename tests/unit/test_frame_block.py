@@ -15,7 +15,14 @@ from sat_toolkit.core.frame_block import CLASSIC, FD, FrameBlock
 from sat_toolkit.errors import BadRequest
 
 CLASSIC_FRAME = {"t": 1_700_000_000.5, "id": 0x123, "data": "deadbeef"}
-FD_FRAME = {"t": 1_700_000_001.25, "id": 0x1ABCDEF, "ext": True, "fd": True, "brs": True, "data": "00" * 64}
+FD_FRAME = {
+    "t": 1_700_000_001.25,
+    "id": 0x1ABCDEF,
+    "ext": True,
+    "fd": True,
+    "brs": True,
+    "data": "00" * 64,
+}
 REMOTE_FRAME = {"t": 0.0, "id": 5, "rtr": True, "dlc": 8, "data": ""}
 
 frames = st.builds(
@@ -40,7 +47,15 @@ frames = st.builds(
 def test_a_record_lies_as_it_is_written_down() -> None:
     block = FrameBlock.pack([{**CLASSIC_FRAME, "ext": True, "tx": True}])
     assert bytes(block.records) == struct.pack(
-        "<IIIBBBB8s", 1_700_000_000, 500_000_000, 0x8000_0123, 4, 0x80, 0, 0, bytes.fromhex("deadbeef")
+        "<IIIBBBB8s",
+        1_700_000_000,
+        500_000_000,
+        0x8000_0123,
+        4,
+        0x80,
+        0,
+        0,
+        bytes.fromhex("deadbeef"),
     )
 
 

@@ -1,4 +1,5 @@
-"""The golden `bin` batches: the encoder writes them, the Python and the JavaScript decoder read the same from them."""
+"""The golden `bin` batches: the encoder writes them, the Python and the JavaScript decoder read the
+same from them."""
 
 from __future__ import annotations
 
@@ -17,7 +18,9 @@ from sat_toolkit.errors import BadRequest
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "golden" / "bin"
-EXPECTED: dict[str, Any] = {path.stem: json.loads(path.read_text()) for path in sorted(GOLDEN.glob("*.json"))}
+EXPECTED: dict[str, Any] = {
+    path.stem: json.loads(path.read_text()) for path in sorted(GOLDEN.glob("*.json"))
+}
 GOOD = [name for name, expected in EXPECTED.items() if "frames" in expected]
 BAD = [name for name in EXPECTED if name not in GOOD]
 
@@ -29,7 +32,10 @@ def contract(frame: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_times(block: FrameBlock) -> list[bytes]:
-    return [bytes(block.records[at + 8 : at + block.size]) for at in range(0, len(block.records), block.size)]
+    return [
+        bytes(block.records[at + 8 : at + block.size])
+        for at in range(0, len(block.records), block.size)
+    ]
 
 
 def test_the_files_are_what_their_script_writes() -> None:
@@ -38,7 +44,11 @@ def test_the_files_are_what_their_script_writes() -> None:
     assert spec.loader is not None
     make = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(make)
-    there = {path.name: path.read_bytes() for path in GOLDEN.iterdir() if path.suffix in (".bin", ".json")}
+    there = {
+        path.name: path.read_bytes()
+        for path in GOLDEN.iterdir()
+        if path.suffix in (".bin", ".json")
+    }
     assert there == make.files()
     assert len(GOOD) >= 9
     assert len(BAD) >= 15
@@ -50,7 +60,9 @@ def test_the_python_decoder_reads_them(name: str) -> None:
     assert header == EXPECTED[name]["header"]
     assert list(block.frames()) == [contract(frame) for frame in EXPECTED[name]["frames"]]
     for text, frame in zip(block.json_frames(), EXPECTED[name]["frames"], strict=True):
-        assert int(text.split(b",")[0].removeprefix(b'{"t":').replace(b".", b"")) == int(frame["ns"])
+        assert int(text.split(b",")[0].removeprefix(b'{"t":').replace(b".", b"")) == int(
+            frame["ns"]
+        )
         assert json.loads(text) == contract(frame)
 
 
@@ -72,13 +84,25 @@ def test_the_python_decoder_refuses_what_is_none(name: str) -> None:
 @pytest.mark.skipif(shutil.which("node") is None, reason="needs Node.js: apt-get install nodejs")
 def test_the_javascript_decoder_reads_and_refuses_the_same() -> None:
     paths = [str(GOLDEN / f"{name}.bin") for name in EXPECTED]
-    clients = ROOT / "clients" / "javascript"
+    clients = ROOT / "shared" / "sat_js"
     result = subprocess.run(
-        ["node", str(GOLDEN / "dump.mjs"), str(clients), *paths], capture_output=True, text=True, timeout=60
+        ["node", str(GOLDEN / "dump.mjs"), str(clients), *paths],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert result.returncode == 0, result.stderr
     seen = {Path(path).stem: dump for path, dump in json.loads(result.stdout).items()}
-    assert [name for name in BAD if not seen[name].get("refused") or not seen[name]["message"]] == []
+    assert [
+        name for name in BAD if not seen[name].get("refused") or not seen[name]["message"]
+    ] == []
     for name in GOOD:
-        frames = [contract(frame) | {"ns": frame["ns"], "right": True} for frame in EXPECTED[name]["frames"]]
-        assert seen[name] == {"header": EXPECTED[name]["header"], "frames": frames, "copied": False}, name
+        frames = [
+            contract(frame) | {"ns": frame["ns"], "right": True}
+            for frame in EXPECTED[name]["frames"]
+        ]
+        assert seen[name] == {
+            "header": EXPECTED[name]["header"],
+            "frames": frames,
+            "copied": False,
+        }, name

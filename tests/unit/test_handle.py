@@ -1,4 +1,5 @@
-"""A call to a worker whose channel has just been closed says why, before the end of the worker is told."""
+"""A call to a worker whose channel has just been closed says why, before the end of the worker is
+told."""
 
 from __future__ import annotations
 
@@ -7,12 +8,12 @@ from typing import Any
 
 from sat_bus.service.loop import WorkLoop
 from sat_host.containment.limits import WorkerLimits
-from sat_host.pool.handle import CallResult, Worker
+from sat_host.pool.handle import CallResult, WorkerHandle
 from sat_host.pool.multiplexer import Multiplexer
 from tests.waiting import eventually
 
 
-class Lying(Worker):
+class Lying(WorkerHandle):
     """A worker that is nothing but its end of the socket."""
 
     def kill(self, reason: str = "") -> None: ...
@@ -34,10 +35,15 @@ class Owner:
 
 
 def test_the_reason_is_that_of_the_closing_not_that_it_is_closed() -> None:
-    multiplexer, loop = Multiplexer("test"), WorkLoop("test")  # which does not run: no end is told yet
+    multiplexer, loop = (
+        Multiplexer("test"),
+        WorkLoop("test"),
+    )  # which does not run: no end is told yet
     multiplexer.start()
     ours, theirs = socket.socketpair()
-    worker = Lying("drv/one", {"limits": WorkerLimits(64, 8, 64, 3.0)}, loop, multiplexer, Owner(), ours)
+    worker = Lying(
+        "drv/one", {"limits": WorkerLimits(64, 8, 64, 3.0)}, loop, multiplexer, Owner(), ours
+    )
     results: list[CallResult] = []
 
     def refused() -> bool:
@@ -48,4 +54,6 @@ def test_the_reason_is_that_of_the_closing_not_that_it_is_closed() -> None:
         theirs.sendall(b"\xff" * 16)
         assert eventually(refused)
     multiplexer.stop()
-    assert str(results[0].error).startswith("the worker of drv/one is gone: worker sent what is no message")
+    assert str(results[0].error).startswith(
+        "the worker of drv/one is gone: worker sent what is no message"
+    )

@@ -26,7 +26,9 @@ def test_two_of_one_millisecond_are_ordered_alike_on_both_sides() -> None:
     assert is_newer(one, other) != is_newer(other, one)
 
 
-@pytest.mark.parametrize("boot", ["", "abc", "12", "-aa", "12-XY", "12-aa\n", "12-", "1" * 16 + "-aa"])
+@pytest.mark.parametrize(
+    "boot", ["", "abc", "12", "-aa", "12-XY", "12-aa\n", "12-", "1" * 16 + "-aa"]
+)
 def test_refuses_what_is_no_boot(boot: str) -> None:
     with pytest.raises(BadRequest, match="is accepted"):
         boot_time(boot)

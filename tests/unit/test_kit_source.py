@@ -1,4 +1,5 @@
-"""What `sat plugin check` says of a driver's source: each fault with its line and what to write, and no false alarm."""
+"""What `sat plugin check` says of a driver's source: each fault with its line and what to write,
+and no false alarm."""
 
 from __future__ import annotations
 
@@ -70,7 +71,11 @@ def test_a_hook_that_is_missing_is_named_with_the_line_to_add(driver: Path, hook
 def test_what_is_to_be_added_mends_it(driver: Path) -> None:
     without(driver, "_close_impl")
     (fault,) = faults(driver)
-    edit(driver, "    def _acquisition_loop", fault.fix.partition("\n")[2] + "\n\n    def _acquisition_loop")
+    edit(
+        driver,
+        "    def _acquisition_loop",
+        fault.fix.partition("\n")[2] + "\n\n    def _acquisition_loop",
+    )
     assert faults(driver) == []
 
 
@@ -91,8 +96,22 @@ FAULTS = [
         "does not take the 1 arg",
         "use:",
     ),
-    ("def _scan_impl(self)", "def _scan_impl(self, where)", "fail", "hooks", "does not take the 0 arg", "use:"),
-    ("def _connect_impl", "async def _connect_impl", "fail", "hooks", "async, and nobody awaits", "use:"),
+    (
+        "def _scan_impl(self)",
+        "def _scan_impl(self, where)",
+        "fail",
+        "hooks",
+        "does not take the 0 arg",
+        "use:",
+    ),
+    (
+        "def _connect_impl",
+        "async def _connect_impl",
+        "fail",
+        "hooks",
+        "async, and nobody awaits",
+        "use:",
+    ),
     (
         '        """CHANGE: look whether the device can be used. Once for each way up."""\n        return True',
         "        self.seen = device",
@@ -133,10 +152,24 @@ FAULTS = [
         "rescan_in_worker is 'no'",
         "True or False",
     ),
-    ("rescan_in_worker = False", "scan_period = 0", "fail", "attributes", "scan_period is 0", "above 0"),
+    (
+        "rescan_in_worker = False",
+        "scan_period = 0",
+        "fail",
+        "attributes",
+        "scan_period is 0",
+        "above 0",
+    ),
     ('"type": "number"', '"type": "nummer"', "fail", "commands", "'set'", "guide"),
     ('"read": "Measure once",', '"read": 5,', "fail", "commands", "'read'", "guide"),
-    ('"read": "Measure once",', "", "warn", "commands", "read is handled and not declared", "declare it"),
+    (
+        '"read": "Measure once",',
+        "",
+        "warn",
+        "commands",
+        "read is handled and not declared",
+        "declare it",
+    ),
     (
         '            case "read":\n                return self._read()\n',
         "",
@@ -178,7 +211,14 @@ FAULTS = [
         "DeviceType is not defined",
         "from sat_toolkit.models.Device_Model import DeviceType",
     ),
-    ("DeviceType.Ethernet", "DeviceType.ETHERNET", "fail", "names", "DeviceType has no ETHERNET", "Ethernet"),
+    (
+        "DeviceType.Ethernet",
+        "DeviceType.ETHERNET",
+        "fail",
+        "names",
+        "DeviceType has no ETHERNET",
+        "Ethernet",
+    ),
     (
         "self._release()\n        return True",
         "self._let_go()\n        return True",
@@ -203,7 +243,14 @@ FAULTS = [
         "knows nothing of the bus",
         "stream_wrapper",
     ),
-    ("import time\n", "import time\nimport sat_toolkit.testing\n", "warn", "imports", "for tests", "sim_"),
+    (
+        "import time\n",
+        "import time\nimport sat_toolkit.testing\n",
+        "warn",
+        "imports",
+        "for tests",
+        "sim_",
+    ),
     (
         "except OSError as error:\n                logger",
         "except Exception as error:\n                logger",
@@ -212,12 +259,28 @@ FAULTS = [
         "_scan_impl swallows",
         "let the others out",
     ),
-    ("time.sleep(PERIOD)", "print(time.sleep(PERIOD))", "warn", "manners", "print() prints", "getLogger"),
-    ("time.sleep(PERIOD)", "exit(time.sleep(PERIOD))", "warn", "manners", "ends the process", "raise"),
+    (
+        "time.sleep(PERIOD)",
+        "print(time.sleep(PERIOD))",
+        "warn",
+        "manners",
+        "print() prints",
+        "getLogger",
+    ),
+    (
+        "time.sleep(PERIOD)",
+        "exit(time.sleep(PERIOD))",
+        "warn",
+        "manners",
+        "ends the process",
+        "raise",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("old", "new", "level", "check", "text", "fix"), FAULTS, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(
+    ("old", "new", "level", "check", "text", "fix"), FAULTS, ids=lambda value: str(value)[:30]
+)
 def test_a_fault_is_said_with_its_line_and_what_to_do(
     driver: Path, old: str, new: str, level: str, check: str, text: str, fix: str
 ) -> None:
@@ -307,7 +370,9 @@ def test_hooks_of_a_base_class_beside_the_driver_count(driver: Path) -> None:
 
 def test_of_an_unknown_base_class_nothing_is_assumed(driver: Path) -> None:
     text = driver.read_text().replace("(BaseDeviceDriver)", "(SomeDriver)")
-    driver.write_text(text.replace("import logging", "import logging\nfrom decimal import SomeDriver"))
+    driver.write_text(
+        text.replace("import logging", "import logging\nfrom decimal import SomeDriver")
+    )
     without(driver, "_reset_impl")
     assert not failed(check_source(driver))
 
@@ -316,7 +381,9 @@ def test_a_helper_beside_the_driver_is_imported_as_the_family_s(driver: Path) ->
     driver.with_name("wire_words.py").write_text("READ = 'READ?'\n")
     edit(driver, "import time\n", "import time\nimport wire_words\n")
     (fault,) = faults(driver)
-    assert fault.fix == "it lies beside the driver, so: from plugins.devices.probe import wire_words"
+    assert (
+        fault.fix == "it lies beside the driver, so: from plugins.devices.probe import wire_words"
+    )
 
 
 def test_a_library_that_may_be_missing_may_be_missing(driver: Path) -> None:

@@ -42,7 +42,9 @@ def test_an_epoch_above_ours_is_noticed_once_we_lead() -> None:
         ("ready", "ann", 4, Verdict.REASSERT),
     ],
 )
-def test_what_a_word_on_orch_state_means(state: str, ident: str, epoch: int, verdict: Verdict) -> None:
+def test_what_a_word_on_orch_state_means(
+    state: str, ident: str, epoch: int, verdict: Verdict
+) -> None:
     leadership = Leadership("me", 3)
     leadership.claim()
     assert leadership.judge(said(state, ident, epoch)) is verdict

@@ -57,11 +57,14 @@ def test_device_plugin_spec_can_be_imported_and_made() -> None:
 
 def test_the_extra_edges_are_these_and_each_has_a_reason() -> None:
     every_failure = {
-        (s, DeviceState.ERROR) for s in STATES if s not in (DeviceState.UNKNOWN, DeviceState.ERROR, DeviceState.ACTIVE)
+        (s, DeviceState.ERROR)
+        for s in STATES
+        if s not in (DeviceState.UNKNOWN, DeviceState.ERROR, DeviceState.ACTIVE)
     }
     closes = {(s, DeviceState.DISCONNECTED) for s in (DeviceState.DISCOVERED, DeviceState.ACTIVE)}
     unplugged = {
-        (s, DeviceState.UNKNOWN) for s in (DeviceState.DISCOVERED, DeviceState.DISCONNECTED, DeviceState.ERROR)
+        (s, DeviceState.UNKNOWN)
+        for s in (DeviceState.DISCOVERED, DeviceState.DISCONNECTED, DeviceState.ERROR)
     }
     assert set(EXTRA_TRANSITIONS) == every_failure | closes | unplugged
     assert all(EXTRA_TRANSITIONS.values())
@@ -99,7 +102,9 @@ def test_every_step_of_a_plan_is_an_allowed_edge(operation: Operation, state: De
 
 
 @given(st.sampled_from(list(TARGETS)), st.sampled_from(STATES))
-def test_an_operation_done_twice_changes_nothing_the_second_time(operation: Operation, state: DeviceState) -> None:
+def test_an_operation_done_twice_changes_nothing_the_second_time(
+    operation: Operation, state: DeviceState
+) -> None:
     try:
         steps = plan(operation, state)
     except BadState:
@@ -121,20 +126,32 @@ def test_connect_scans_and_initialises_first_where_it_must() -> None:
 
 
 def test_a_rescan_never_moves_a_known_device() -> None:
-    assert all(plan(Operation.SCAN, state) == () for state in STATES if state is not DeviceState.UNKNOWN)
+    assert all(
+        plan(Operation.SCAN, state) == () for state in STATES if state is not DeviceState.UNKNOWN
+    )
 
 
 @pytest.mark.parametrize(
     ("operation", "state", "text"),
     [
-        (Operation.INITIALIZE, DeviceState.ERROR, "Cannot perform initialize in current state error: reset"),
-        (Operation.INITIALIZE, DeviceState.UNKNOWN, "Cannot perform initialize in current state unknown: scan"),
+        (
+            Operation.INITIALIZE,
+            DeviceState.ERROR,
+            "Cannot perform initialize in current state error: reset",
+        ),
+        (
+            Operation.INITIALIZE,
+            DeviceState.UNKNOWN,
+            "Cannot perform initialize in current state unknown: scan",
+        ),
         (Operation.CONNECT, DeviceState.ERROR, "Cannot connect device in state error: reset"),
         (Operation.COMMAND, DeviceState.INITIALIZED, "this one is initialized; connect it first"),
         (Operation.COMMAND, DeviceState.ERROR, "this one is error"),
     ],
 )
-def test_a_refusal_says_what_would_be_accepted(operation: Operation, state: DeviceState, text: str) -> None:
+def test_a_refusal_says_what_would_be_accepted(
+    operation: Operation, state: DeviceState, text: str
+) -> None:
     with pytest.raises(BadState, match=text):
         plan(operation, state)
 
@@ -147,7 +164,9 @@ def test_the_guides_recovery_works_within_the_tables() -> None:
 
 
 @given(st.sampled_from(LEVELS), st.sampled_from(STATES))
-def test_path_to_reaches_every_level_from_every_state(level: DeviceState, state: DeviceState) -> None:
+def test_path_to_reaches_every_level_from_every_state(
+    level: DeviceState, state: DeviceState
+) -> None:
     for _ in range(6):
         operation = path_to(level, state)
         if operation is None:

@@ -1,4 +1,5 @@
-"""The part of the lock file that an image installs: all that is needed, and nothing that only developers need."""
+"""The part of the lock file that an image installs: all that is needed, and nothing that only
+developers need."""
 
 from __future__ import annotations
 

@@ -79,7 +79,9 @@ class TestJobs:
         assert not loop.post(lambda: None)
         loop.run()
 
-    def test_that_raise_are_logged_and_counted(self, loop: WorkLoop, caplog: pytest.LogCaptureFixture) -> None:
+    def test_that_raise_are_logged_and_counted(
+        self, loop: WorkLoop, caplog: pytest.LogCaptureFixture
+    ) -> None:
         done: list[str] = []
         loop.post(lambda: [][0])
         loop.post(lambda: done.append("next"))
@@ -115,7 +117,9 @@ class TestTimers:
         run_through(loop)
         assert done == ["first", "job", "second"]
 
-    def test_go_before_jobs_so_that_a_flood_does_not_stop_the_heartbeat(self, loop: WorkLoop, clock: Clock) -> None:
+    def test_go_before_jobs_so_that_a_flood_does_not_stop_the_heartbeat(
+        self, loop: WorkLoop, clock: Clock
+    ) -> None:
         beats: list[float] = []
         loop.every(1.0, lambda: beats.append(clock.now))
 
@@ -260,10 +264,14 @@ class TestFinish:
 
 
 class TestPerform:
-    def test_runs_at_once_on_the_callers_thread_while_the_loop_has_nothing_to_do(self, loop: WorkLoop) -> None:
+    def test_runs_at_once_on_the_callers_thread_while_the_loop_has_nothing_to_do(
+        self, loop: WorkLoop
+    ) -> None:
         with running(loop):
             seen: list[int] = []
-            assert eventually(lambda: loop.perform(lambda: seen.append(threading.get_ident())) and bool(seen))
+            assert eventually(
+                lambda: loop.perform(lambda: seen.append(threading.get_ident())) and bool(seen)
+            )
             assert threading.get_ident() in seen
 
     def test_keeps_its_turn_behind_what_waits_and_what_runs(self, loop: WorkLoop) -> None:

@@ -10,7 +10,10 @@ from tests.waiting import Inbox
 
 def test_a_killed_client_leaves_its_will_and_never_comes_back() -> None:
     broker = MemoryBroker()
-    with MemoryBus(broker, "watcher") as watcher, MemoryBus(broker, "host", will=Will("w", b"gone")) as host:
+    with (
+        MemoryBus(broker, "watcher") as watcher,
+        MemoryBus(broker, "host", will=Will("w", b"gone")) as host,
+    ):
         inbox: Inbox[Inbound] = Inbox()
         watcher.subscribe("w", inbox)
         assert watcher.start()

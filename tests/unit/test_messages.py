@@ -39,8 +39,15 @@ class TestParseRequest:
         assert m.parse_request(b"{}") == m.Request(args={})
 
     def test_an_object_with_args_is_an_envelope(self) -> None:
-        request = m.parse_request(b'{"args": {"a": 1}, "request_id": "r1", "timeout_ms": 500, "boot": "1-a"}')
-        assert (request.args, request.request_id, request.timeout_ms, request.boot) == ({"a": 1}, "r1", 500, "1-a")
+        request = m.parse_request(
+            b'{"args": {"a": 1}, "request_id": "r1", "timeout_ms": 500, "boot": "1-a"}'
+        )
+        assert (request.args, request.request_id, request.timeout_ms, request.boot) == (
+            {"a": 1},
+            "r1",
+            500,
+            "1-a",
+        )
 
     @pytest.mark.parametrize(("payload", "reason"), [
         (b"[1]", "this is a list"),
@@ -65,28 +72,34 @@ class TestParseRequest:
         assert (caught.value.request_id, caught.value.reply_to) == (None, None)
 
 
+def desired_in(payload: bytes) -> m.Desired | None:
+    return m.parse_desired(m.parse_set_request(payload))
+
+
 class TestParseSet:
     @pytest.mark.parametrize("payload", [
         b"connected", b'"connected"', b" connected\n", b'{"level": "connected"}', b'{"args": {"level": "connected"}}',
     ])  # fmt: skip
     def test_takes_a_word_or_an_object(self, payload: bytes) -> None:
-        assert m.parse_set(payload)[1] == m.Desired(level="connected")
+        assert desired_in(payload) == m.Desired(level="connected")
 
     @pytest.mark.parametrize("payload", [b"auto", b'"auto"', b'{"level": "auto"}'])
-    def test_auto_is_no_wish(self, payload: bytes) -> None:
-        assert m.parse_set(payload)[1] is None
+    def test_auto_leaves_it_to_policy(self, payload: bytes) -> None:
+        assert desired_in(payload) is None
 
     def test_takes_streams(self) -> None:
-        request, wish = m.parse_set(
+        request = m.parse_set_request(
             b'{"args": {"level": "connected", "streams": {"can": {"a": 1}}}, "request_id": "r"}'
         )
-        assert wish == m.Desired(level="connected", streams={"can": {"a": 1}})
+        assert m.parse_desired(request) == m.Desired(level="connected", streams={"can": {"a": 1}})
         assert request.request_id == "r"
 
-    @pytest.mark.parametrize("payload", [b"on", b"active", b'{"level": "connected", "x": 1}', b'{"streams": {}}'])
-    def test_refuses_another_wish_and_says_what_is_accepted(self, payload: bytes) -> None:
+    @pytest.mark.parametrize(
+        "payload", [b"on", b"active", b'{"level": "connected", "x": 1}', b'{"streams": {}}']
+    )
+    def test_refuses_anything_else_and_says_what_is_accepted(self, payload: bytes) -> None:
         with pytest.raises(BadArgs, match="accepted: connected, initialized, disconnected, auto"):
-            m.parse_set(payload)
+            desired_in(payload)
 
 
 class TestReplies:
@@ -96,7 +109,12 @@ class TestReplies:
 
     def test_a_failure_carries_its_code(self) -> None:
         reply = m.failed("r1", Busy("3 wait"), host="h", boot="b", duration_ms=2.0)
-        assert (reply.status, reply.code, reply.message, reply.retryable) == ("error", Code.BUSY, "3 wait", True)
+        assert (reply.status, reply.code, reply.message, reply.retryable) == (
+            "error",
+            Code.BUSY,
+            "3 wait",
+            True,
+        )
         assert reply.duration_ms == 2.0
 
     def test_a_success_repeats_the_id(self) -> None:

@@ -1,4 +1,5 @@
-"""One thread that serves many descriptors: writes that do not fit, pauses, and channels that go at any moment."""
+"""One thread that serves many descriptors: writes that do not fit, pauses, and channels that go at
+any moment."""
 
 from __future__ import annotations
 
@@ -23,7 +24,9 @@ class Far:
         self.received = bytearray()
         self.closed = threading.Event()
         self._arrived = threading.Condition()
-        self.channel = multiplexer.add(near.detach(), self._on_bytes, self._on_closed, bytes_per_s=bytes_per_s)
+        self.channel = multiplexer.add(
+            near.detach(), self._on_bytes, self._on_closed, bytes_per_s=bytes_per_s
+        )
 
     def _on_closed(self, problem: str) -> None:
         assert problem == ""
@@ -58,7 +61,9 @@ def test_bytes_pass_both_ways_and_the_end_is_told(multiplexer: Multiplexer) -> N
     assert not far.channel.send(b"too late")
 
 
-def test_what_does_not_fit_is_sent_later_and_only_so_much_may_wait(multiplexer: Multiplexer) -> None:
+def test_what_does_not_fit_is_sent_later_and_only_so_much_may_wait(
+    multiplexer: Multiplexer,
+) -> None:
     far = Far(multiplexer)
     block = b"x" * (MAX_PENDING // 2)
     assert far.channel.send(block)
@@ -72,7 +77,9 @@ def test_what_does_not_fit_is_sent_later_and_only_so_much_may_wait(multiplexer: 
     far.socket.close()
 
 
-def test_a_flood_is_read_no_faster_than_its_pace_and_the_others_are_served(multiplexer: Multiplexer) -> None:
+def test_a_flood_is_read_no_faster_than_its_pace_and_the_others_are_served(
+    multiplexer: Multiplexer,
+) -> None:
     flood, other = Far(multiplexer, bytes_per_s=1000.0), Far(multiplexer)
     flood.socket.sendall(b"x" * 1500)
     flood.wait(1500)
@@ -93,7 +100,9 @@ def test_pace_is_an_average_with_a_seconds_worth_at_once() -> None:
     assert pace.spend(50) == pytest.approx(0.5, abs=0.1)
 
 
-def test_channels_that_are_removed_while_they_are_ready_harm_nobody(multiplexer: Multiplexer) -> None:
+def test_channels_that_are_removed_while_they_are_ready_harm_nobody(
+    multiplexer: Multiplexer,
+) -> None:
     steady = Far(multiplexer)
     total = 0
     for _ in range(20):

@@ -29,7 +29,9 @@ def test_the_database_is_a_file_of_the_site_in_the_state_folder(
 
 
 def test_policy_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SAT_POLICY", '[{"match": "can*", "level": "connected", "streams": {"can": {}}}]')
+    monkeypatch.setenv(
+        "SAT_POLICY", '[{"match": "can*", "level": "connected", "streams": {"can": {}}}]'
+    )
     (rule,) = OrchestratorSettings.load().policy
     assert (rule.match, rule.level, rule.streams) == ("can*", "connected", {"can": {}})
 
@@ -41,12 +43,19 @@ def test_policy_from_a_file(tmp_path: Path) -> None:
     )
     settings = OrchestratorSettings.load(config=config)
     assert settings.scan_period_s == 5
-    assert [(rule.match, rule.level) for rule in settings.policy] == [("drv_uart/*", "initialized"), ("*", "connected")]
+    assert [(rule.match, rule.level) for rule in settings.policy] == [
+        ("drv_uart/*", "initialized"),
+        ("*", "connected"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("POLICY", '[{"match": "*", "level": "flying"}]'), ("POLICY", "connected"), ("SCAN_PERIOD_S", "0")],
+    [
+        ("POLICY", '[{"match": "*", "level": "flying"}]'),
+        ("POLICY", "connected"),
+        ("SCAN_PERIOD_S", "0"),
+    ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(f"SAT_{name}", value)

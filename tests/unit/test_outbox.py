@@ -1,4 +1,5 @@
-"""What waits to go out: what is kept, replaced, refused and dropped, and in which order it leaves."""
+"""What waits to go out: what is kept, replaced, refused and dropped, and in which order it
+leaves."""
 
 from __future__ import annotations
 
@@ -15,8 +16,12 @@ from sat_bus.transport.outbox import MAX_PAYLOAD, WINDOW, FairQueue, Outbox, Out
 CONTROL, STATE, FRAMES = Traffic.CONTROL, Traffic.STATE, Traffic.FRAMES
 
 
-def message(topic: str, traffic: Traffic = CONTROL, payload: bytes = b"x", drops: list[str] | None = None) -> Outgoing:
-    return Outgoing(topic, payload, traffic=traffic, on_drop=None if drops is None else drops.append)
+def message(
+    topic: str, traffic: Traffic = CONTROL, payload: bytes = b"x", drops: list[str] | None = None
+) -> Outgoing:
+    return Outgoing(
+        topic, payload, traffic=traffic, on_drop=None if drops is None else drops.append
+    )
 
 
 def online(**limits: int) -> Outbox:
@@ -37,7 +42,13 @@ def drain(outbox: Outbox) -> list[str]:
 class TestOrder:
     def test_control_goes_first_then_state_then_frames(self) -> None:
         outbox = online()
-        for topic, traffic in (("f1", FRAMES), ("s1", STATE), ("c1", CONTROL), ("f2", FRAMES), ("c2", CONTROL)):
+        for topic, traffic in (
+            ("f1", FRAMES),
+            ("s1", STATE),
+            ("c1", CONTROL),
+            ("f2", FRAMES),
+            ("c2", CONTROL),
+        ):
             outbox.put(message(topic, traffic))
         assert drain(outbox) == ["c1", "c2", "s1", "f1", "f2"]
 
@@ -141,7 +152,12 @@ class TestState:
 
     def test_is_bounded_by_the_number_of_topics(self) -> None:
         outbox = Outbox(state=2)
-        assert [outbox.put(message(topic, STATE)) for topic in ("a", "b", "c", "a")] == [True, True, False, True]
+        assert [outbox.put(message(topic, STATE)) for topic in ("a", "b", "c", "a")] == [
+            True,
+            True,
+            False,
+            True,
+        ]
         assert outbox.dropped() == {"state_full": 1}
 
 
@@ -197,7 +213,9 @@ class TestFairness:
         outbox = online()
         for number in range(100 * floods):
             outbox.put(message(f"flood{number % floods}", FRAMES))
-        while (taken := outbox.take()) is not None:  # until the window is full, in the midst of a round
+        while (
+            taken := outbox.take()
+        ) is not None:  # until the window is full, in the midst of a round
             last = taken
         outbox.put(message("light", FRAMES))
         outbox.done(last)
@@ -205,7 +223,14 @@ class TestFairness:
 
     def test_topics_take_turns_and_keep_their_order(self) -> None:
         outbox = online()
-        for topic, payload in (("a", b"1"), ("a", b"2"), ("a", b"3"), ("b", b"4"), ("c", b"5"), ("b", b"6")):
+        for topic, payload in (
+            ("a", b"1"),
+            ("a", b"2"),
+            ("a", b"3"),
+            ("b", b"4"),
+            ("c", b"5"),
+            ("b", b"6"),
+        ):
             outbox.put(message(topic, FRAMES, payload))
         out = []
         while (taken := outbox.take()) is not None:
@@ -229,7 +254,13 @@ class TestFairness:
         assert drain(outbox) == ["b"]
 
     @given(
-        st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from(["put", "put", "take", "drop"]), st.integers(0, 3)))
+        st.lists(
+            st.tuples(
+                st.sampled_from("abcd"),
+                st.sampled_from(["put", "put", "take", "drop"]),
+                st.integers(0, 3),
+            )
+        )
     )
     def test_it_does_what_a_plain_search_would(self, steps: list[tuple[str, str, int]]) -> None:
         """Against the obvious way to do it: look at all topics each time."""

@@ -22,7 +22,12 @@ def varint(number: int) -> bytes:
 
 
 def packet(
-    topic: bytes, payload: bytes, *, first: int = 0x32, ident: int = 1, properties: bytes | None = None
+    topic: bytes,
+    payload: bytes,
+    *,
+    first: int = 0x32,
+    ident: int = 1,
+    properties: bytes | None = None,
 ) -> bytes:
     body = sized(topic) + (struct.pack(">H", ident) if first & 0x06 else b"")
     if properties is not None:
@@ -31,7 +36,11 @@ def packet(
 
 
 def test_reads_what_is_whole_and_begins_the_chunk() -> None:
-    data = packet(b"a/b", b"1", ident=7) + packet(b"c", b"", first=0x31) + packet(b"d", b"x" * 300, first=0x3B, ident=8)
+    data = (
+        packet(b"a/b", b"1", ident=7)
+        + packet(b"c", b"", first=0x31)
+        + packet(b"d", b"x" * 300, first=0x3B, ident=8)
+    )
     arrived = packets.read(data + b"\xd0\x00" + packet(b"later", b""), 5.0, mqtt5=False)
     assert arrived.messages == [
         (Inbound("a/b", b"1"), ()),
@@ -50,7 +59,9 @@ def test_reads_the_properties_of_mqtt_5() -> None:
         b"\x26", sized(b"traceparent"), sized(b"00-1"), b"\x26", sized(b"k"), sized(b"v"),
     ))  # fmt: skip
     arrived = packets.read(packet(b"t", b"{}", properties=properties), 0.0, mqtt5=True)
-    expected = Inbound("t", b"{}", response_topic="reply/x", correlation=b"\0\1", traceparent="00-1")
+    expected = Inbound(
+        "t", b"{}", response_topic="reply/x", correlation=b"\0\1", traceparent="00-1"
+    )
     assert arrived.messages == [(expected, (5, 128))]
 
 
@@ -79,7 +90,11 @@ def test_reads_what_acknowledges_ours_between_messages() -> None:
 def test_leaves_the_rest_to_paho(strange: bytes) -> None:
     good = packet(b"a", b"1")
     arrived = packets.read(good + strange, 0.0, mqtt5=False)
-    assert (len(arrived.messages), arrived.acks, arrived.size) == (1, b"\x40\x02\x00\x01", len(good))
+    assert (len(arrived.messages), arrived.acks, arrived.size) == (
+        1,
+        b"\x40\x02\x00\x01",
+        len(good),
+    )
 
 
 @pytest.mark.parametrize("properties", [
@@ -96,13 +111,18 @@ def test_leaves_strange_properties_to_paho(properties: bytes) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.text("abc/\u00e4", min_size=1), st.binary(max_size=200), st.booleans()), max_size=5),
+    st.lists(
+        st.tuples(st.text("abc/\u00e4", min_size=1), st.binary(max_size=200), st.booleans()),
+        max_size=5,
+    ),
     st.data(),
 )
 def test_a_chunk_that_ends_anywhere_gives_the_packets_before_its_end(
     messages: list[tuple[str, bytes, bool]], data: st.DataObject
 ) -> None:
-    whole = [packet(t.encode(), p, first=0x32 if q else 0x30, properties=b"") for t, p, q in messages]
+    whole = [
+        packet(t.encode(), p, first=0x32 if q else 0x30, properties=b"") for t, p, q in messages
+    ]
     stream = b"".join(whole)
     end = data.draw(st.integers(0, len(stream)))
     arrived = packets.read(stream[:end], 0.0, mqtt5=True)
@@ -141,7 +161,9 @@ def test_what_is_made_is_read_again(
     properties = packets.properties(response_topic, correlation, expiry_s, traceparent)
     packet = packets.publish(topic, payload, ident, retain=retain, properties=properties)
     arrived = packets.read(packet, 0.0, mqtt5=True)
-    assert arrived.messages == [(Inbound(topic, payload, retain, response_topic, correlation, traceparent), ())]
+    assert arrived.messages == [
+        (Inbound(topic, payload, retain, response_topic, correlation, traceparent), ())
+    ]
     assert (arrived.acks[2:], arrived.size) == (struct.pack(">H", ident), len(packet))
     assert packets.read(packets.publish(topic, payload, ident), 0.0, mqtt5=False).messages == [
         (Inbound(topic, payload), ())

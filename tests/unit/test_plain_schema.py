@@ -29,8 +29,14 @@ FRAME = {
 }
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers(-2, 12) | st.floats(-2, 12) | st.sampled_from(["", "0x1f", "once", "zz"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3),
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 12)
+    | st.floats(-2, 12)
+    | st.sampled_from(["", "0x1f", "once", "zz"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from("abc"), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 numbers = st.integers(0, 3)

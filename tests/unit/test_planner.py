@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.fleet.planner import BACKOFF_MAX_S, BACKOFF_MIN_S, View, backoff, converged, next_action
+from sat_orchestrator.fleet.planner import (
+    BACKOFF_MAX_S,
+    BACKOFF_MIN_S,
+    View,
+    backoff,
+    converged,
+    next_action,
+)
 from sat_orchestrator.fleet.table import Action
 from sat_toolkit.core.device_spec import DeviceState
 
@@ -44,7 +51,13 @@ def test_nothing_is_done_for_a_device_that_nobody_wants(state: DeviceState) -> N
 
 @pytest.mark.parametrize(
     "reason",
-    [{"certain": False}, {"held": "other hardware"}, {"stopped": "gave up"}, {"busy": True}, {"not_before": 1.5}],
+    [
+        {"certain": False},
+        {"held": "other hardware"},
+        {"stopped": "gave up"},
+        {"busy": True},
+        {"not_before": 1.5},
+    ],
 )
 def test_nothing_is_done_while(reason: dict[str, object]) -> None:
     view = View(S.DISCOVERED, CONNECTED)
@@ -59,18 +72,23 @@ def test_a_back_off_ends() -> None:
 def test_missing_streams_are_started_one_at_a_time_with_their_args() -> None:
     view = View(S.CONNECTED, STREAMING, declared=frozenset({"can", "uart"}))
     assert next_action(view, 0.0) == Action("start", "can", {"fd": True})
-    assert next_action(view._replace(running=frozenset({"can"})), 0.0) == Action("start", "uart", {})
+    assert next_action(view._replace(running=frozenset({"can"})), 0.0) == Action(
+        "start", "uart", {}
+    )
     assert next_action(view._replace(running=frozenset({"can", "uart"})), 0.0) is None
 
 
 def test_streams_wait_while_a_command_runs_and_below_connected() -> None:
     assert next_action(View(S.ACTIVE, STREAMING), 0.0) is None
-    wish = Desired(level="initialized", streams={"can": {}})
-    assert next_action(View(S.INITIALIZED, wish), 0.0) is None
+    desired = Desired(level="initialized", streams={"can": {}})
+    assert next_action(View(S.INITIALIZED, desired), 0.0) is None
 
 
 def test_extra_streams_are_never_stopped() -> None:
-    assert next_action(View(S.CONNECTED, CONNECTED, running=frozenset({"can"}), acquiring=True), 0.0) is None
+    assert (
+        next_action(View(S.CONNECTED, CONNECTED, running=frozenset({"can"}), acquiring=True), 0.0)
+        is None
+    )
 
 
 def test_any_acquisition_satisfies_a_stream_that_the_driver_does_not_declare() -> None:

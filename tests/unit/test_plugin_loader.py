@@ -1,4 +1,5 @@
-"""Finding imports nothing; loading picks the file's own class; an error names file, class and reason."""
+"""Finding imports nothing; loading picks the file's own class; an error names file, class and
+reason."""
 
 from __future__ import annotations
 
@@ -60,7 +61,11 @@ def test_the_projects_own_folder_comes_first(tmp_path: Path) -> None:
 def test_a_folder_may_hold_families_at_three_levels(tmp_path: Path, layout: str) -> None:
     write(tmp_path / layout / "drv_layout.py", "")
     (found,) = find_plugins(plugin_folders(str(tmp_path)), family="fam")
-    assert (found.name, found.family, found.path) == ("drv_layout", "fam", tmp_path / layout / "drv_layout.py")
+    assert (found.name, found.family, found.path) == (
+        "drv_layout",
+        "fam",
+        tmp_path / layout / "drv_layout.py",
+    )
 
 
 def test_a_folder_may_hold_drivers_directly(tmp_path: Path) -> None:
@@ -130,7 +135,9 @@ def test_loading_the_same_file_twice_gives_the_same_class(tmp_path: Path) -> Non
 
 def test_the_file_is_loaded_that_was_found_not_one_of_the_same_name(tmp_path: Path) -> None:
     one = load_driver(plugin(tmp_path / "1" / "fam" / "drv_named.py", GOOD))
-    two = load_driver(plugin(tmp_path / "2" / "fam" / "drv_named.py", GOOD.replace("Good", "Other")))
+    two = load_driver(
+        plugin(tmp_path / "2" / "fam" / "drv_named.py", GOOD.replace("Good", "Other"))
+    )
     assert (one.__name__, two.__name__) == ("Good", "Other")
 
 
@@ -173,13 +180,18 @@ def test_a_constructor_that_needs_arguments_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("import no_such_module_anywhere\n", "ModuleNotFoundError: No module named 'no_such_module_anywhere'"),
+        (
+            "import no_such_module_anywhere\n",
+            "ModuleNotFoundError: No module named 'no_such_module_anywhere'",
+        ),
         ("def broken(:\n", "SyntaxError"),
         ("raise SystemExit('bye')\n", "SystemExit: bye"),
         ("raise KeyboardInterrupt\n", "KeyboardInterrupt"),
     ],
 )
-def test_whatever_an_import_does_is_a_plugin_error_with_the_file(tmp_path: Path, text: str, said: str) -> None:
+def test_whatever_an_import_does_is_a_plugin_error_with_the_file(
+    tmp_path: Path, text: str, said: str
+) -> None:
     found = plugin(tmp_path / "fam" / "drv_breaks.py", text)
     for _ in range(2):  # a failed import leaves nothing behind that the second one would find
         with pytest.raises(PluginError) as caught:
@@ -195,15 +207,37 @@ def test_whatever_an_import_does_is_a_plugin_error_with_the_file(tmp_path: Path,
             "_connect_impl cannot be called as it will be",
             "(self, device: Device)",
         ),
-        ("def _scan_impl(self, where): return []", "_scan_impl cannot be called as it will be", "_scan_impl(self)"),
-        ("def _command_impl(self, device): return 1", "_command_impl cannot be called as it will be", "command: str"),
-        ("async def _close_impl(self, device): return True", "_close_impl is async", "def _close_impl"),
+        (
+            "def _scan_impl(self, where): return []",
+            "_scan_impl cannot be called as it will be",
+            "_scan_impl(self)",
+        ),
+        (
+            "def _command_impl(self, device): return 1",
+            "_command_impl cannot be called as it will be",
+            "command: str",
+        ),
+        (
+            "async def _close_impl(self, device): return True",
+            "_close_impl is async",
+            "def _close_impl",
+        ),
         ("_reset_impl = True", "_reset_impl is no method but bool", "def _reset_impl"),
-        ("def _acquisition_loop(self, device): pass", "_acquisition_loop cannot be called", "_acquisition_loop(self)"),
-        ("def wait_for_change(self): return True", "wait_for_change cannot be called", "timeout: float"),
+        (
+            "def _acquisition_loop(self, device): pass",
+            "_acquisition_loop cannot be called",
+            "_acquisition_loop(self)",
+        ),
+        (
+            "def wait_for_change(self): return True",
+            "wait_for_change cannot be called",
+            "timeout: float",
+        ),
     ],
 )
-def test_a_wrong_hook_is_named_with_the_line_to_use(tmp_path: Path, hook: str, said: str, line: str) -> None:
+def test_a_wrong_hook_is_named_with_the_line_to_use(
+    tmp_path: Path, hook: str, said: str, line: str
+) -> None:
     with pytest.raises(PluginError) as caught:
         load_driver(plugin(tmp_path / "fam" / "drv_wrong.py", f"{GOOD}    {hook}\n"))
     message = str(caught.value)
@@ -244,7 +278,9 @@ def test_a_driver_that_starts_its_acquisition_itself_calls_its_own_loop(tmp_path
         ("rescan_in_worker = 1", "rescan_in_worker must be True or False, not 1"),
     ],
 )
-def test_a_wrong_attribute_is_named_with_what_it_takes(tmp_path: Path, attribute: str, said: str) -> None:
+def test_a_wrong_attribute_is_named_with_what_it_takes(
+    tmp_path: Path, attribute: str, said: str
+) -> None:
     with pytest.raises(PluginError, match=r"drv_attr\.py: class Good: ") as caught:
         load_driver(plugin(tmp_path / "fam" / "drv_attr.py", f"{GOOD}    {attribute}\n"))
     assert said in str(caught.value)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.fleet.policy import Rule, decide, matches
-from sat_orchestrator.fleet.table import Key
+from sat_orchestrator.fleet.policy import PolicyRule, decide, matches
 
 CAN0 = Key("bench1-can", "drv_socketcan", "can0")
 TTY = Key("bench1-serial", "drv_uart", "/dev/ttyUSB0")
@@ -39,9 +39,14 @@ def test_patterns(pattern: str, key: Key, expected: bool) -> None:
 
 def test_the_first_match_wins_and_is_named() -> None:
     rules = [
-        Rule(match="can1", level="disconnected"),
-        Rule(match="drv_socketcan/*", level="connected", streams={"can": {"fd": True}}, name="all CAN"),
-        Rule(level="initialized"),
+        PolicyRule(match="can1", level="disconnected"),
+        PolicyRule(
+            match="drv_socketcan/*",
+            level="connected",
+            streams={"can": {"fd": True}},
+            name="all CAN",
+        ),
+        PolicyRule(level="initialized"),
     ]
     decision = decide(rules, CAN0)
     assert decision is not None
@@ -54,10 +59,12 @@ def test_the_first_match_wins_and_is_named() -> None:
 
 def test_without_a_rule_nothing_is_wanted() -> None:
     assert decide([], CAN0) is None
-    assert decide([Rule(match="vcan*", level="connected")], CAN0) is None
+    assert decide([PolicyRule(match="vcan*", level="connected")], CAN0) is None
 
 
-@pytest.mark.parametrize("wrong", [{"level": "active"}, {"level": "connected", "stream": {}}, {"match": "*"}])
+@pytest.mark.parametrize(
+    "wrong", [{"level": "active"}, {"level": "connected", "stream": {}}, {"match": "*"}]
+)
 def test_a_wrong_rule_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
-        Rule.model_validate(wrong)
+        PolicyRule.model_validate(wrong)

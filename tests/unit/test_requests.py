@@ -32,7 +32,12 @@ class Outbox:
         self.up = True
 
     def publish(
-        self, topic: str, payload: bytes, *, correlation: bytes | None = None, traceparent: str | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        correlation: bytes | None = None,
+        traceparent: str | None = None,
     ) -> bool:
         self.sent.append((topic, json.loads(payload)))
         self.correlations.append(correlation)
@@ -48,7 +53,9 @@ class Rig:
         self.clock, self.outbox = Clock(), Outbox()
         self.desk = RequestDesk("lab", "bench-can", "boot-1", self.outbox, self.clock, **settings)
 
-    def accept(self, payload: Any, topic: str = SEND, *, parser: Any = messages.parse_request, **more: Any):
+    def accept(
+        self, payload: Any, topic: str = SEND, *, parser: Any = messages.parse_request, **more: Any
+    ):
         arrived = more.pop("arrived", None)
         raw = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
         match = topics.parse("lab", topic)
@@ -108,7 +115,9 @@ def test_exactly_one_answer(rig: Rig) -> None:
 
 
 def test_reply_to_and_its_client_are_honoured(rig: Rig) -> None:
-    accepted = rig.accepted({"args": {}, "request_id": "r1", "reply_to": "sat/1/lab/reply/ann/r1", "timeout_ms": 500})
+    accepted = rig.accepted(
+        {"args": {}, "request_id": "r1", "reply_to": "sat/1/lab/reply/ann/r1", "timeout_ms": 500}
+    )
     assert accepted.client == "ann"
     assert accepted.deadline == 1000.5
     accepted.ok()
@@ -131,7 +140,9 @@ def test_the_topics_client_level_names_who_asks(rig: Rig) -> None:
         (SEND + "/bob", "sat/1/lab/reply/ann/1"),
     ],
 )
-def test_a_foreign_reply_topic_is_refused_and_never_written_to(rig: Rig, topic: str, reply_to: str) -> None:
+def test_a_foreign_reply_topic_is_refused_and_never_written_to(
+    rig: Rig, topic: str, reply_to: str
+) -> None:
     assert rig.accept({"args": {}, "reply_to": reply_to}, topic) is None
     assert rig.outbox.last[0] == "sat/1/lab/dev/bench-can/drv_x/can0/res/send"
     assert rig.outbox.last[1]["code"] == "denied"
@@ -151,7 +162,17 @@ def test_a_response_topic_elsewhere_is_passed_over(rig: Rig) -> None:
 
 @pytest.mark.parametrize(
     "payload",
-    [b"{", b"\xff\xfe", b"[1]", b'"text"', b"42", b'{"a":1,"a":2}', b'{"a": NaN}', b"[" * 5000, b'{"args": 3}'],
+    [
+        b"{",
+        b"\xff\xfe",
+        b"[1]",
+        b'"text"',
+        b"42",
+        b'{"a":1,"a":2}',
+        b'{"a": NaN}',
+        b"[" * 5000,
+        b'{"args": 3}',
+    ],
 )
 def test_garbage_is_answered_bad_request(rig: Rig, payload: bytes) -> None:
     assert rig.accept(payload) is None
@@ -161,7 +182,9 @@ def test_garbage_is_answered_bad_request(rig: Rig, payload: bytes) -> None:
 
 
 def test_a_malformed_envelope_is_answered_where_it_asks(rig: Rig) -> None:
-    rig.accept({"args": {}, "request_id": "r7", "reply_to": "sat/1/lab/reply/ann/r7", "surprise": 1})
+    rig.accept(
+        {"args": {}, "request_id": "r7", "reply_to": "sat/1/lab/reply/ann/r7", "surprise": 1}
+    )
     topic, reply = rig.outbox.last
     assert topic == "sat/1/lab/reply/ann/r7"
     assert reply["request_id"] == "r7"
@@ -272,7 +295,9 @@ def test_an_unsent_reply_is_counted(rig: Rig) -> None:
     assert rig.desk.counts["unsent"] == 1
 
 
-@pytest.mark.parametrize("payload", [b"connected", b'"connected"', b'{"level":"connected"}', b" connected\n"])
+@pytest.mark.parametrize(
+    "payload", [b"connected", b'"connected"', b'{"level":"connected"}', b" connected\n"]
+)
 def test_the_forms_of_set(rig: Rig, payload: bytes) -> None:
     accepted = rig.accepted(payload, "sat/1/lab/dev/h/d/x/set", parser=messages.parse_set_request)
-    assert messages.parse_wish(accepted.request) == messages.Desired(level="connected")
+    assert messages.parse_desired(accepted.request) == messages.Desired(level="connected")

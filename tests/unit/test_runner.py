@@ -1,4 +1,5 @@
-"""DriverRunner: what each failure of a driver means for its device, and that none gets through raw."""
+"""DriverRunner: what each failure of a driver means for its device, and that none gets through
+raw."""
 
 from __future__ import annotations
 
@@ -20,7 +21,13 @@ from sat_toolkit.errors import (
 from sat_toolkit.models.Device_Model import Device
 from tests.unit.sdk_fakes import FakeDriver, RecordingSink, datum, device
 
-HOSTILE = [OSError("unplugged"), RuntimeError("bug"), SystemExit("bye"), KeyboardInterrupt(), GeneratorExit()]
+HOSTILE = [
+    OSError("unplugged"),
+    RuntimeError("bug"),
+    SystemExit("bye"),
+    KeyboardInterrupt(),
+    GeneratorExit(),
+]
 
 
 def runner_of(driver_class: type[FakeDriver] = FakeDriver, **options: Any) -> DriverRunner:
@@ -145,7 +152,9 @@ def test_a_falsy_result_is_the_bare_message(operation: str) -> None:
 
 @pytest.mark.parametrize("operation", FAILURES)
 @pytest.mark.parametrize("error", [*HOSTILE, ValueError("x"), CommandFailed("x"), BadArgs("x")])
-def test_every_exception_of_an_operation_leads_to_error(operation: str, error: BaseException) -> None:
+def test_every_exception_of_an_operation_leads_to_error(
+    operation: str, error: BaseException
+) -> None:
     runner = runner_of()
     fake(runner).does[operation] = error
     with pytest.raises(DriverError) as caught:
@@ -202,7 +211,9 @@ def test_a_falsy_result_of_a_command_is_a_result(result: Any) -> None:
         (KeyboardInterrupt(), DriverError, "KeyboardInterrupt"),
     ],
 )
-def test_what_a_commands_exception_means(error: BaseException, becomes: type[SatError], text: str) -> None:
+def test_what_a_commands_exception_means(
+    error: BaseException, becomes: type[SatError], text: str
+) -> None:
     runner = runner_of()
     fake(runner).does["command"] = error
     with pytest.raises(SatError) as caught:
@@ -248,7 +259,9 @@ def test_client_data_reaches_the_queue_of_a_driver_without_the_hook() -> None:
 
 def test_client_data_reaches_the_hook_of_a_driver_that_has_one() -> None:
     got: list[Any] = []
-    hook = {"_client_data_impl": lambda self, device, data: got.append((device.device_id, data.data))}
+    hook = {
+        "_client_data_impl": lambda self, device, data: got.append((device.device_id, data.data))
+    }
     runner = runner_of(type("Taking", (FakeDriver,), hook))
     runner.client_data(datum(data="in"))
     assert got == [("dev0", "in")]
@@ -256,7 +269,9 @@ def test_client_data_reaches_the_hook_of_a_driver_that_has_one() -> None:
 
 
 @pytest.mark.parametrize(("error", "kept"), [(ValueError("x"), True), (OSError("x"), False)])
-def test_a_failure_of_the_hook_means_what_it_means_for_a_command(error: Exception, kept: bool) -> None:
+def test_a_failure_of_the_hook_means_what_it_means_for_a_command(
+    error: Exception, kept: bool
+) -> None:
     def fail(*_: Any) -> None:
         raise error
 

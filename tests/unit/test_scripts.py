@@ -1,4 +1,5 @@
-"""The checks check: a stale page, a lock out of step and a skipped test are each found and named."""
+"""The checks check: a stale page, a lock out of step and a skipped test are each found and
+named."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def load(name: str) -> ModuleType:
 
 
 def lock(**changed: str) -> str:
-    return "".join((LOCK | {name.replace("_", "-"): text for name, text in changed.items()}).values())
+    return "".join(
+        (LOCK | {name.replace("_", "-"): text for name, text in changed.items()}).values()
+    )
 
 
 def test_a_lock_in_step_has_no_problems() -> None:
@@ -53,7 +56,10 @@ def test_a_lock_in_step_has_no_problems() -> None:
         (lock(alpha=""), "alpha<2,>=1 is not pinned"),
         (lock(alpha=LOCK["alpha"].replace("1.5", "2.0")), "alpha<2,>=1 is pinned as 2.0"),
         (lock(beta_tool="beta-tool==3.0\n"), "beta-tool==3.0 has no hash"),
-        (lock(gamma=LOCK["alpha"].replace("alpha", "gamma")), "gamma==1.5 is pinned for the project"),
+        (
+            lock(gamma=LOCK["alpha"].replace("alpha", "gamma")),
+            "gamma==1.5 is pinned for the project",
+        ),
         (lock(hatchling=""), "hatchling is not pinned"),
     ],
 )
@@ -84,12 +90,26 @@ def test_a_page_that_drifts_is_shown_as_a_diff(tmp_path: Path, page: str) -> Non
     assert f"+{lines[-1]}" in found
 
 
-def run_tests(tmp_path: Path, body: str, plugin: str = "tests.strict") -> subprocess.CompletedProcess[str]:
-    """Run a test file of its own under a plugin: the one that `scripts/test --all` loads, unless told otherwise."""
+def run_tests(
+    tmp_path: Path, body: str, plugin: str = "tests.strict"
+) -> subprocess.CompletedProcess[str]:
+    """Run a test file of its own under a plugin: the one that `scripts/test --all` loads, unless
+    told otherwise."""
     (tmp_path / "test_it.py").write_text(f"import pytest\n{body}\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\n")
     return subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", plugin, "-p", "no:cacheprovider", "--rootdir", "."],
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            plugin,
+            "-p",
+            "no:cacheprovider",
+            "--rootdir",
+            ".",
+        ],
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
@@ -101,11 +121,26 @@ def run_tests(tmp_path: Path, body: str, plugin: str = "tests.strict") -> subpro
 @pytest.mark.parametrize(
     ("body", "told"),
     [
-        ("def test_it():\n    pytest.skip('no hardware')", "skipped under --all: Skipped: no hardware"),
-        ("@pytest.mark.skip(reason='no hardware')\ndef test_it(): ...", "skipped under --all: Skipped: no hardware"),
-        ("pytest.skip('no hardware', allow_module_level=True)", "skipped as a whole under --all: Skipped: no hardware"),
-        ("@pytest.mark.xfail(reason='later')\ndef test_it():\n    assert False", "expected to fail under --all: later"),
-        ("@pytest.mark.xfail(reason='later')\ndef test_it(): ...", "expected to fail under --all: later"),
+        (
+            "def test_it():\n    pytest.skip('no hardware')",
+            "skipped under --all: Skipped: no hardware",
+        ),
+        (
+            "@pytest.mark.skip(reason='no hardware')\ndef test_it(): ...",
+            "skipped under --all: Skipped: no hardware",
+        ),
+        (
+            "pytest.skip('no hardware', allow_module_level=True)",
+            "skipped as a whole under --all: Skipped: no hardware",
+        ),
+        (
+            "@pytest.mark.xfail(reason='later')\ndef test_it():\n    assert False",
+            "expected to fail under --all: later",
+        ),
+        (
+            "@pytest.mark.xfail(reason='later')\ndef test_it(): ...",
+            "expected to fail under --all: later",
+        ),
     ],
 )
 def test_nothing_is_left_out_under_all(tmp_path: Path, body: str, told: str) -> None:
@@ -135,10 +170,17 @@ def test_it(program):
     told = run_tests(tmp_path, body, "tests.conftest").stdout
     assert "logs of program" in told
     assert "it was the valve" in told
-    assert "valve" not in run_tests(tmp_path, body.replace("assert False", "assert True"), "tests.conftest").stdout
+    assert (
+        "valve"
+        not in run_tests(
+            tmp_path, body.replace("assert False", "assert True"), "tests.conftest"
+        ).stdout
+    )
 
 
-def test_the_virtual_machines_tests_run_beside_all_others_which_run_one_by_one(tmp_path: Path) -> None:
+def test_the_virtual_machines_tests_run_beside_all_others_which_run_one_by_one(
+    tmp_path: Path,
+) -> None:
     files = [f"tests/{name}.py" for name in ("vm/test_a", "vm/test_b", "e2e/test_a", "e2e/test_b")]
     for name in files:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -153,8 +195,11 @@ def test_the_virtual_machines_tests_run_beside_all_others_which_run_one_by_one(t
     assert len({worker for worker, _ in ran}) == len(ran) == 2, result.stdout
 
 
-def find_python(tmp_path: Path, *, version: str, has_venv: bool) -> subprocess.CompletedProcess[str]:
-    """Let scripts/lib.sh choose when the only Python is one of this version, with or without its venv module."""
+def find_python(
+    tmp_path: Path, *, version: str, has_venv: bool
+) -> subprocess.CompletedProcess[str]:
+    """Let scripts/lib.sh choose when the only Python is one of this version, with or without its
+    venv module."""
     fake = tmp_path / "python3"
     old = tuple(int(part) for part in version.split(".")) < (3, 11)
     fake.write_text(
@@ -188,7 +233,9 @@ def test_setup_takes_a_python_that_will_do(tmp_path: Path) -> None:
         ("3.12", False, "apt-get install python3.12-venv"),
     ],
 )
-def test_setup_says_what_to_install(tmp_path: Path, version: str, has_venv: bool, told: str) -> None:
+def test_setup_says_what_to_install(
+    tmp_path: Path, version: str, has_venv: bool, told: str
+) -> None:
     result = find_python(tmp_path, version=version, has_venv=has_venv)
     assert result.returncode == 1
     assert told.format(fake=tmp_path / "python3") in result.stderr

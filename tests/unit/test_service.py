@@ -38,14 +38,20 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "sat.toml"
-    path.write_text('site = "file"\nlog_level = "debug"\ncount = 7\n[drivers.drv_x]\nport = "/dev/a"\n')
+    path.write_text(
+        'site = "file"\nlog_level = "debug"\ncount = 7\n[drivers.drv_x]\nport = "/dev/a"\n'
+    )
     return path
 
 
 class TestSettings:
     def test_have_defaults(self) -> None:
         settings = ServiceSettings.load()
-        assert (settings.broker_url, settings.site, settings.plugin_folders) == ("mqtt://127.0.0.1:1883", "lab", ())
+        assert (settings.broker_url, settings.site, settings.plugin_folders) == (
+            "mqtt://127.0.0.1:1883",
+            "lab",
+            (),
+        )
 
     def test_flags_win_over_the_environment_over_the_file(
         self, config: Path, monkeypatch: pytest.MonkeyPatch
@@ -63,10 +69,15 @@ class TestSettings:
         assert ServiceSettings.load().broker_url == "mqtt://127.0.0.1:1883"
 
     def test_plugin_folders_are_separated_as_in_a_path(self) -> None:
-        assert ServiceSettings.load(plugins=f"/a{os.pathsep}{os.pathsep}/b").plugin_folders == (Path("/a"), Path("/b"))
+        assert ServiceSettings.load(plugins=f"/a{os.pathsep}{os.pathsep}/b").plugin_folders == (
+            Path("/a"),
+            Path("/b"),
+        )
 
     def test_a_wrong_flag_is_named(self) -> None:
-        with pytest.raises(ConfigError, match=r"--log-level is 'loud': .*accepted: debug, info, warning or error"):
+        with pytest.raises(
+            ConfigError, match=r"--log-level is 'loud': .*accepted: debug, info, warning or error"
+        ):
             ServiceSettings.load(log_level="loud")
 
     def test_a_wrong_variable_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,7 +101,9 @@ class TestSettings:
         assert len(str(caught.value).splitlines()) == 2
 
     def test_a_wrong_broker_url_says_what_is_accepted_and_no_password(self) -> None:
-        with pytest.raises(ConfigError, match=r"--broker-url: the broker URL .*accepted: mqtt://") as caught:
+        with pytest.raises(
+            ConfigError, match=r"--broker-url: the broker URL .*accepted: mqtt://"
+        ) as caught:
             ServiceSettings.load(broker_url="http://user:hush@host")
         assert "hush" not in str(caught.value)
 
@@ -106,7 +119,9 @@ class TestSettings:
         with pytest.raises(ConfigError, match=r"broken.toml is no TOML"):
             ServiceSettings.load(config=broken)
 
-    def test_a_misspelt_name_in_the_file_is_pointed_out(self, config: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def test_a_misspelt_name_in_the_file_is_pointed_out(
+        self, config: Path, caplog: pytest.LogCaptureFixture
+    ) -> None:
         config.write_text('broker_ulr = "mqtt://x"\nother_service = 1\n')
         assert ServiceSettings.load(config=config).broker_url == "mqtt://127.0.0.1:1883"
         assert "'broker_ulr' of the configuration file is not known; 'broker_url' is" in caplog.text
@@ -128,7 +143,9 @@ class TestLogging:
         logging.captureWarnings(False)
         structlog.reset_defaults()
 
-    def test_is_one_stream_of_json_for_libraries_and_ourselves(self, capsys: pytest.CaptureFixture[str]) -> None:
+    def test_is_one_stream_of_json_for_libraries_and_ourselves(
+        self, capsys: pytest.CaptureFixture[str]
+    ) -> None:
         configure_logging("host", ServiceSettings.load(log_format="json"))
         logging.getLogger("some.library").warning("port %s is gone", "can0")
         structlog.get_logger("ours").info("connected", device="can0")
@@ -231,7 +248,9 @@ class TestRunService:
             "        time.sleep(60)\n"
             "sys.exit(run_service(Stuck(), WorkLoop('stuck')))\n"
         )
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True
+        )
         with process:
             assert process.stdout is not None
             assert process.stdout.readline() == "up\n"
@@ -250,8 +269,17 @@ class TestHealth:
             bus.publish("late", b"")
             message = health(loop, bus, "1-a", drops={"frames": 3}, workers={"running": 2})
         assert message.queues == {"loop": 1, "bus_inbox": 0}
-        assert message.drops == {"loop_full": 1, "loop_errors": 0, "control_offline": 1, "frames": 3}
-        assert (message.boot, message.workers, message.bus["reconnects"]) == ("1-a", {"running": 2}, 0)
+        assert message.drops == {
+            "loop_full": 1,
+            "loop_errors": 0,
+            "control_offline": 1,
+            "frames": 3,
+        }
+        assert (message.boot, message.workers, message.bus["reconnects"]) == (
+            "1-a",
+            {"running": 2},
+            0,
+        )
         assert message.memory_kb > 1_000
 
     def test_memory_grows_with_what_is_kept(self) -> None:

@@ -1,4 +1,5 @@
-"""The store: what survives, what is written when, and that a failing database fails writes and nothing else."""
+"""The store: what survives, what is written when, and that a failing database fails writes and
+nothing else."""
 
 from __future__ import annotations
 
@@ -13,8 +14,9 @@ import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.fleet.table import Key, Record
+from sat_orchestrator.fleet.table import Record
 from sat_orchestrator.store.database import AuditEntry, Database, Kept
 from sat_orchestrator.store.schema import audit, metadata
 from sat_orchestrator.store.store import AUDIT_CAPACITY, Store
@@ -22,7 +24,12 @@ from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import ConfigError
 
 KEY = Key("bench", "drv_x", "dev/ü 1")
-WISH = Record(KEY, "serial-1", Desired(level="connected", streams={"can": {"fd": True}}), {"can": "s1/running/ann"})
+WISH = Record(
+    KEY,
+    "serial-1",
+    Desired(level="connected", streams={"can": {"fd": True}}),
+    {"can": "s1/running/ann"},
+)
 
 
 class Outcome:
@@ -70,7 +77,9 @@ def query(path: Path, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
-def test_a_wish_is_on_disk_when_its_caller_is_told(open_store: Callable[[], Store], path: Path) -> None:
+def test_a_wish_is_on_disk_when_its_caller_is_told(
+    open_store: Callable[[], Store], path: Path
+) -> None:
     store = open_store()
     assert store.open() == Kept([], 0)
     assert saved(store, WISH) == ""
@@ -93,7 +102,9 @@ def test_everything_is_found_again(open_store: Callable[[], Store]) -> None:
     ]  # fmt: skip
 
 
-def test_what_was_observed_leaves_the_wish_alone_and_may_come_first(open_store: Callable[[], Store]) -> None:
+def test_what_was_observed_leaves_the_wish_alone_and_may_come_first(
+    open_store: Callable[[], Store],
+) -> None:
     store = open_store()
     store.open()
     store.observed(KEY, DeviceState.DISCOVERED, 1)
@@ -105,7 +116,11 @@ def test_what_was_observed_leaves_the_wish_alone_and_may_come_first(open_store: 
     store.observed(KEY, DeviceState.CONNECTED, 3)
     store.close()
     (record,) = open_store().open().records
-    assert (record.explicit, record.observed, record.rev) == (WISH.explicit, DeviceState.CONNECTED, 3)
+    assert (record.explicit, record.observed, record.rev) == (
+        WISH.explicit,
+        DeviceState.CONNECTED,
+        3,
+    )
 
 
 def test_auto_and_forget(open_store: Callable[[], Store]) -> None:
@@ -124,7 +139,9 @@ def test_auto_and_forget(open_store: Callable[[], Store]) -> None:
     assert open_store().open().records == []
 
 
-def test_a_broken_database_fails_single_writes_with_a_reason(open_store: Callable[[], Store], path: Path) -> None:
+def test_a_broken_database_fails_single_writes_with_a_reason(
+    open_store: Callable[[], Store], path: Path
+) -> None:
     store = open_store()
     store.open()
     query(path, "ALTER TABLE device RENAME TO elsewhere")
@@ -134,7 +151,9 @@ def test_a_broken_database_fails_single_writes_with_a_reason(open_store: Callabl
     assert saved(store, WISH) == ""
 
 
-def test_a_locked_database_refuses_after_a_while_and_goes_on(open_store: Callable[[], Store], path: Path) -> None:
+def test_a_locked_database_refuses_after_a_while_and_goes_on(
+    open_store: Callable[[], Store], path: Path
+) -> None:
     store = open_store()
     store.open()
     with closing(sqlite3.connect(path)) as connection:
@@ -169,7 +188,9 @@ def test_the_audit_is_bounded_in_memory_and_on_disk(path: Path) -> None:
     store.open()
     store.close()
     with closing(sqlite3.connect(path)) as connection:
-        (count, newest) = connection.execute(f"SELECT count(*), max(at) FROM {audit.name}").fetchone()
+        (count, newest) = connection.execute(
+            f"SELECT count(*), max(at) FROM {audit.name}"
+        ).fetchone()
     assert (count, newest) == (20, AUDIT_CAPACITY + 4)
 
 
@@ -180,14 +201,18 @@ def test_after_close_a_write_is_refused(open_store: Callable[[], Store]) -> None
     assert saved(store, WISH) == "the database is stopped"
 
 
-def test_a_row_that_a_hand_has_spoilt_is_passed_over(open_store: Callable[[], Store], path: Path) -> None:
+def test_a_row_that_a_hand_has_spoilt_is_passed_over(
+    open_store: Callable[[], Store], path: Path
+) -> None:
     store = open_store()
     store.open()
     assert saved(store, WISH) == ""
     assert saved(store, Record(Key("bench", "drv_x", "good"))) == ""
     store.close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("""UPDATE device SET desired = '{"level": "flying"}' WHERE hardware_id = 'serial-1'""")
+        connection.execute(
+            """UPDATE device SET desired = '{"level": "flying"}' WHERE hardware_id = 'serial-1'"""
+        )
         connection.commit()
     assert [record.key.device for record in open_store().open().records] == ["good"]
 

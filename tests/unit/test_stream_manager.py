@@ -31,7 +31,9 @@ def manager(sink: RecordingSink) -> StreamManager:
 
 
 def test_stream_data_goes_to_a_dict_and_back() -> None:
-    data = StreamData(StreamType.CAN, "can0", 2.5, StreamSource.CLIENT, StreamAction.SEND, {"id": 1}, {"k": "v"})
+    data = StreamData(
+        StreamType.CAN, "can0", 2.5, StreamSource.CLIENT, StreamAction.SEND, {"id": 1}, {"k": "v"}
+    )
     plain = data.to_dict()
     assert plain == {
         "stream_type": "can",
@@ -51,7 +53,9 @@ def test_stream_data_of_an_unknown_type_is_refused() -> None:
         StreamData.from_dict(datum().to_dict() | {"stream_type": "morse"})
 
 
-def test_both_call_shapes_of_broadcast_reach_the_sink(manager: StreamManager, sink: RecordingSink) -> None:
+def test_both_call_shapes_of_broadcast_reach_the_sink(
+    manager: StreamManager, sink: RecordingSink
+) -> None:
     wrapper = StreamWrapper(manager)
     wrapper.register_stream("a")
     assert wrapper.broadcast_data(datum("a", 1))
@@ -64,7 +68,9 @@ def test_broadcasting_something_else_says_so() -> None:
         StreamWrapper(StreamManager()).broadcast_data("a")
 
 
-def test_data_for_a_closed_channel_is_counted_and_dropped(manager: StreamManager, sink: RecordingSink) -> None:
+def test_data_for_a_closed_channel_is_counted_and_dropped(
+    manager: StreamManager, sink: RecordingSink
+) -> None:
     assert not manager.broadcast_data(datum("a"))
     manager.register_stream("a")
     manager.unregister_stream("a")
@@ -73,7 +79,9 @@ def test_data_for_a_closed_channel_is_counted_and_dropped(manager: StreamManager
     assert sink.received == []
 
 
-def test_the_sink_hears_of_each_opening_and_closing_once(manager: StreamManager, sink: RecordingSink) -> None:
+def test_the_sink_hears_of_each_opening_and_closing_once(
+    manager: StreamManager, sink: RecordingSink
+) -> None:
     wrapper = StreamWrapper(manager)
     assert wrapper.register_stream("a")
     assert not wrapper.register_stream("a")

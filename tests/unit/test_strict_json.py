@@ -12,7 +12,11 @@ from sat_bus.contract import strict_json
 from sat_toolkit.errors import BadRequest
 
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -55,7 +59,8 @@ class TestLoads:
         assert strict_json.loads(b"[" + b"0," * 40_000 + b"0]", max_bytes=100_000)
 
     @given(
-        st.text(alphabet='{}[]:,"\\ab0123456789.eE+- \u00e4NaI', max_size=30) | st.builds(repeated_keys, values, values)
+        st.text(alphabet='{}[]:,"\\ab0123456789.eE+- \u00e4NaI', max_size=30)
+        | st.builds(repeated_keys, values, values)
     )
     def test_the_fast_way_takes_only_what_the_exact_one_does(self, text: str) -> None:
         payload = text.encode()
@@ -64,7 +69,10 @@ class TestLoads:
             assert repr(fast) == repr(strict_json._exact(payload))
 
     def test_most_messages_go_the_fast_way(self) -> None:
-        assert strict_json._fast(b'{"a": [1, 2.5, null, "x"], "b": {"c": true}}') is not strict_json._UNSURE
+        assert (
+            strict_json._fast(b'{"a": [1, 2.5, null, "x"], "b": {"c": true}}')
+            is not strict_json._UNSURE
+        )
 
 
 class TestDumps:

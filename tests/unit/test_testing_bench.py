@@ -1,4 +1,5 @@
-"""The bench and the recorder of `sat_toolkit.testing`, and the test class as an author's pytest runs it."""
+"""The bench and the recorder of `sat_toolkit.testing`, and the test class as an author's pytest
+runs it."""
 
 from __future__ import annotations
 
@@ -41,7 +42,10 @@ def test_frames_are_waited_for_and_may_be_chosen() -> None:
     recorder = Recorder()
     for data in ("a", "b", "a", "c"):
         recorder.data(datum(data=data))
-    assert [frame.data for frame in recorder.wait_frames(2, lambda frame: frame.data == "a")] == ["a", "a"]
+    assert [frame.data for frame in recorder.wait_frames(2, lambda frame: frame.data == "a")] == [
+        "a",
+        "a",
+    ]
     assert [frame.data for frame in recorder.wait_frames(1, after=3)] == ["c"]
 
 
@@ -99,7 +103,10 @@ def test_a_thread_that_is_left_is_named() -> None:
             threading.Thread(target=end.wait, name="careless/1").start()
             return True
 
-    with pytest.raises(Violation, match="threads are left running: careless/1"), Bench(subject_of(Careless)) as bench:
+    with (
+        pytest.raises(Violation, match="threads are left running: careless/1"),
+        Bench(subject_of(Careless)) as bench,
+    ):
         bench.rig().up()
     end.set()
 
@@ -176,7 +183,9 @@ def pytest_in(folder: Path, *words: str) -> str:
 
 
 def test_a_faulty_driver_fails_in_the_test_of_that_rule(driver: Path) -> None:
-    driver.write_text(driver.read_text().replace("timestamp=time.time()", "timestamp=time.monotonic()"))
+    driver.write_text(
+        driver.read_text().replace("timestamp=time.time()", "timestamp=time.monotonic()")
+    )
     said = pytest_in(driver.parent)
     assert "1 failed" in said
     assert "test_conforms[frames-say-what-they-are]" in said
@@ -184,7 +193,9 @@ def test_a_faulty_driver_fails_in_the_test_of_that_rule(driver: Path) -> None:
 
 
 def test_a_rule_that_does_not_apply_may_be_left_out_by_name(driver: Path) -> None:
-    driver.write_text(driver.read_text().replace("timestamp=time.time()", "timestamp=time.monotonic()"))
+    driver.write_text(
+        driver.read_text().replace("timestamp=time.time()", "timestamp=time.monotonic()")
+    )
     test = driver.with_name("test_drv_benched.py")
     exempt = 'exempt = {"frames say what they are": "its clock starts with the device"}\n'
     test.write_text(test.read_text().replace("    driver = ", f"    {exempt}    driver = "))
@@ -193,5 +204,9 @@ def test_a_rule_that_does_not_apply_may_be_left_out_by_name(driver: Path) -> Non
 
 def test_a_rule_that_is_not_there_cannot_be_left_out(driver: Path) -> None:
     test = driver.with_name("test_drv_benched.py")
-    test.write_text(test.read_text().replace("    driver = ", '    exempt = {"no such rule": "x"}\n    driver = '))
+    test.write_text(
+        test.read_text().replace(
+            "    driver = ", '    exempt = {"no such rule": "x"}\n    driver = '
+        )
+    )
     assert "exempt names no rule: no such rule" in pytest_in(driver.parent)

@@ -56,8 +56,20 @@ ANSWERS: dict[str, Answer] = {
 def test_an_instrument_answers_lines_by_the_line_or_its_first_word() -> None:
     with TcpInstrument(ANSWERS) as instrument, connected(instrument.address) as client:
         client.send(b"*IDN?\nSET 5 V\nBYE now\nQUIET\nunheard of\n*IDN?\n")
-        assert [client.line() for _ in range(4)] == [b"ACME\n", b"set 5 V\n", b"special\n", b"ACME\n"]
-        assert list(instrument.received) == ["*IDN?", "SET 5 V", "BYE now", "QUIET", "unheard of", "*IDN?"]
+        assert [client.line() for _ in range(4)] == [
+            b"ACME\n",
+            b"set 5 V\n",
+            b"special\n",
+            b"ACME\n",
+        ]
+        assert list(instrument.received) == [
+            "*IDN?",
+            "SET 5 V",
+            "BYE now",
+            "QUIET",
+            "unheard of",
+            "*IDN?",
+        ]
 
 
 def test_a_line_that_was_answered_has_been_received() -> None:
@@ -69,7 +81,10 @@ def test_a_line_that_was_answered_has_been_received() -> None:
 
 
 def test_a_line_may_come_in_pieces() -> None:
-    with TcpInstrument(str.upper, terminator="\r") as instrument, connected(instrument.address) as client:
+    with (
+        TcpInstrument(str.upper, terminator="\r") as instrument,
+        connected(instrument.address) as client,
+    ):
         client.send(b"he")
         client.send(b"llo\rwor")
         client.send(b"ld\r")
@@ -78,7 +93,11 @@ def test_a_line_may_come_in_pieces() -> None:
 
 
 def test_each_client_gets_its_own_answers_and_all_hear_what_is_said() -> None:
-    with TcpInstrument(ANSWERS) as device, connected(device.address) as one, connected(device.address) as two:
+    with (
+        TcpInstrument(ANSWERS) as device,
+        connected(device.address) as one,
+        connected(device.address) as two,
+    ):
         one.send(b"SET 1\n")
         two.send(b"SET 2\n")
         assert (one.line(), two.line()) == (b"set 1\n", b"set 2\n")
@@ -95,13 +114,19 @@ def test_unplugging_breaks_the_connections_and_frees_the_port() -> None:
         assert client.line() == b""
         with pytest.raises(ConnectionRefusedError):
             Client(device.address)
-        with TcpInstrument({"*IDN?": "again"}, port=device.port), connected(device.address) as other:
+        with (
+            TcpInstrument({"*IDN?": "again"}, port=device.port),
+            connected(device.address) as other,
+        ):
             other.send(b"*IDN?\n")
             assert other.line() == b"again\n"
 
 
 def test_a_client_that_never_reads_stops_nobody() -> None:
-    with TcpInstrument({"BIG": "x" * 100_000, "*IDN?": "ACME"}) as device, connected(device.address) as deaf:
+    with (
+        TcpInstrument({"BIG": "x" * 100_000, "*IDN?": "ACME"}) as device,
+        connected(device.address) as deaf,
+    ):
         deaf.send(b"BIG\n" * 100)
         with connected(device.address) as client:
             client.send(b"*IDN?\n")
@@ -123,7 +148,12 @@ def test_what_a_device_waits_for_has_a_deadline() -> None:
 
 
 def test_on_a_bus_all_others_hear_what_one_sends() -> None:
-    with TcpBus() as bus, connected(bus.address) as one, connected(bus.address) as two, connected(bus.address) as three:
+    with (
+        TcpBus() as bus,
+        connected(bus.address) as one,
+        connected(bus.address) as two,
+        connected(bus.address) as three,
+    ):
         for client in (two, three):  # so that all are known before the first line
             client.send(b"hello\n")
         assert sorted([one.line(), one.line()]) == [b"hello\n", b"hello\n"]
@@ -148,7 +178,9 @@ def test_a_serial_device_may_be_opened_again_and_unplugged(tmp_path: Path) -> No
                 port.write(b"*IDN?\n")
                 assert port.readline() == b"ACME\n"
         port = serial.Serial(line.port, timeout=DEADLINE)
-    with pytest.raises((serial.SerialException, OSError)):  # which of the two says so is the kernel's
+    with pytest.raises(
+        (serial.SerialException, OSError)
+    ):  # which of the two says so is the kernel's
         while True:
             port.write(b"*IDN?\n")
             port.read()

@@ -32,7 +32,11 @@ class TestTable:
         for row in topics.TABLE:
             built = row.build("lab", **levels_of(row))
             others = [
-                o.name for o in topics.TABLE if o is not row for f in o.filters("lab") if topics.matches(f, built)
+                o.name
+                for o in topics.TABLE
+                if o is not row
+                for f in o.filters("lab")
+                if topics.matches(f, built)
             ]
             assert others == []
 
@@ -69,7 +73,9 @@ class TestLevels:
 
     @given(free_text, free_text)
     def test_two_devices_never_share_a_topic(self, one: str, other: str) -> None:
-        assert (topics.encode_level("device", one) == topics.encode_level("device", other)) == (one == other)
+        assert (topics.encode_level("device", one) == topics.encode_level("device", other)) == (
+            one == other
+        )
 
     def test_escapes_in_upper_case(self) -> None:
         assert topics.encode_level("device", "/dev/tty+#%\n") == "%2Fdev%2Ftty%2B%23%25%0A"

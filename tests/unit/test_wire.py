@@ -10,8 +10,13 @@ from sat_host import wire
 from sat_host.wire import Decoder, Kind, WireError
 
 
-@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers(-(2**70), 2**70)), max_size=5), st.integers(1, 40))
-def test_messages_survive_any_cutting_of_the_byte_stream(messages: list[dict[str, int]], size: int) -> None:
+@given(
+    st.lists(st.dictionaries(st.text(max_size=5), st.integers(-(2**70), 2**70)), max_size=5),
+    st.integers(1, 40),
+)
+def test_messages_survive_any_cutting_of_the_byte_stream(
+    messages: list[dict[str, int]], size: int
+) -> None:
     data = b"".join(wire.pack(message) for message in messages)
     decoder, received = Decoder(), []
     for start in range(0, len(data), size):
@@ -25,7 +30,9 @@ def test_a_batch_keeps_its_frames_unread() -> None:
     assert wire.unpack_frames(body) == ({"seq": 3}, b'[{"id":1}]')
 
 
-@pytest.mark.parametrize("data", [b"\x00\x00\x00\x00\x00", b"\xff\xff\xff\xff\x00", b"\x00\x00\x00\x02\x09{"])
+@pytest.mark.parametrize(
+    "data", [b"\x00\x00\x00\x00\x00", b"\xff\xff\xff\xff\x00", b"\x00\x00\x00\x02\x09{"]
+)
 def test_a_prefix_that_no_message_has_is_refused(data: bytes) -> None:
     with pytest.raises(WireError, match="bad prefix"):
         list(Decoder().feed(data))

@@ -17,5 +17,10 @@ def test_xlog_logs_at_each_level_and_names_the_caller(caplog: pytest.LogCaptureF
     with caplog.at_level(logging.DEBUG, "sat"):
         for level in ("debug", "info", "warning", "error"):
             getattr(xlog, level)("at %s", level)
-    assert [r.getMessage() for r in caplog.records] == ["at debug", "at info", "at warning", "at error"]
+    assert [r.getMessage() for r in caplog.records] == [
+        "at debug",
+        "at info",
+        "at warning",
+        "at error",
+    ]
     assert {r.filename for r in caplog.records} == {"test_xlogger.py"}

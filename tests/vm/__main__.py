@@ -17,24 +17,45 @@ def _arguments() -> argparse.Namespace:
         description="Boot the virtual machine with this tree's wheel, run one command in it, power off. The tree is "
         "/tree in there, read-only; `sat` and python3 run the wheel, with all that requirements.lock pins.",
     )
-    parser.add_argument("--accel", choices=("kvm", "tcg"), help="default: KVM where it works, else TCG (emulation)")
+    parser.add_argument(
+        "--accel", choices=("kvm", "tcg"), help="default: KVM where it works, else TCG (emulation)"
+    )
     parser.add_argument("--cpus", type=int, default=2)
     parser.add_argument("--memory", type=int, default=1024, metavar="MB")
     parser.add_argument(
-        "--timeout", type=float, default=600.0, metavar="S", help="the command's, in seconds (%(default)g)"
+        "--timeout",
+        type=float,
+        default=600.0,
+        metavar="S",
+        help="the command's, in seconds (%(default)g)",
     )
     parser.add_argument("--systemd", action="store_true", help="with systemd as its first process")
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--share", type=Path, metavar="FOLDER", help="/share in there, to read and write")
-    where.add_argument("--copy", type=Path, action="append", default=[], metavar="PATH", help="a copy is put in /share")
-    parser.add_argument("command", nargs="+", metavar="COMMAND", help="-- and the command with its arguments")
+    where.add_argument(
+        "--share", type=Path, metavar="FOLDER", help="/share in there, to read and write"
+    )
+    where.add_argument(
+        "--copy",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a copy is put in /share",
+    )
+    parser.add_argument(
+        "command", nargs="+", metavar="COMMAND", help="-- and the command with its arguments"
+    )
     return parser.parse_args()
 
 
 def _run(arguments: argparse.Namespace, share: Path | None) -> int:
     chosen = [arguments.accel] if arguments.accel else accelerators()
     options = Options(
-        memory_mb=arguments.memory, cpus=arguments.cpus, share=share, systemd=arguments.systemd, accelerators=chosen
+        memory_mb=arguments.memory,
+        cpus=arguments.cpus,
+        share=share,
+        systemd=arguments.systemd,
+        accelerators=chosen,
     )
     with Machine(Image.build(), options) as machine:
         print(f"vm: {machine.accelerator}, booted in {machine.boot_s:.1f} s", file=sys.stderr)  # noqa: T201

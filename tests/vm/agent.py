@@ -1,8 +1,9 @@
-"""Runs commands in the guest for the harness outside: one connection, one command (tests/vm/wire.py).
+"""Runs commands in the guest for the harness outside: one connection, one command
+(tests/vm/wire.py).
 
-A command ends with its connection, at its time limit, or by itself; its process group ends with it. The agent itself
-ends when the connection that holds the machine does, so that no virtual machine outlives its harness. Only the
-standard library: it runs on the guest's own Python.
+A command ends with its connection, at its time limit, or by itself; its process group ends with it.
+The agent itself ends when the connection that holds the machine does, so that no virtual machine
+outlives its harness. Only the standard library: it runs on the guest's own Python.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ class Command:
         )
 
     def serve(self) -> None:
-        """Carry bytes both ways until the command ended, its time is over, or nobody listens any more."""
+        """Carry bytes both ways until the command ended, its time is over, or nobody listens any
+        more."""
         process = self._process
         assert process.stdout is not None
         assert process.stderr is not None
@@ -57,7 +59,9 @@ class Command:
                 selector.register(ended, selectors.EVENT_READ, wire.EXIT)
                 in_time = self._carry(selector)
                 self._end()
-                wire.send_json(self._connection, wire.EXIT, {"status": process.returncode if in_time else None})
+                wire.send_json(
+                    self._connection, wire.EXIT, {"status": process.returncode if in_time else None}
+                )
         finally:
             self._end()
             os.close(ended)
@@ -110,7 +114,9 @@ class Command:
         self._process.wait()
 
 
-def _serve(connection: socket.socket, token: str, held: threading.Event, released: threading.Event) -> None:
+def _serve(
+    connection: socket.socket, token: str, held: threading.Event, released: threading.Event
+) -> None:
     with connection, contextlib.suppress(ConnectionError):
         frame = wire.receive(connection)
         if frame is None or frame[0] != wire.REQUEST:
@@ -135,13 +141,17 @@ def _serve(connection: socket.socket, token: str, held: threading.Event, release
         command.serve()
 
 
-def _accept(server: socket.socket, token: str, held: threading.Event, released: threading.Event) -> None:
+def _accept(
+    server: socket.socket, token: str, held: threading.Event, released: threading.Event
+) -> None:
     while True:
         connection, _ = server.accept()
         connection.settimeout(HELD_WITHIN_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         name = f"agent/{connection.getpeername()[1]}"
-        threading.Thread(target=_serve, args=(connection, token, held, released), name=name, daemon=True).start()
+        threading.Thread(
+            target=_serve, args=(connection, token, held, released), name=name, daemon=True
+        ).start()
 
 
 def main() -> None:

@@ -26,7 +26,8 @@ def eventually_true(condition: Callable[[], bool], what: str) -> None:
 
 
 class Link:
-    """One CAN link of the guest, the device that it is for the system, and what its stream brought."""
+    """One CAN link of the guest, the device that it is for the system, and what its stream
+    brought."""
 
     def __init__(self, machine: Machine, rack: Rack, name: str) -> None:
         self.machine = machine
@@ -74,8 +75,9 @@ class Link:
     ) -> list[dict[str, Any]]:
         """What the stream brings of what `send` puts on the bus, without gaps.
 
-        `mark` puts a frame with the id MARK and its number as data on the bus; default `cansend` on this link. `tx` is
-        left out: it says on a virtual link only that the frame came from this machine.
+        `mark` puts a frame with the id MARK and its number as data on the bus; default `cansend` on
+        this link. `tx` is left out: it says on a virtual link only that the frame came from this
+            machine.
         """
         mark = mark or self.mark
         found: list[dict[str, Any]] = []
@@ -89,10 +91,17 @@ class Link:
                     if batch is None:
                         break
                     assert not batch.missed, f"{batch.missed} frames missed: {batch.dropped}"
-                    found.extend({key: frame[key] for key in frame if key != "tx"} for frame in batch.frames)
-                    if any(frame["id"] == MARK and frame["data"] == f"{number:02x}" for frame in batch.frames):
+                    found.extend(
+                        {key: frame[key] for key in frame if key != "tx"} for frame in batch.frames
+                    )
+                    if any(
+                        frame["id"] == MARK and frame["data"] == f"{number:02x}"
+                        for frame in batch.frames
+                    ):
                         return True
-                assert time.monotonic() < deadline, f"mark {number} did not come; {len(found)} frames did: {found[-3:]}"
+                assert time.monotonic() < deadline, (
+                    f"mark {number} did not come; {len(found)} frames did: {found[-3:]}"
+                )
                 return False
 
             number = 0
@@ -110,7 +119,8 @@ def plain(frames: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 class Candump:
-    """``candump`` on one link: what the kernel gave to somebody else. `sender`: the link whose frames it sees."""
+    """``candump`` on one link: what the kernel gave to somebody else. `sender`: the link whose
+    frames it sees."""
 
     def __init__(self, link: Link, sender: Link | None = None) -> None:
         self._sender = sender or link
@@ -142,13 +152,19 @@ class Candump:
         """All frames but marks, once there are `count`: time, and text as ``cansend`` takes it."""
         deadline = time.monotonic() + DEADLINE
         while len(found := self._found()) < count:
-            assert time.monotonic() < deadline, f"candump saw {len(found)} of {count} frames: {found[-3:]}"
+            assert time.monotonic() < deadline, (
+                f"candump saw {len(found)} of {count} frames: {found[-3:]}"
+            )
             self._process.read(0.5)
         return found
 
     def _found(self) -> list[tuple[float, str]]:
         matches = [_LINE.match(line) for line in self._process.lines()]
-        lines = [(float(match[1]), f"{match[2]}#{_as_sent(match[3])}") for match in matches if match is not None]
+        lines = [
+            (float(match[1]), f"{match[2]}#{_as_sent(match[3])}")
+            for match in matches
+            if match is not None
+        ]
         return [line for line in lines if not line[1].startswith(f"{MARK:08X}#")]
 
 
@@ -159,7 +175,8 @@ def _as_sent(text: str) -> str:
 
 @contextmanager
 def virtual_link(machine: Machine, rack: Rack, name: str, options: str = "") -> Iterator[Link]:
-    """A vcan link that is up and streams; it is removed at the end. `options` are those of ``ip link add``."""
+    """A vcan link that is up and streams; it is removed at the end. `options` are those of ``ip
+    link add``."""
     machine.shell(f"ip link add {name} {options} type vcan; ip link set {name} up")
     try:
         yield Link(machine, rack, name).await_stream()

@@ -1,7 +1,9 @@
-"""Runs in the guest: SocketCAN drivers, told what to do by lines of JSON, each as a worker is by its host.
+"""Runs in the guest: SocketCAN drivers, told what to do by lines of JSON, each as a worker is by
+its host.
 
-Each line ``[bus, name, args]`` is answered by one line. `bus` is a name for a driver on a link, which ``open`` makes
-and ``close`` ends; the other names are the driver's commands and those of `Probe`.
+Each line ``[bus, name, args]`` is answered by one line. `bus` is a name for a driver on a link,
+which ``open`` makes and ``close`` ends; the other names are the driver's commands and those of
+`Probe`.
 """
 
 from __future__ import annotations
@@ -21,14 +23,19 @@ TIMEOUT_S = 20.0
 
 
 class Probe:
-    """A sink that counts and keeps what came, in its order: blocks, and pairs of a number and the cause of its loss."""
+    """A sink that counts and keeps what came, in its order: blocks, and pairs of a number and the
+    cause of its loss."""
 
     def __init__(self, link: str, config: dict[str, Any]) -> None:
         self._came: list[FrameBlock | tuple[int, str]] = []
         self._failure: str | None = None
-        found = {device.device_id: device for device in DriverRunner(SocketCANDriver, config).scan()}
+        found = {
+            device.device_id: device for device in DriverRunner(SocketCANDriver, config).scan()
+        }
         device = Device.from_json(found[link].to_json())
-        self.runner = DriverRunner(SocketCANDriver, config, device, sink=self, on_acquisition_failed=self._failed)
+        self.runner = DriverRunner(
+            SocketCANDriver, config, device, sink=self, on_acquisition_failed=self._failed
+        )
         self.runner.initialize()
         self.runner.connect()
 
@@ -59,17 +66,23 @@ class Probe:
         """The first `n` frames, once they are there; forgets all that came."""
         self._wait(n, lost=False)
         came, self._came = self._came, []
-        return [frame for block in came if isinstance(block, FrameBlock) for frame in block.frames()]
+        return [
+            frame for block in came if isinstance(block, FrameBlock) for frame in block.frames()
+        ]
 
     def account(self, n: int) -> dict[str, Any]:
-        """What became of `n` frames whose data is their number: ``received``, ``lost`` by cause, ``misplaced``."""
+        """What became of `n` frames whose data is their number: ``received``, ``lost`` by cause,
+        ``misplaced``."""
         self._wait(n, lost=True)
         came, self._came = self._came, []
         received, misplaced, place = 0, 0, 0
         lost: dict[str, int] = {}
         for part in came:
             if isinstance(part, FrameBlock):
-                numbers = [int.from_bytes(bytes.fromhex(frame["data"]), "little") for frame in part.frames()]
+                numbers = [
+                    int.from_bytes(bytes.fromhex(frame["data"]), "little")
+                    for frame in part.frames()
+                ]
                 misplaced += sum(number != place + i for i, number in enumerate(numbers))
                 received += len(part)
                 place += len(part)

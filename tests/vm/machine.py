@@ -1,9 +1,11 @@
-"""A virtual machine with a real CAN stack, and commands run in it: `scripts/vm run`, and the tests of this folder.
+"""A virtual machine with a real CAN stack, and commands run in it: `scripts/vm run`, and the tests
+of this folder.
 
-QEMU boots what `scripts/vm build` made. KVM is used where it works, software emulation (TCG) elsewhere; `SAT_VM_ACCEL`
-chooses one of them. Two emulated Kvaser cards share one CAN bus (`modprobe kvaser_pci` makes them can0, can1, ...).
-The disks are written to a temporary copy: every boot finds them as they were built. The machine ends with this object,
-and also when the process that has it dies.
+QEMU boots what `scripts/vm build` made. KVM is used where it works, software emulation (TCG)
+elsewhere; `SAT_VM_ACCEL` chooses one of them. Two emulated Kvaser cards share one CAN bus
+(`modprobe kvaser_pci` makes them can0, can1, ...). The disks are written to a temporary copy: every
+boot finds them as they were built. The machine ends with this object, and also when the process
+that has it dies.
 """
 
 from __future__ import annotations
@@ -73,13 +75,17 @@ def accelerators() -> list[str]:
         if wanted not in BOOT_S:
             raise VMError(f"SAT_VM_ACCEL must be one of {', '.join(BOOT_S)}, not {wanted!r}")
         return [wanted]
-    # Some machines have a /dev/kvm that runs no stock kernel; their processors show no support for guests.
-    hardware = re.search(r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    # Some machines have a /dev/kvm that runs no stock kernel; their processors show no support for
+    # guests.
+    hardware = re.search(
+        r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE
+    )
     return ["kvm", "tcg"] if hardware and os.access("/dev/kvm", os.R_OK | os.W_OK) else ["tcg"]
 
 
 class Machine:
-    """The running virtual machine. `accelerator` says which one runs it, `boot_s` how long the boot took."""
+    """The running virtual machine. `accelerator` says which one runs it, `boot_s` how long the boot
+    took."""
 
     def __init__(self, image: Image, options: Options | None = None) -> None:
         self._image = image
@@ -127,21 +133,33 @@ class Machine:
     ) -> Process:
         """Start a command, which the guest ends after `timeout` seconds."""
         connection = self._connect()
-        request = {"token": self._token, "argv": argv, "timeout": timeout, "env": dict(env or {}), "cwd": cwd}
+        request = {
+            "token": self._token,
+            "argv": argv,
+            "timeout": timeout,
+            "env": dict(env or {}),
+            "cwd": cwd,
+        }
         wire.send_json(connection, wire.REQUEST, request)
         return Process(connection, " ".join(argv))
 
-    def run(self, *argv: str, timeout: float = TIMEOUT_S, env: Mapping[str, str] | None = None) -> Done:
+    def run(
+        self, *argv: str, timeout: float = TIMEOUT_S, env: Mapping[str, str] | None = None
+    ) -> Done:
         """Run a command to its end, however it ends."""
         with self.start(*argv, timeout=timeout, env=env) as process:
             process.end_input()
             return process.wait(timeout + TIMEOUT_S)
 
-    def check(self, *argv: str, timeout: float = TIMEOUT_S, env: Mapping[str, str] | None = None) -> str:
+    def check(
+        self, *argv: str, timeout: float = TIMEOUT_S, env: Mapping[str, str] | None = None
+    ) -> str:
         """Run a command that must succeed; what it wrote on standard output."""
         done = self.run(*argv, timeout=timeout, env=env)
         if done.status != 0:
-            how = f"not over after {timeout:g} s" if done.status is None else f"status {done.status}"
+            how = (
+                f"not over after {timeout:g} s" if done.status is None else f"status {done.status}"
+            )
             raise VMError(f"{' '.join(argv)}: {how}: {done.stdout[-1000:]}{done.stderr[-1000:]}")
         return done.stdout
 
@@ -156,9 +174,12 @@ class Machine:
         return self.start("sh", "-c", script, "sh", *argv, env=env, timeout=3600.0)
 
     def logs(self) -> str:
-        """The last lines of what was served and of the kernel, for a person who looks into a failure."""
+        """The last lines of what was served and of the kernel, for a person who looks into a
+        failure."""
         try:
-            logs = self.run("tail", "-n", "40", *(f"/tmp/{name}.log" for name in self._served)).stdout
+            logs = self.run(
+                "tail", "-n", "40", *(f"/tmp/{name}.log" for name in self._served)
+            ).stdout
             if self._options.systemd:
                 logs += self.run("journalctl", "--no-pager", "--unit=sat-*", "--lines=60").stdout
             return f"{self.accelerator}\n{logs}\n==> kernel <==\n{self.shell('dmesg | tail -n 15')}"
@@ -187,7 +208,9 @@ class Machine:
         """Take a Kvaser card of `CARDS` out of the running machine."""
         self.control("device_del", id=card)
         deadline = time.monotonic() + TIMEOUT_S
-        while any(part["name"] == card for part in self.control("qom-list", path="/machine/peripheral")):
+        while any(
+            part["name"] == card for part in self.control("qom-list", path="/machine/peripheral")
+        ):
             if time.monotonic() > deadline:
                 raise VMError(f"the guest does not let go of {card}")
             threading.Event().wait(0.05)
@@ -206,7 +229,9 @@ class Machine:
                 self._boot(accelerator, started + BOOT_S[accelerator])
             except (VMError, OSError) as error:
                 self._power_off()
-                failures.append(f"{accelerator}: {error} {self._errors.read_text(errors='replace').strip()}")
+                failures.append(
+                    f"{accelerator}: {error} {self._errors.read_text(errors='replace').strip()}"
+                )
             else:
                 self.accelerator, self.boot_s = accelerator, time.monotonic() - started
                 return
@@ -218,7 +243,9 @@ class Machine:
         socket_path.unlink(missing_ok=True)
         with self._errors.open("wb") as stderr:
             argv = self._argv(accelerator, socket_path)
-            self._qemu = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr)
+            self._qemu = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=stderr, stderr=stderr
+            )
         self._wait_for(socket_path.exists, "QEMU's control socket", deadline)
         self._control = socket.socket(socket.AF_UNIX)
         self._control.settimeout(TIMEOUT_S)
@@ -263,7 +290,9 @@ class Machine:
     def _argv(self, accelerator: str, control: Path) -> list[str]:
         options, base = self._options, self._image.base
         words = " share" * (options.share is not None) + " systemd" * options.systemd
-        forwards = ",".join(f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (wire.AGENT_PORT, BROKER_PORT))
+        forwards = ",".join(
+            f"hostfwd=tcp:127.0.0.1:0-:{port}" for port in (wire.AGENT_PORT, BROKER_PORT)
+        )
         argv = ["nice", "-n", "10", "qemu-system-x86_64"]  # what measures beside it comes first
         argv += ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
         argv += ["-accel", "kvm" if accelerator == "kvm" else "tcg,thread=multi"]
@@ -274,11 +303,22 @@ class Machine:
         argv += ["-serial", f"file:{self._console}", "-qmp", f"unix:{control},server=on,wait=off"]
         for disk in (base / "root.ext4", self._image.deps, self._image.sat):
             argv += ["-drive", f"file={disk},format=raw,if=virtio,snapshot=on"]
-        argv += ["-netdev", f"user,id=net,restrict=on,{forwards}", "-device", "virtio-net-pci,netdev=net,romfile="]
-        argv += ["-virtfs", f"local,path={ROOT},mount_tag=tree,security_model=none,readonly=on,multidevs=remap"]
+        argv += [
+            "-netdev",
+            f"user,id=net,restrict=on,{forwards}",
+            "-device",
+            "virtio-net-pci,netdev=net,romfile=",
+        ]
+        argv += [
+            "-virtfs",
+            f"local,path={ROOT},mount_tag=tree,security_model=none,readonly=on,multidevs=remap",
+        ]
         if options.share is not None:
             share_path = options.share.resolve()
-            argv += ["-virtfs", f"local,path={share_path},mount_tag=share,security_model=none,multidevs=remap"]
+            argv += [
+                "-virtfs",
+                f"local,path={share_path},mount_tag=share,security_model=none,multidevs=remap",
+            ]
         argv += ["-object", "can-bus,id=bus0"]
         for card, slot in CARDS.items():
             argv += ["-device", f"kvaser_pci,canbus=bus0,id={card},addr={slot}"]
@@ -286,11 +326,15 @@ class Machine:
 
     def _connect(self) -> socket.socket:
         try:
-            connection = socket.create_connection(("127.0.0.1", self._ports[wire.AGENT_PORT]), TIMEOUT_S)
+            connection = socket.create_connection(
+                ("127.0.0.1", self._ports[wire.AGENT_PORT]), TIMEOUT_S
+            )
         except OSError as error:
             status = self._qemu.poll() if self._qemu is not None else None
             state = "still runs" if status is None else f"ended with {status}"
-            raise VMError(f"no agent in the virtual machine, QEMU {state}: {error}. {self._last_lines()}") from error
+            raise VMError(
+                f"no agent in the virtual machine, QEMU {state}: {error}. {self._last_lines()}"
+            ) from error
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return connection
 

@@ -1,4 +1,5 @@
-"""A command that runs in the guest, seen from here: its output as it comes, and its end (tests/vm/wire.py)."""
+"""A command that runs in the guest, seen from here: its output as it comes, and its end
+(tests/vm/wire.py)."""
 
 from __future__ import annotations
 
@@ -42,10 +43,13 @@ class Process:
     def wait(self, timeout: float = TIMEOUT_S) -> Done:
         """Wait for its end."""
         self._read_until(lambda: self.ended, timeout, "its end")
-        return Done(self.status, self.stdout.decode(errors="replace"), self.stderr.decode(errors="replace"))
+        return Done(
+            self.status, self.stdout.decode(errors="replace"), self.stderr.decode(errors="replace")
+        )
 
     def wait_output(self, pattern: str, timeout: float = TIMEOUT_S) -> re.Match[str]:
-        """Wait until its standard output or error has `pattern`, from the beginning of what it ever wrote."""
+        """Wait until its standard output or error has `pattern`, from the beginning of what it ever
+        wrote."""
         expression = re.compile(pattern, re.MULTILINE)
         found: list[re.Match[str] | None] = [None]
 
@@ -89,7 +93,8 @@ class Process:
         self.close()
 
     def read(self, timeout: float) -> bool:
-        """Take in one piece of output; False when none came within `timeout` seconds or the command has ended."""
+        """Take in one piece of output; False when none came within `timeout` seconds or the command
+        has ended."""
         if self.ended:
             return False
         self._connection.settimeout(max(timeout, 0.001))

@@ -1,6 +1,8 @@
-"""States of a controller, bus-off and its end, down and up as events, and the load: by kernel drivers.
+"""States of a controller, bus-off and its end, down and up as events, and the load: by kernel
+drivers.
 
-The bus with error states is that of a software USB adapter under the kernel's own driver (usb2can.py).
+The bus with error states is that of a software USB adapter under the kernel's own driver
+(usb2can.py).
 """
 
 from __future__ import annotations
@@ -32,17 +34,24 @@ class Events:
         self._told: list[dict[str, Any]] = []
 
     def wait(self, name: str, **fields: Any) -> dict[str, Any]:
-        """The data of the next event of this name with these fields, and when it was told; others are let go."""
+        """The data of the next event of this name with these fields, and when it was told; others
+        are let go."""
         deadline = time.monotonic() + DEADLINE
         while (left := deadline - time.monotonic()) > 0:
             heard = self._feed.get(left)
-            if heard is None or heard.message is None or heard.match.levels["device"] != self._link.name:
+            if (
+                heard is None
+                or heard.message is None
+                or heard.match.levels["device"] != self._link.name
+            ):
                 continue
             event = heard.message.model_dump()
             self._told.append(event)
             if event["event"] == f"driver.{name}" and fields.items() <= event["data"].items():
                 return dict(event["data"], at=event["at"])
-        raise AssertionError(f"no {name} with {fields} within {DEADLINE:g} s; told: {self._told[-10:]}")
+        raise AssertionError(
+            f"no {name} with {fields} within {DEADLINE:g} s; told: {self._told[-10:]}"
+        )
 
 
 @contextmanager
@@ -67,12 +76,17 @@ class Adapter(Link):
     def up(self, bitrate: int = 500_000, restart_ms: int = 0) -> None:
         """Bring the link up anew with these settings."""
         link = f"ip link set {self.name}"
-        self.machine.shell(f"{link} down; {link} up type can bitrate {bitrate} restart-ms {restart_ms}")
+        self.machine.shell(
+            f"{link} down; {link} up type can bitrate {bitrate} restart-ms {restart_ms}"
+        )
 
     def bus_offs(self) -> list[float]:
         """When the kernel noted them, in seconds since its start."""
         return [
-            float(time) for time in re.findall(rf"\[ *([\d.]+)\].* {self.name}: bus-off", self.machine.shell("dmesg"))
+            float(time)
+            for time in re.findall(
+                rf"\[ *([\d.]+)\].* {self.name}: bus-off", self.machine.shell("dmesg")
+            )
         ]
 
     def await_state(self, state: str) -> None:
@@ -81,13 +95,17 @@ class Adapter(Link):
     def carries_frames(self) -> bool:
         """Whether a frame on the bus comes out of the stream."""
         came = self.frames_of(lambda: self.tell("frame 123 deadbeef"))
-        return plain([frame for frame in came if "err" not in frame]) == [{"id": 0x123, "data": "deadbeef"}]
+        return plain([frame for frame in came if "err" not in frame]) == [
+            {"id": 0x123, "data": "deadbeef"}
+        ]
 
 
 @pytest.fixture(scope="module")
 def pair(machine: Machine) -> Iterator[None]:
     """The emulated cards, up; they have the names can0 and can1 in all modules."""
-    machine.shell("modprobe kvaser_pci; for l in can0 can1; do ip link set $l up type can bitrate 500000; done")
+    machine.shell(
+        "modprobe kvaser_pci; for l in can0 can1; do ip link set $l up type can bitrate 500000; done"
+    )
     yield
     machine.run("sh", "-c", "ip link set can0 down; ip link set can1 down")
 
@@ -97,7 +115,9 @@ def adapter(machine: Machine, rack: Rack, pair: None) -> Iterator[Adapter]:
     with machine.start("python3", "/tree/tests/vm/usb2can.py", timeout=3600.0) as process:
         process.wait_output("^attached$", DEADLINE)
         folder = "/sys/bus/usb/drivers/usb_8dev/*/net"
-        eventually_true(lambda: machine.run("sh", "-c", f"ls {folder}").status == 0, "the adapter has a link")
+        eventually_true(
+            lambda: machine.run("sh", "-c", f"ls {folder}").status == 0, "the adapter has a link"
+        )
         adapter = Adapter(machine, rack, machine.shell(f"ls {folder}").strip(), process)
         adapter.up()
         adapter.await_stream()
@@ -120,11 +140,16 @@ def test_states_and_counters_of_the_controller_are_in_status_and_told(adapter: A
     assert adapter.carries_frames()
 
 
-def test_a_bus_off_controller_is_restarted_ever_later_until_the_bus_is_well(adapter: Adapter) -> None:
+def test_a_bus_off_controller_is_restarted_ever_later_until_the_bus_is_well(
+    adapter: Adapter,
+) -> None:
     stream, before = adapter.stream, adapter.do("status")["bus_off"]
     with events_of(adapter) as events:
         adapter.tell("short")
-        told = [events.wait("bus_state", state="bus-off", bus_offs=before["count"] + n) for n in (1, 2, 3)]
+        told = [
+            events.wait("bus_state", state="bus-off", bus_offs=before["count"] + n)
+            for n in (1, 2, 3)
+        ]
         waits = [later - earlier for earlier, later in pairwise(adapter.bus_offs()[-3:])]
         assert waits[0] > 0.75
         assert waits[1] > 1.5
@@ -172,14 +197,23 @@ runner.close()
 
 
 def test_without_the_privilege_the_command_to_type_is_told(adapter: Adapter) -> None:
-    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all", "--bounding-set=-all"]
+    nobody = [
+        "setpriv",
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+    ]
     with adapter.machine.start(*nobody, "python3", "-c", ALONE, adapter.name) as process:
         process.wait_output("^connected$", DEADLINE)
         # The host in the machine may restart it and does so ever later: the turn of this one comes.
         adapter.tell("short")
         told = json.loads(process.wait_output("^bus_recovery (.*)$", DEADLINE)[1])
         adapter.tell("mend")
-    expected = f"restarting it needs CAP_NET_ADMIN: as root, `ip link set {adapter.name} type can restart`"
+    expected = (
+        f"restarting it needs CAP_NET_ADMIN: as root, `ip link set {adapter.name} type can restart`"
+    )
     assert told == {"state": "failed", "reason": expected}
     adapter.await_state("error-active")
 
@@ -213,7 +247,9 @@ def test_a_link_that_comes_up_for_can_fd_is_opened_anew(machine: Machine, rack: 
         ]
 
 
-def test_error_frames_of_a_virtual_link_are_told_though_nobody_restarts_it(machine: Machine, rack: Rack) -> None:
+def test_error_frames_of_a_virtual_link_are_told_though_nobody_restarts_it(
+    machine: Machine, rack: Rack
+) -> None:
     with virtual_link(machine, rack, "vcan6") as link, events_of(link) as events:
         link.cansend("20000204#0008000000006002")
         told = events.wait("bus_state", state="error-warning")
@@ -230,13 +266,23 @@ def test_the_load_is_that_of_the_frames_on_the_bus(machine: Machine, rack: Rack)
     link = Link(machine, rack, "can1").await_stream()
     bits = {"": 111 + 97 / 30, "-e": 131 + 117 / 30}
     for extended, each in bits.items():
-        with machine.start("cangen", "can0", "-g", "4", "-L", "8", "-I", "i", "-D", "r", *extended.split()):
-            # The sums are the kernel's; which kind the frames are of is seen in those that are read.
+        with machine.start(
+            "cangen", "can0", "-g", "4", "-L", "8", "-I", "i", "-D", "r", *extended.split()
+        ):
+            # The sums are the kernel's; which kind the frames are of is seen in those that are
+            # read.
             eventually_true(lambda: (link.do("status")["frames_per_s"] or 0) > 50, "frames")
-            eventually_true(lambda each=each: _is_load(link.do("status"), each), f"a load by frames of {each:.0f} bits")
+            eventually_true(
+                lambda each=each: _is_load(link.do("status"), each),
+                f"a load by frames of {each:.0f} bits",
+            )
         eventually_true(lambda: link.do("status")["load"]["percent"] == 0.0, "no load")
 
 
 def _is_load(status: dict[str, Any], bits: float) -> bool:
     load, expected = status["load"], 100 * status["frames_per_s"] * bits / 500_000
-    return expected > 0 and load["percent"] == pytest.approx(expected, abs=0.1) and load["percent_max"] > expected
+    return (
+        expected > 0
+        and load["percent"] == pytest.approx(expected, abs=0.1)
+        and load["percent_max"] > expected
+    )

@@ -1,4 +1,5 @@
-"""The SocketCAN driver on the kernel's CAN, in the virtual machine: vcan, CAN FD, and two controllers on one bus."""
+"""The SocketCAN driver on the kernel's CAN, in the virtual machine: vcan, CAN FD, and two
+controllers on one bus."""
 
 from __future__ import annotations
 
@@ -22,7 +23,9 @@ def machine() -> Iterator[Machine]:
         machine.shell("modprobe -a can_raw can_bcm vcan kvaser_pci")
         machine.shell("ip link add vcan0 type vcan; ip link set vcan0 mtu 16 up")
         machine.shell("ip link add vcan1 type vcan; ip link set vcan1 mtu 72 up")
-        machine.shell("for link in can0 can1; do ip link set $link up type can bitrate 500000; done")
+        machine.shell(
+            "for link in can0 can1; do ip link set $link up type can bitrate 500000; done"
+        )
         yield machine
 
 
@@ -85,11 +88,19 @@ def cangen(machine: Machine, link: str, *options: str) -> None:
     machine.check("cangen", link, "-p", "10", "-i", *options, timeout=TIMEOUT)
 
 
-def test_frames_of_every_kind_are_told_apart(machine: Machine, driver: Callable[..., Driver]) -> None:
+def test_frames_of_every_kind_are_told_apart(
+    machine: Machine, driver: Callable[..., Driver]
+) -> None:
     bus = driver("vcan1")
     bus.do("start")
     before = float(machine.shell("date +%s.%N"))
-    for frame in ("123#DEAD", "18FF50E5##1" + "AA" * 12, "005##0" + "BB" * 64, "7DF#R8", "20000004#0001000000000000"):
+    for frame in (
+        "123#DEAD",
+        "18FF50E5##1" + "AA" * 12,
+        "005##0" + "BB" * 64,
+        "7DF#R8",
+        "20000004#0001000000000000",
+    ):
         machine.check("cansend", "vcan1", frame)
     frames = bus.do("frames", n=5)
     assert untimed(frames) == [
@@ -104,9 +115,15 @@ def test_frames_of_every_kind_are_told_apart(machine: Machine, driver: Callable[
     assert before < stamps[0]
     assert stamps[-1] < float(machine.shell("date +%s.%N"))
     status = bus.do("status")
-    assert (status["counters"]["rx"], status["counters"]["errors"], status["counters"]["overruns"]) == (5, 1, 1)
+    assert (
+        status["counters"]["rx"],
+        status["counters"]["errors"],
+        status["counters"]["overruns"],
+    ) == (5, 1, 1)
     assert status["fd"] is True
-    assert status["receive_buffer"] == 8 * 1024 * 1024  # with CAP_NET_ADMIN, whatever net.core.rmem_max says
+    assert (
+        status["receive_buffer"] == 8 * 1024 * 1024
+    )  # with CAP_NET_ADMIN, whatever net.core.rmem_max says
 
 
 @pytest.mark.parametrize("own", [False, True])
@@ -130,7 +147,9 @@ def test_received_and_lost_are_sent_under_a_flood(
     options = ("-g", "0", "-L", "8", "-D", "i", "-n", str(FLOOD))
     with ExitStack() as stack:
         floods = [
-            stack.enter_context(machine.start("cangen", "vcan0", "-p", "10", "-i", "-I", str(n), *options))
+            stack.enter_context(
+                machine.start("cangen", "vcan0", "-p", "10", "-i", "-I", str(n), *options)
+            )
             for n in range(1, senders + 1)
         ]
         assert [flood.wait(TIMEOUT).status for flood in floods] == [0] * senders
@@ -141,7 +160,9 @@ def test_received_and_lost_are_sent_under_a_flood(
     assert bus.do("status")["counters"]["overruns"] == sum(account["lost"].values())
 
 
-def test_what_a_slow_reader_misses_is_counted_at_its_place(machine: Machine, driver: Callable[..., Driver]) -> None:
+def test_what_a_slow_reader_misses_is_counted_at_its_place(
+    machine: Machine, driver: Callable[..., Driver]
+) -> None:
     bus = driver("vcan0")
     bus.do("shrink_buffer", size=20_000)
     bus.do("start")
@@ -154,11 +175,21 @@ def test_what_a_slow_reader_misses_is_counted_at_its_place(machine: Machine, dri
 
 
 @pytest.mark.parametrize("way", ["list", "block"])
-def test_more_frames_than_the_queue_holds_are_all_sent_in_order(driver: Callable[..., Driver], way: str) -> None:
-    sender = driver("can0", receive_own_messages=True)  # the emulated controller that receives loses some
+def test_more_frames_than_the_queue_holds_are_all_sent_in_order(
+    driver: Callable[..., Driver], way: str
+) -> None:
+    sender = driver(
+        "can0", receive_own_messages=True
+    )  # the emulated controller that receives loses some
     sender.do("start")
-    frames = [{"id": number & 0x7FF, "data": number.to_bytes(8, "big").hex()} for number in range(1000)]
-    result = sender.do("send", frames=frames) if way == "list" else sender.do("send_block", frames=frames)
+    frames = [
+        {"id": number & 0x7FF, "data": number.to_bytes(8, "big").hex()} for number in range(1000)
+    ]
+    result = (
+        sender.do("send", frames=frames)
+        if way == "list"
+        else sender.do("send_block", frames=frames)
+    )
     assert result == {"sent": 1000, "failed": []}
     assert untimed(sender.do("frames", n=1000)) == [frame | {"tx": True} for frame in frames]
     assert sender.do("status")["counters"]["tx"] == 1000
@@ -176,7 +207,9 @@ def test_fd_frames_are_sent_where_the_link_carries_them(driver: Callable[..., Dr
         assert "no CAN FD" in result["failed"][0]["reason"]
 
 
-def test_the_kernel_sends_cyclic_frames_on_time_and_counted_out(driver: Callable[..., Driver]) -> None:
+def test_the_kernel_sends_cyclic_frames_on_time_and_counted_out(
+    driver: Callable[..., Driver],
+) -> None:
     sender, other = driver("vcan0"), driver("vcan0")
     other.do("start")
     sender.do("send", id=0x10, data="01", period_ms=5, count=40)
@@ -200,7 +233,9 @@ def test_a_link_that_goes_down_is_outlived_and_one_that_is_removed_is_not(
     machine.shell("ip link add vcan9 type vcan; ip link set vcan9 up")
     bus = driver("vcan9")
     bus.do("start")
-    machine.shell("cansend vcan9 001#; ip link set vcan9 down; ip link set vcan9 up; cansend vcan9 002#")
+    machine.shell(
+        "cansend vcan9 001#; ip link set vcan9 down; ip link set vcan9 up; cansend vcan9 002#"
+    )
     assert [frame["id"] for frame in bus.do("frames", n=2)] == [1, 2]
     machine.shell("ip link del vcan9")
     assert "the bus is gone" in bus.do("wait_failure")

@@ -35,8 +35,12 @@ def test_a_virtual_link_comes_up_without_one(machine: Machine) -> None:
     machine.shell("ip link delete vcan7")
 
 
-@pytest.mark.parametrize(("names", "said"), [("can9", "no such link"), ("can9,vcan8", "can_link: vcan8 is up")])
-def test_what_is_missing_is_said_and_the_others_come_up(machine: Machine, names: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("names", "said"), [("can9", "no such link"), ("can9,vcan8", "can_link: vcan8 is up")]
+)
+def test_what_is_missing_is_said_and_the_others_come_up(
+    machine: Machine, names: str, said: str
+) -> None:
     machine.shell("ip link add vcan8 type vcan")
     done = machine.run("sh", "-c", f"{BRING_UP} {names} 500000 2>&1")
     machine.shell("ip link delete vcan8")

@@ -1,4 +1,5 @@
-"""Two real controllers (emulated Kvaser cards) on one bus: bit rates, frames between them, a card that is pulled."""
+"""Two real controllers (emulated Kvaser cards) on one bus: bit rates, frames between them, a card
+that is pulled."""
 
 from __future__ import annotations
 
@@ -33,8 +34,8 @@ def test_a_controller_tells_what_it_is(pair: tuple[Link, Link]) -> None:
     assert all("pci" in place for place in places)
 
 
-# No remote frames: QEMU's controller loses its place in its buffer after one. A bus takes no time in there either, so a
-# sender must leave the receiver some.
+# No remote frames: QEMU's controller loses its place in its buffer after one. A bus takes no time
+# in there either, so a sender must leave the receiver some.
 ASKED: list[dict[str, Any]] = [
     {"id": 0x123, "data": "deadbeef"},
     {"id": 0x1ABCDEF0, "extended": True, "data": "00"},
@@ -67,7 +68,20 @@ def test_a_steady_sender_loses_nothing(pair: tuple[Link, Link]) -> None:
     with Candump(there, here) as candump:
         came = there.frames_of(
             lambda: here.machine.check(
-                "cangen", "can0", "-n", str(count), "-g", "10", "-p", "100", "-I", "i", "-L", "8", "-D", "i"
+                "cangen",
+                "can0",
+                "-n",
+                str(count),
+                "-g",
+                "10",
+                "-p",
+                "100",
+                "-I",
+                "i",
+                "-L",
+                "8",
+                "-D",
+                "i",
             ),
             here.mark,
         )
@@ -81,7 +95,9 @@ def test_a_controller_that_is_overrun_says_so(pair: tuple[Link, Link]) -> None:
     here.machine.check("cangen", "can0", "-n", "1000", "-g", "0", "-p", "100", "-L", "8")
     kernels = here.machine.shell("cat /sys/class/net/can1/statistics/rx_over_errors")
     assert int(kernels) > 0
-    eventually_true(lambda: there.do("status")["counters"]["overruns"] > overruns, "the overruns are counted")
+    eventually_true(
+        lambda: there.do("status")["counters"]["overruns"] > overruns, "the overruns are counted"
+    )
 
 
 def test_a_controller_without_can_fd_refuses_it(pair: tuple[Link, Link]) -> None:
@@ -97,14 +113,18 @@ def test_another_bit_rate_is_shown(pair: tuple[Link, Link]) -> None:
         assert link.do("status")["bitrate"] == rate
 
 
-def test_a_card_that_is_pulled_is_gone_and_is_the_same_device_when_it_is_back(pair: tuple[Link, Link]) -> None:
+def test_a_card_that_is_pulled_is_gone_and_is_the_same_device_when_it_is_back(
+    pair: tuple[Link, Link],
+) -> None:
     here, pulled = pair
     place = pulled.attribute("hardware_id")
     first = here.stream
     here.machine.pull("card1")
     eventually_true(lambda: pulled.device.state == "unknown", "can1 is gone")
     here.machine.plug("card1")
-    eventually_true(lambda: here.machine.run("ip", "link", "show", "can1").status == 0, "the kernel has can1")
+    eventually_true(
+        lambda: here.machine.run("ip", "link", "show", "can1").status == 0, "the kernel has can1"
+    )
     here.machine.shell("ip link set can1 up type can bitrate 500000")
     pulled.await_stream()
     assert pulled.attribute("hardware_id") == place

@@ -26,7 +26,9 @@ def machine() -> Iterator[Machine]:
     assert "systemctl start" in install[1]
     with Machine(Image.build(), Options(systemd=True)) as machine:
         machine.shell(f"modprobe vcan; ip link add {LINK} type vcan; ip link set {LINK} up")
-        machine.shell(f"mkdir /tmp/clone; cp -r /tree/deploy /tmp/clone; printf '{BROKER}' >/tmp/broker.conf")
+        machine.shell(
+            f"mkdir /tmp/clone; cp -r /tree/deploy /tmp/clone; printf '{BROKER}' >/tmp/broker.conf"
+        )
         machine.shell(f"cd /tmp/clone; printf '{POLICY}' >orchestrator.toml; : >can.toml")
         with machine.serve("mosquitto", "mosquitto", "-c", "/tmp/broker.conf"):
             machine.shell(f"cd /tmp/clone; {install[1]}", timeout=120.0)
@@ -51,14 +53,19 @@ def pid(machine: Machine, unit: str) -> int:
 def await_active(machine: Machine, unit: str, instead_of: int = 0) -> None:
     """Until it serves, in another process than `instead_of`."""
     eventually_true(
-        lambda: shows(machine, unit, "ActiveState") == "active" and pid(machine, unit) != instead_of,
+        lambda: (
+            shows(machine, unit, "ActiveState") == "active" and pid(machine, unit) != instead_of
+        ),
         f"{unit} is active",
     )
 
 
 def await_connected(client: Rack) -> None:
     eventually_true(
-        lambda: any(device.id == LINK and device.state == "connected" for device in client.devices()), "it is connected"
+        lambda: any(
+            device.id == LINK and device.state == "connected" for device in client.devices()
+        ),
+        "it is connected",
     )
 
 
@@ -77,7 +84,9 @@ def test_what_was_started_serves_and_needs_no_privilege(machine: Machine, client
 def test_each_worker_has_a_cgroup_of_the_unit(machine: Machine, client: Rack) -> None:
     await_connected(client)
     group, host = shows(machine, CAN, "ControlGroup"), pid(machine, CAN)
-    lines = machine.shell(f"cd '/sys/fs/cgroup{group}'; grep . sat-host-*-{host}-*/*/cgroup.procs").split()
+    lines = machine.shell(
+        f"cd '/sys/fs/cgroup{group}'; grep . sat-host-*-{host}-*/*/cgroup.procs"
+    ).split()
     inside = [line.split("/", 1)[1].split("/cgroup.procs:") for line in lines]
     assert ["host", str(host)] in inside
     workers = [name for name, _ in inside if name != "host"]
@@ -96,7 +105,10 @@ def test_a_host_that_hangs_is_replaced(machine: Machine, client: Rack) -> None:
     before = pid(machine, CAN)
     machine.shell(f"kill -STOP {before}")
     await_active(machine, CAN, instead_of=before)
-    assert "watchdog" in machine.shell(f"journalctl --no-pager --unit {CAN} | grep -i watchdog").lower()
+    assert (
+        "watchdog"
+        in machine.shell(f"journalctl --no-pager --unit {CAN} | grep -i watchdog").lower()
+    )
     await_connected(client)
 
 
@@ -120,8 +132,12 @@ def test_a_host_gives_way_to_another_of_its_name_for_good(machine: Machine, clie
 
 def test_a_stop_of_all_is_orderly(machine: Machine, client: Rack) -> None:
     machine.shell("systemctl stop sat.target", timeout=60.0)
-    eventually_true(lambda: not any(host.alive for host in client.hosts().values()), "the hosts are gone")
+    eventually_true(
+        lambda: not any(host.alive for host in client.hosts().values()), "the hosts are gone"
+    )
     for unit in (CAN, ORCHESTRATOR):
-        eventually_true(lambda unit=unit: shows(machine, unit, "ActiveState") == "inactive", f"{unit} has ended")
+        eventually_true(
+            lambda unit=unit: shows(machine, unit, "ActiveState") == "inactive", f"{unit} has ended"
+        )
         assert shows(machine, unit, "Result") == "success"
     assert machine.shell("find /sys/fs/cgroup -name 'sat-host-*'") == ""

@@ -33,7 +33,9 @@ def bus(machine: Machine, rack: Rack) -> Iterator[Link]:
 
 
 def test_the_wheel_runs_not_the_tree(bus: Link) -> None:
-    found = bus.machine.shell("python3 -c 'import plugins, sat_host; print(plugins.__file__, sat_host.__file__)'")
+    found = bus.machine.shell(
+        "python3 -c 'import plugins, sat_host; print(plugins.__file__, sat_host.__file__)'"
+    )
     assert found.split() == ["/opt/sat/plugins/__init__.py", "/opt/sat/sat_host/__init__.py"]
 
 
@@ -56,17 +58,23 @@ def test_a_burst_comes_whole_in_order_and_with_the_kernels_times(bus: Link) -> N
     count = 3000
     with Candump(bus) as candump:
         came = bus.frames_of(
-            lambda: bus.machine.check("cangen", bus.name, "-n", str(count), "-g", "0", "-I", "i", "-L", "8", "-D", "i")
+            lambda: bus.machine.check(
+                "cangen", bus.name, "-n", str(count), "-g", "0", "-I", "i", "-L", "8", "-D", "i"
+            )
         )
         seen = candump.frames(count)
-    assert [f"{frame['id']:03X}#{frame['data'].upper()}" for frame in came] == [text for _, text in seen]
+    assert [f"{frame['id']:03X}#{frame['data'].upper()}" for frame in came] == [
+        text for _, text in seen
+    ]
     assert max(abs(frame["t"] - time) for frame, (time, _) in zip(came, seen, strict=True)) < 2e-6
 
 
 def test_a_mix_of_random_frames_comes_as_candump_has_it(bus: Link) -> None:
     count = 500
     with Candump(bus) as candump:
-        came = bus.frames_of(lambda: bus.machine.check("cangen", bus.name, "-n", str(count), "-g", "1", "-m", "-R"))
+        came = bus.frames_of(
+            lambda: bus.machine.check("cangen", bus.name, "-n", str(count), "-g", "1", "-m", "-R")
+        )
         seen = candump.frames(count)
     assert [(frame["id"], frame["data"].upper()) for frame in came if not frame.get("rtr")] == [
         (int(text.split("#")[0], 16), text.split("#")[-1][1 if "##" in text else 0 :])
@@ -77,10 +85,17 @@ def test_a_mix_of_random_frames_comes_as_candump_has_it(bus: Link) -> None:
 
 
 @pytest.mark.parametrize(("text", "frame"), FRAMES, ids=[text[:12] for text, _ in FRAMES])
-def test_every_kind_of_frame_goes_out_as_asked(bus: Link, text: str, frame: dict[str, object]) -> None:
+def test_every_kind_of_frame_goes_out_as_asked(
+    bus: Link, text: str, frame: dict[str, object]
+) -> None:
     with Candump(bus) as candump:
-        asked = {"extended" if key == "ext" else "remote" if key == "rtr" else key: frame[key] for key in frame}
-        answer = bus.do("send", **{key: value for key, value in asked.items() if key != "data" or value})
+        asked = {
+            "extended" if key == "ext" else "remote" if key == "rtr" else key: frame[key]
+            for key in frame
+        }
+        answer = bus.do(
+            "send", **{key: value for key, value in asked.items() if key != "data" or value}
+        )
         assert {key: answer[key] for key in frame} == frame
         assert candump.frames(1)[0][1].upper() == text.upper()
 
@@ -91,7 +106,10 @@ def test_several_frames_and_published_frames_go_out_in_order(bus: Link) -> None:
         assert (answer["sent"], answer["failed"]) == (50, [])
         bus.device.send({"id": 0x200, "data": "ff"}, {"id": 0x201, "data": "00" * 12, "fd": True})
         seen = [text for _, text in candump.frames(52)]
-    assert seen == [f"{0x100 + n:03X}#{n:02X}" for n in range(50)] + ["200#FF", "201##0" + "00" * 12]
+    assert seen == [f"{0x100 + n:03X}#{n:02X}" for n in range(50)] + [
+        "200#FF",
+        "201##0" + "00" * 12,
+    ]
 
 
 def test_the_kernel_sends_cyclic_frames(bus: Link) -> None:
@@ -119,7 +137,10 @@ def test_filters_are_the_kernels(bus: Link) -> None:
     try:
         lists = bus.machine.shell("cat /proc/net/can/rcvlist_fil /proc/net/can/rcvlist_eff")
         assert any(bus.name in line and "00000700" in line for line in lists.split("\n")), lists
-        wanted, others = ["100#01", "1FF#02", "01ABCDEF#03"], ["0FF#04", "200#05", "00000100#06", "01ABCDEE#07"]
+        wanted, others = (
+            ["100#01", "1FF#02", "01ABCDEF#03"],
+            ["0FF#04", "200#05", "00000100#06", "01ABCDEE#07"],
+        )
         sent = [text for pair in zip(others, [*wanted, ""], strict=True) for text in pair if text]
         came = bus.frames_of(lambda: bus.cansend(*sent))
         # A filter without `extended` lets both kinds through.

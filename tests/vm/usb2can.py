@@ -1,13 +1,16 @@
-"""A USB-CAN adapter that exists in software only, for the guest's own kernel driver (usb_8dev), which reports states.
+"""A USB-CAN adapter that exists in software only, for the guest's own kernel driver (usb_8dev),
+which reports states.
 
-The kernel sees it over USB/IP (vhci_hcd) as it sees the real one: an "8 devices" USB2CAN. So a bus-off, its restart and
-an unplugged adapter are the kernel's own. QEMU's emulated cards have no error states. Only the standard library.
+The kernel sees it over USB/IP (vhci_hcd) as it sees the real one: an "8 devices" USB2CAN. So a
+bus-off, its restart and an unplugged adapter are the kernel's own. QEMU's emulated cards have no
+error states. Only the standard library.
 
-Lines on standard input: ``active``, ``warning``, ``passive``, ``bus-off`` and two numbers, the transmit and receive
-error counters: the controller is in that state now; ``short`` and ``mend``: the bus has a short circuit from now on, so
-that each start ends in bus-off, and none any more; ``frame ID HEX``: one is received. The end of the input is none of
-the adapter, which outlives who started it: Debian's kernel 6.1 frees memory twice when one that was used is unplugged.
-Lines on standard output: ``attached``; ``started``, ``stopped``: the controller was; ``sent ID HEX``.
+Lines on standard input: ``active``, ``warning``, ``passive``, ``bus-off`` and two numbers, the
+transmit and receive error counters: the controller is in that state now; ``short`` and ``mend``:
+the bus has a short circuit from now on, so that each start ends in bus-off, and none any more;
+``frame ID HEX``: one is received. The end of the input is none of the adapter, which outlives who
+started it: Debian's kernel 6.1 frees memory twice when one that was used is unplugged. Lines on
+standard output: ``attached``; ``started``, ``stopped``: the controller was; ``sent ID HEX``.
 """
 
 from __future__ import annotations
@@ -39,11 +42,17 @@ _COMMAND = struct.Struct(">BxB12xB")
 _RECEIVED = struct.Struct(">BBBIB8sIB")
 _SENT = struct.Struct(">BBIB8sB")
 
-_ENDPOINTS = b"".join(struct.pack("<BBBBHB", 7, 5, address, 2, 64, 0) for address in (0x81, 0x02, 0x83, 0x04))
+_ENDPOINTS = b"".join(
+    struct.pack("<BBBBHB", 7, 5, address, 2, 64, 0) for address in (0x81, 0x02, 0x83, 0x04)
+)
 _INTERFACE = bytes((9, 4, 0, 0, 4, 0xFF, 0, 0, 0))
 DESCRIPTORS: Final = {
-    0x0100: struct.pack("<BBHBBBBHHHBBBB", 18, 1, 0x0200, 0, 0, 0, 64, 0x0483, 0x1234, 0x0100, 0, 2, 0, 1),
-    0x0200: struct.pack("<BBHBBBBB", 9, 2, 9 + 9 + len(_ENDPOINTS), 1, 1, 0, 0x80, 50) + _INTERFACE + _ENDPOINTS,
+    0x0100: struct.pack(
+        "<BBHBBBBHHHBBBB", 18, 1, 0x0200, 0, 0, 0, 64, 0x0483, 0x1234, 0x0100, 0, 2, 0, 1
+    ),
+    0x0200: struct.pack("<BBHBBBBB", 9, 2, 9 + 9 + len(_ENDPOINTS), 1, 1, 0, 0x80, 50)
+    + _INTERFACE
+    + _ENDPOINTS,
     0x0300: struct.pack("<BBH", 4, 3, 0x0409),
     0x0302: bytes((36, 3)) + "USB2CAN converter".encode("utf-16-le"),
 }
@@ -66,7 +75,9 @@ class Adapter:
             return False
         kind, number, _, is_in, endpoint, unlinked, length, *_, setup = _REQUEST.unpack(head)
         if kind == UNLINK:
-            known = any(unlinked in queue and not queue.remove(unlinked) for queue in self._waiting.values())
+            known = any(
+                unlinked in queue and not queue.remove(unlinked) for queue in self._waiting.values()
+            )
             self._answer(UNLINK, number, UNLINKED if known else 0)
             return True
         body = b"" if is_in or not length else self._end.recv(length, socket.MSG_WAITALL)
@@ -116,7 +127,9 @@ class Adapter:
         if command == OPEN:
             self._started = True
             tell("started")
-            self._state(STATES["bus-off"], 255, 0) if self._shorted else self._state(STATES["active"], 0, 0)
+            self._state(STATES["bus-off"], 255, 0) if self._shorted else self._state(
+                STATES["active"], 0, 0
+            )
         elif command == CLOSE:
             self._started = False
             self._ready[DATA_IN].clear()
@@ -126,7 +139,9 @@ class Adapter:
         self._receive(3, 4, 0, 4, bytes((status, rx_errors, tx_errors, 0)))
 
     def _receive(self, kind: int, flags: int, number: int, length: int, data: bytes) -> None:
-        self._ready[DATA_IN].append(_RECEIVED.pack(0x55, kind, flags, number, length, data, 0, 0xAA))
+        self._ready[DATA_IN].append(
+            _RECEIVED.pack(0x55, kind, flags, number, length, data, 0, 0xAA)
+        )
         self._flush(DATA_IN)
 
     def _flush(self, endpoint: int) -> None:
@@ -134,8 +149,12 @@ class Adapter:
         while ready and waiting:
             self._answer(SUBMIT, waiting.popleft(), 0, ready.popleft())
 
-    def _answer(self, kind: int, number: int, status: int, data: bytes = b"", actual: int = 0) -> None:
-        self._end.sendall(_ANSWER.pack(kind + 2, number, 0, 0, 0, status, actual or len(data), 0, 0, 0) + data)
+    def _answer(
+        self, kind: int, number: int, status: int, data: bytes = b"", actual: int = 0
+    ) -> None:
+        self._end.sendall(
+            _ANSWER.pack(kind + 2, number, 0, 0, 0, status, actual or len(data), 0, 0, 0) + data
+        )
 
 
 def tell(text: str) -> None:

@@ -1,7 +1,9 @@
-"""How the harness talks with the agent in the guest: framed bytes on one TCP connection for each command.
+"""How the harness talks with the agent in the guest: framed bytes on one TCP connection for each
+command.
 
-Each frame is a kind (one byte), a length (four bytes, big-endian) and that many bytes. The first frame of a
-connection is a REQUEST. Only the standard library, for the guest has this file beside the agent.
+Each frame is a kind (one byte), a length (four bytes, big-endian) and that many bytes. The first
+frame of a connection is a REQUEST. Only the standard library, for the guest has this file beside
+the agent.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import struct
 from typing import Any, Final
 
 AGENT_PORT: Final = 7000
-# What the agent prints on the console when it serves: this word and the token that requests must show.
+# What the agent prints on the console when it serves: this word and the token that requests must
+# show.
 READY: Final = "vm-agent-ready"
 
 REQUEST, STDIN, STDIN_END, SIGNAL = 0, 1, 2, 3  # to the agent
@@ -31,7 +34,8 @@ def send_json(connection: socket.socket, kind: int, body: dict[str, Any]) -> Non
 
 
 def receive(connection: socket.socket) -> tuple[int, bytes] | None:
-    """The next frame; None at the end of the connection. TimeoutError by the socket's own time limit."""
+    """The next frame; None at the end of the connection. TimeoutError by the socket's own time
+    limit."""
     head = _exactly(connection, _HEAD.size)
     if head is None:
         return None

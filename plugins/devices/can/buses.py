@@ -1,7 +1,7 @@
 """The buses that configuration names, and how a bus is opened, closed and found dead.
 
-A bus is an object such as ``{"name": "ecu", "interface": "slcan", "channel": "/dev/ttyACM0", "bitrate":
-500000}``; every other key is a keyword argument of that python-can interface.
+A bus is an object such as ``{"name": "ecu", "interface": "slcan", "channel": "/dev/ttyACM0",
+"bitrate": 500000}``; every other key is a keyword argument of that python-can interface.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ _GONE: Final = frozenset({errno.ENODEV, errno.ENXIO, errno.EIO, errno.EBADF})
 
 @dataclass(frozen=True)
 class BusConfig:
-    """How to open one bus. `bitrate` in bit/s; `options` are the interface's further keyword arguments."""
+    """How to open one bus. `bitrate` in bit/s; `options` are the interface's further keyword
+    arguments."""
 
     name: str
     interface: str
@@ -40,22 +41,27 @@ class BusConfig:
 
     @property
     def hardware_id(self) -> str:
-        """Stays with the name in the configuration: a pty or USB port may have another path each time."""
+        """Stays with the name in the configuration: a pty or USB port may have another path each
+        time."""
         return f"{self.interface}:{self.name}"
 
     @property
     def port(self) -> Path | None:
-        """The file of a serial port or pty; None for a bus that has none, such as a network port."""
+        """The file of a serial port or pty; None for a bus that has none, such as a network
+        port."""
         if self.interface not in _PORT_INTERFACES or "://" in str(self.channel):
             return None
         return Path(str(self.channel).partition("@")[0])
 
 
 def parse_buses(info: Mapping[str, Any]) -> list[BusConfig]:
-    """The entries of ``info["buses"]``. Raises ConfigError, which names the entry and what it takes."""
+    """The entries of ``info["buses"]``. Raises ConfigError, which names the entry and what it
+    takes."""
     entries = info.get("buses", [])
     if not isinstance(entries, list):
-        raise ConfigError(f"buses must be a list of objects with name, interface and channel, not {entries!r}")
+        raise ConfigError(
+            f"buses must be a list of objects with name, interface and channel, not {entries!r}"
+        )
     buses = [_parse_bus(f"buses[{index}]", entry) for index, entry in enumerate(entries)]
     names = [bus.name for bus in buses]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -75,11 +81,17 @@ def open_bus(config: BusConfig) -> can.BusABC:
     try:
         if config.interface == "slcan":
             if config.port is not None and config.port.resolve().is_relative_to("/dev/pts"):
-                options.setdefault("sleep_after_open", 0.0)  # no board behind it that resets when opened
+                options.setdefault(
+                    "sleep_after_open", 0.0
+                )  # no board behind it that resets when opened
             return SlcanBus(str(config.channel), **options)
-        return can.Bus(channel=config.channel, interface=config.interface, ignore_config=True, **options)
+        return can.Bus(
+            channel=config.channel, interface=config.interface, ignore_config=True, **options
+        )
     except (can.CanError, OSError, ValueError, TypeError) as error:
-        raise DriverError(f"cannot open {config.interface} {config.channel}: {_explain(config, error)}") from error
+        raise DriverError(
+            f"cannot open {config.interface} {config.channel}: {_explain(config, error)}"
+        ) from error
 
 
 def close_bus(bus: can.BusABC) -> None:
@@ -92,7 +104,8 @@ def close_bus(bus: can.BusABC) -> None:
 
 
 def is_gone(error: BaseException | None) -> bool:
-    """Whether an error of a bus means that the bus is no longer there, rather than busy or refusing a frame."""
+    """Whether an error of a bus means that the bus is no longer there, rather than busy or refusing
+    a frame."""
     seen = 0
     while error is not None and seen < 5:
         if isinstance(error, serial.SerialTimeoutException):
@@ -107,14 +120,17 @@ def is_gone(error: BaseException | None) -> bool:
 
 
 def reason(error: BaseException) -> str:
-    """The error's text with that of its cause, which is where python-can's wrappers keep the reason."""
+    """The error's text with that of its cause, which is where python-can's wrappers keep the
+    reason."""
     cause = error.__cause__
     return f"{error}: {cause}" if cause is not None and str(cause) not in str(error) else str(error)
 
 
 def _parse_bus(where: str, entry: object) -> BusConfig:
     if not isinstance(entry, Mapping):
-        raise ConfigError(f"{where} must be an object with name, interface and channel, not {entry!r}")
+        raise ConfigError(
+            f"{where} must be an object with name, interface and channel, not {entry!r}"
+        )
     name, interface, channel = entry.get("name"), entry.get("interface"), entry.get("channel")
     if not isinstance(name, str) or not name or not name.isprintable():
         raise ConfigError(f"{where}: name must be a text that is not empty, not {name!r}")
@@ -128,7 +144,9 @@ def _parse_bus(where: str, entry: object) -> BusConfig:
             f'{where}: channel must be a name or number such as "can0", "/dev/ttyACM0" or 0, not {channel!r}'
         )
     bitrate, fd = entry.get("bitrate"), entry.get("fd", False)
-    if bitrate is not None and (isinstance(bitrate, bool) or not isinstance(bitrate, int) or bitrate <= 0):
+    if bitrate is not None and (
+        isinstance(bitrate, bool) or not isinstance(bitrate, int) or bitrate <= 0
+    ):
         raise ConfigError(f"{where}: bitrate must be bit/s such as 500000, not {bitrate!r}")
     if not isinstance(fd, bool):
         raise ConfigError(f"{where}: fd must be true or false, not {fd!r}")

@@ -53,7 +53,11 @@ _FRAME: Final[dict[str, Any]] = {
     },
     "fd": {"type": "boolean", "default": False, "description": "a CAN FD frame"},
     "brs": {"type": "boolean", "default": False, "description": "CAN FD bit rate switch; needs fd"},
-    "remote": {"type": "boolean", "default": False, "description": "a remote frame: dlc and no data"},
+    "remote": {
+        "type": "boolean",
+        "default": False,
+        "description": "a remote frame: dlc and no data",
+    },
     "dlc": {
         "type": "integer",
         "minimum": 0,
@@ -85,7 +89,12 @@ _SEND: Final[dict[str, Any]] = {
         },
         "frames": {
             "type": "array",
-            "items": {"type": "object", "properties": _FRAME, "required": ["id"], "additionalProperties": False},
+            "items": {
+                "type": "object",
+                "properties": _FRAME,
+                "required": ["id"],
+                "additionalProperties": False,
+            },
             "minItems": 1,
             "maxItems": 1000,
             "description": "several frames, sent once in this order; nothing else stands beside them",

@@ -1,7 +1,7 @@
 """Cyclic sending: frames that go out with a period until they are stopped or counted out.
 
-On SocketCAN the kernel's broadcast manager keeps the time. Elsewhere one thread per bus serves all its
-cyclic frames; a deadline that was missed is skipped, never made up for in a burst.
+On SocketCAN the kernel's broadcast manager keeps the time. Elsewhere one thread per bus serves all
+its cyclic frames; a deadline that was missed is skipped, never made up for in a burst.
 """
 
 from __future__ import annotations
@@ -35,13 +35,15 @@ class Cyclic(Protocol):
     """What the driver asks of a bus's cyclic sender. Periods are in seconds."""
 
     def start(self, message: can.Message, period: float, count: int | None) -> bool:
-        """Send now and every `period`, `count` times or for ever; True if this replaced one of the same id."""
+        """Send now and every `period`, `count` times or for ever; True if this replaced one of the
+        same id."""
 
     def stop(self, key: Key | None) -> int:
         """End the one, or all; the number that ended."""
 
     def describe(self) -> list[dict[str, Any]]:
-        """Each frame being sent, with ``period_ms`` and what is known of ``count``, ``sent`` and ``error``."""
+        """Each frame being sent, with ``period_ms`` and what is known of ``count``, ``sent`` and
+        ``error``."""
 
     def close(self) -> None:
         """End all and let go of threads."""
@@ -85,7 +87,10 @@ class KernelCyclic:
 
     def describe(self) -> list[dict[str, Any]]:
         self._forget_finished()
-        return [_description(message, period, count) for _, message, period, count, _ in list(self._tasks.values())]
+        return [
+            _description(message, period, count)
+            for _, message, period, count, _ in list(self._tasks.values())
+        ]
 
     def close(self) -> None:
         self.stop(None)

@@ -1,13 +1,15 @@
 """CAN buses by python-can: the kernel's CAN links and the buses that configuration names.
 
-The reference driver. One instance serves one bus. It reads the bus on the acquisition thread and sends on
-the caller's; frames are carried as they are, error, remote and CAN FD frames included. It changes nothing
-on the machine but a bus-off controller restarted: what else needs a privilege is said, not done.
+The reference driver. One instance serves one bus. It reads the bus on the acquisition thread and
+sends on the caller's; frames are carried as they are, error, remote and CAN FD frames included. It
+changes nothing on the machine but a bus-off controller restarted: what else needs a privilege is
+said, not done.
 
-Configuration (`info`): ``buses``, a list as in `plugins.devices.can.buses`; ``receive_own_messages``, whether
-what this driver sends comes back on its stream (default False); ``timestamps``, of frames of the kernel's links:
-"kernel" (default), or "hardware" for the controller's clock where it has one; ``recovery``, when a controller that is
-bus-off is restarted, as in `plugins.devices.can.health`.
+Configuration (`info`): ``buses``, a list as in `plugins.devices.can.buses`;
+``receive_own_messages``, whether what this driver sends comes back on its stream (default False);
+``timestamps``, of frames of the kernel's links: "kernel" (default), or "hardware" for the
+controller's clock where it has one; ``recovery``, when a controller that is bus-off is restarted,
+as in `plugins.devices.can.health`.
 """
 
 from __future__ import annotations
@@ -81,7 +83,9 @@ class SocketCANDriver(BaseDeviceDriver):
         configured = parse_buses(self.info)
         links = {link.name: link for link in self._kernel_links()}
         claimed = {bus.channel for bus in configured if bus.interface == "socketcan"}
-        devices: list[Device] = [_link_device(link) for link in links.values() if link.name not in claimed]
+        devices: list[Device] = [
+            _link_device(link) for link in links.values() if link.name not in claimed
+        ]
         for bus in configured:
             if bus.interface == "socketcan":
                 if link := links.get(str(bus.channel)):
@@ -133,10 +137,14 @@ class SocketCANDriver(BaseDeviceDriver):
         self._receive_buffer = enlarge_receive_buffer(bus)
         bus.set_filters(self._filters or None)
         if sock is not None:
-            self._reader = FastReader(sock, fd=bus.protocol is not can.CanProtocol.CAN_20, hardware=hardware)
+            self._reader = FastReader(
+                sock, fd=bus.protocol is not can.CanProtocol.CAN_20, hardware=hardware
+            )
         if link is not None:
             name = f"can/health/{device.device_id}"
-            self._monitor = LinkMonitor(link, policy, self._counters_in.kinds, self.report_event, name)
+            self._monitor = LinkMonitor(
+                link, policy, self._counters_in.kinds, self.report_event, name
+            )
         return True
 
     def _reset_impl(self, device: Device) -> bool:  # noqa: ARG002 - the hook's signature
@@ -164,7 +172,8 @@ class SocketCANDriver(BaseDeviceDriver):
         return open_bus(config)
 
     def _frame_socket(self, bus: can.BusABC) -> socket.socket | None:
-        """The socket that gives and takes the kernel's CAN frames; None where frames are python-can's affair."""
+        """The socket that gives and takes the kernel's CAN frames; None where frames are
+        python-can's affair."""
         sock = getattr(bus, "socket", None)
         return sock if isinstance(sock, socket.socket) and can_read(sock) else None
 
@@ -182,8 +191,12 @@ class SocketCANDriver(BaseDeviceDriver):
         channel = device.get_attribute("channel")
         if interface in can.VALID_INTERFACES and channel is not None:
             bitrate, fd = device.get_attribute("bitrate"), bool(device.get_attribute("fd"))
-            return self._with_own_messages(BusConfig(device.device_id, interface, channel, bitrate, fd))
-        return self._with_own_messages(BusConfig(device.device_id, "socketcan", interface or device.device_id))
+            return self._with_own_messages(
+                BusConfig(device.device_id, interface, channel, bitrate, fd)
+            )
+        return self._with_own_messages(
+            BusConfig(device.device_id, "socketcan", interface or device.device_id)
+        )
 
     def _with_own_messages(self, bus: BusConfig) -> BusConfig:
         if "receive_own_messages" not in self.info or "receive_own_messages" in bus.options:
@@ -193,7 +206,9 @@ class SocketCANDriver(BaseDeviceDriver):
 
     # --- commands ------------------------------------------------------------------------------------
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         args = args or {}
         match command:
             case "start":
@@ -234,12 +249,18 @@ class SocketCANDriver(BaseDeviceDriver):
             return result
         sender.check(message)
         replaced = cyclic.start(message, args["period_ms"] / 1000, args.get("count"))
-        return result | {"period_ms": args["period_ms"], "count": args.get("count"), "replaced": replaced}
+        return result | {
+            "period_ms": args["period_ms"],
+            "count": args.get("count"),
+            "replaced": replaced,
+        }
 
     @staticmethod
     def _stop_cyclic(cyclic: Cyclic, args: Mapping[str, Any]) -> dict[str, Any]:
         if unwanted := sorted(args.keys() - {"id", "extended", "stop"}):
-            raise BadArgs(f"stop ends a cyclic frame and takes id and extended only, not {', '.join(unwanted)}")
+            raise BadArgs(
+                f"stop ends a cyclic frame and takes id and extended only, not {', '.join(unwanted)}"
+            )
         key = frames.parse_id(args["id"], args.get("extended")) if "id" in args else None
         return {"stopped": cyclic.stop(key)}
 
@@ -249,7 +270,9 @@ class SocketCANDriver(BaseDeviceDriver):
         assert cyclic is not None
         link = None
         if config.interface == "socketcan":
-            link = next((link for link in self._kernel_links() if link.name == config.channel), None)
+            link = next(
+                (link for link in self._kernel_links() if link.name == config.channel), None
+            )
         return {
             "interface": config.interface,
             "channel": config.channel,
@@ -276,12 +299,17 @@ class SocketCANDriver(BaseDeviceDriver):
             "rx": self._counters_in.received,
             "tx": self._open_sender().sent,
             "errors": self._counters_in.errors,
-            "overruns": self._counters_in.overruns + self._counters_in.link_drops + socket_drops(bus),
+            "overruns": self._counters_in.overruns
+            + self._counters_in.link_drops
+            + socket_drops(bus),
         }
         if isinstance(bus, SlcanBus):
             counters["bad_lines"] = bus.reader.bad_lines
         if link is not None and link.tx_errors is not None and link.rx_errors is not None:
-            counters |= {"controller_tx_errors": link.tx_errors, "controller_rx_errors": link.rx_errors}
+            counters |= {
+                "controller_tx_errors": link.tx_errors,
+                "controller_rx_errors": link.rx_errors,
+            }
         return counters
 
     # --- sending -------------------------------------------------------------------------------------
@@ -318,14 +346,23 @@ class SocketCANDriver(BaseDeviceDriver):
             self._outlive(error, lambda: False)
 
     def _acquisition_loop(self) -> None:
-        bus, device, reader, running = self._open_bus(), self.device, self._reader, self.is_acquiring
+        bus, device, reader, running = (
+            self._open_bus(),
+            self.device,
+            self._reader,
+            self.is_acquiring,
+        )
         assert device is not None
         with link_drops(self._link_name()) as dropped:
             stream: FrameStream | MessageStream
             if reader is not None:
-                stream = FrameStream(reader, self.stream_wrapper, device.device_id, self._counters_in, dropped)
+                stream = FrameStream(
+                    reader, self.stream_wrapper, device.device_id, self._counters_in, dropped
+                )
             else:
-                stream = MessageStream(bus, self.stream_wrapper, device.device_id, self._counters_in)
+                stream = MessageStream(
+                    bus, self.stream_wrapper, device.device_id, self._counters_in
+                )
             while running.is_set():
                 try:
                     stream.run(running)
@@ -334,10 +371,13 @@ class SocketCANDriver(BaseDeviceDriver):
 
     def _link_name(self) -> str | None:
         config = self._config
-        return str(config.channel) if config is not None and config.interface == "socketcan" else None
+        return (
+            str(config.channel) if config is not None and config.interface == "socketcan" else None
+        )
 
     def _outlive(self, error: Exception, waits: Callable[[], bool]) -> None:
-        """Wait while `waits()` for a link that went down: its socket stays bound and goes on when it is up again.
+        """Wait while `waits()` for a link that went down: its socket stays bound and goes on when
+        it is up again.
 
         Raises:
             DriverError: the error says something else, or the link is not what it was.
@@ -390,8 +430,12 @@ def _bus_device(bus: BusConfig) -> Device:
         "hardware_id": bus.hardware_id,
     }
     known = {key: value for key, value in attributes.items() if value is not None}
-    return Device(bus.name, f"CAN {bus.name} ({bus.interface} {bus.channel})", DeviceType.CAN, known)
+    return Device(
+        bus.name, f"CAN {bus.name} ({bus.interface} {bus.channel})", DeviceType.CAN, known
+    )
 
 
 def _with_fd(config: BusConfig, link: CanLink) -> BusConfig:
-    return BusConfig(config.name, config.interface, config.channel, config.bitrate, link.fd, config.options)
+    return BusConfig(
+        config.name, config.interface, config.channel, config.bitrate, link.fd, config.options
+    )

@@ -1,7 +1,8 @@
-"""The simulated car: what it does at a time, the frames that say so, and what it answers to a tester.
+"""The simulated car: what it does at a time, the frames that say so, and what it answers to a
+tester.
 
-PURE: everything is a function of the seconds since the car was started; no clock, no bus, no randomness.
-The frames and their periods are those of `sat_ecu.dbc`.
+PURE: everything is a function of the seconds since the car was started; no clock, no bus, no
+randomness. The frames and their periods are those of `sat_ecu.dbc`.
 """
 
 from __future__ import annotations
@@ -52,7 +53,8 @@ class CarState:
 
 
 def car_at(seconds: float) -> CarState:
-    """The car `seconds` after its start: a drive that repeats each minute, with an engine that warms up."""
+    """The car `seconds` after its start: a drive that repeats each minute, with an engine that
+    warms up."""
     phase = seconds % CYCLE_S
     speed, acceleration = _speed(phase)
     gear = 0 if speed < 1 else sum(speed >= limit for limit in _SHIFT_UP_KMH)
@@ -118,7 +120,12 @@ def _wheel_speeds(car: CarState, cycle: int) -> dict[str, float]:
     # A slow slalom: the outer wheels turn faster.
     curve = 0.02 * math.sin(cycle * 0.02 * 0.5)
     left, right = car.speed * (1 + curve), car.speed * (1 - curve)
-    return {"WheelSpeedFL": left, "WheelSpeedFR": right, "WheelSpeedRL": left, "WheelSpeedRR": right}
+    return {
+        "WheelSpeedFL": left,
+        "WheelSpeedFR": right,
+        "WheelSpeedRL": left,
+        "WheelSpeedRR": right,
+    }
 
 
 def _doors(car: CarState, _cycle: int) -> dict[str, float]:
@@ -127,7 +134,11 @@ def _doors(car: CarState, _cycle: int) -> dict[str, float]:
 
 
 def _battery(car: CarState, _cycle: int) -> dict[str, float]:
-    return {"BatteryVoltage": 14.2 - 0.3 * car.engine_load / 100, "BatteryCurrent": 4.5, "StateOfCharge": 87}
+    return {
+        "BatteryVoltage": 14.2 - 0.3 * car.engine_load / 100,
+        "BatteryCurrent": 4.5,
+        "StateOfCharge": 87,
+    }
 
 
 _SIGNALS: Final[dict[str, Callable[[CarState, int], dict[str, float]]]] = {
@@ -156,16 +167,21 @@ class CyclicFrames:
             raise ValueError(f"rate must be above 0, not {rate}")
         database = load_database()
         self._messages = [database.get_message_by_name(name) for name in _SIGNALS]
-        self._periods: list[float] = [message.cycle_time / 1000 / rate for message in self._messages]
+        self._periods: list[float] = [
+            message.cycle_time / 1000 / rate for message in self._messages
+        ]
         self._cycles = [0] * len(self._messages)
 
     @property
     def next_due(self) -> float:
         """Seconds after the start at which the next frame is due."""
-        return min(cycle * period for cycle, period in zip(self._cycles, self._periods, strict=True))
+        return min(
+            cycle * period for cycle, period in zip(self._cycles, self._periods, strict=True)
+        )
 
     def due(self, now: float) -> Iterator[can.Message]:
-        """The frames due up to `now` (seconds since the start). Their content is that of the time they were due."""
+        """The frames due up to `now` (seconds since the start). Their content is that of the time
+        they were due."""
         while (at := self.next_due) <= now:
             for index, period in enumerate(self._periods):
                 if self._cycles[index] * period == at:
@@ -173,7 +189,8 @@ class CyclicFrames:
                     self._cycles[index] += 1
 
     def skip_to(self, now: float) -> int:
-        """Leave out what was due before `now`, as after a pause of the process; how many frames that is."""
+        """Leave out what was due before `now`, as after a pause of the process; how many frames
+        that is."""
         skipped = 0
         for index, period in enumerate(self._periods):
             cycle = max(self._cycles[index], math.ceil(now / period))
@@ -192,12 +209,16 @@ class CyclicFrames:
 
 
 def answer(request: can.Message, seconds: float) -> can.Message | None:
-    """The response of the ECU to a tester's single-frame OBD-II request at `seconds`; None for any other frame.
+    """The response of the ECU to a tester's single-frame OBD-II request at `seconds`; None for any
+    other frame.
 
-    Mode 01 knows the pids 0x00 (what is supported), 0x05 (coolant), 0x0C (engine speed) and 0x0D (vehicle speed);
-    everything else gets a negative response.
+    Mode 01 knows the pids 0x00 (what is supported), 0x05 (coolant), 0x0C (engine speed) and 0x0D
+    (vehicle speed); everything else gets a negative response.
     """
-    if request.arbitration_id not in (FUNCTIONAL_REQUEST_ID, PHYSICAL_REQUEST_ID) or request.is_extended_id:
+    if (
+        request.arbitration_id not in (FUNCTIONAL_REQUEST_ID, PHYSICAL_REQUEST_ID)
+        or request.is_extended_id
+    ):
         return None
     if request.is_remote_frame or request.is_error_frame or not request.data:
         return None

@@ -1,9 +1,12 @@
-"""Reads a CAN socket in batches: `recvmmsg` writes frames straight into the records of a `FrameBlock`.
+"""Reads a CAN socket in batches: `recvmmsg` writes frames straight into the records of a
+`FrameBlock`.
 
-No Python object is made for a frame. What tells frames apart (capture time, the kernel's drop counter, the kind of
-frame, whether this machine sent it) lies in columns of fixed stride, which are copied and compared as a whole.
+No Python object is made for a frame. What tells frames apart (capture time, the kernel's drop
+counter, the kind of frame, whether this machine sent it) lies in columns of fixed stride, which are
+copied and compared as a whole.
 
-It reads a socket that somebody else opened and closes, and knows nothing of streams. Little-endian machines only.
+It reads a socket that somebody else opened and closes, and knows nothing of streams. Little-endian
+machines only.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ _SO_TIMESTAMPNS: Final = 35
 _SO_TIMESTAMPING: Final = 37
 _RX_HARDWARE, _RX_SOFTWARE, _SOFTWARE, _RAW_HARDWARE = 4, 8, 16, 64
 _SO_RXQ_OVFL: Final = 40
-# getsockopt(SO_MEMINFO) answers 32-bit words: bytes held, receive buffer, ..., the ninth counts dropped frames.
+# getsockopt(SO_MEMINFO) answers 32-bit words: bytes held, receive buffer, ..., the ninth counts
+# dropped frames.
 _SO_MEMINFO: Final = 55
 _MEMINFO: Final = struct.Struct("9I")
 WORD: Final = 0xFFFF_FFFF
@@ -82,7 +86,9 @@ _IS_ERROR: Final = bytes(byte & (ERROR >> 24) != 0 for byte in range(256))
 _PLAIN: Final = bytes(byte for byte in range(256) if not byte & (ERROR | REMOTE) >> 24)
 _IS_REMOTE: Final = bytes(byte & (REMOTE >> 24) != 0 for byte in range(256))
 _FDF_OF_LENGTH: Final = _table({CANFD_MTU: FDF})
-_FD_FLAGS_OF_LENGTH: Final = _table({CANFD_MTU: FDF - 1})  # BRS and ESI, which only CAN FD frames have
+_FD_FLAGS_OF_LENGTH: Final = _table(
+    {CANFD_MTU: FDF - 1}
+)  # BRS and ESI, which only CAN FD frames have
 
 
 def _mask_of(length: int, size: int) -> bytes:
@@ -95,11 +101,12 @@ _MASKS: Final = {size: [_mask_of(length, size) for length in range(256)] for siz
 _FULL: Final = b"\x08\x00\x00\x00"  # length, flags and reserved bytes of a classic frame that is masked already
 
 
-class Batch(NamedTuple):
+class ReadBatch(NamedTuple):
     """What one call took off the socket.
 
-    `losses` has a pair ``(index, n)`` for each place where the kernel dropped `n` frames right before the frame at
-    `index`. `errors` counts error frames, `overruns` those of a controller whose own buffer ran over.
+    `losses` has a pair ``(index, n)`` for each place where the kernel dropped `n` frames right
+    before the frame at `index`. `errors` counts error frames, `overruns` those of a controller
+    whose own buffer ran over.
     """
 
     block: FrameBlock
@@ -119,10 +126,11 @@ class _Records:
 
 
 class Vector:
-    """The memory that one `recvmmsg` fills, and how a `Batch` is made of it. No I/O.
+    """The memory that one `recvmmsg` fills, and how a `ReadBatch` is made of it. No I/O.
 
-    For each frame it has a header, a record that the frame is written into, and `control_size` bytes of `control`.
-    `size` is that of a record; `hardware` says that the stamps are those of SO_TIMESTAMPING, else of SO_TIMESTAMPNS.
+    For each frame it has a header, a record that the frame is written into, and `control_size`
+    bytes of `control`. `size` is that of a record; `hardware` says that the stamps are those of
+    SO_TIMESTAMPING, else of SO_TIMESTAMPNS.
     """
 
     def __init__(self, size: int, *, hardware: bool = False, n: int = VECTOR) -> None:
@@ -146,7 +154,10 @@ class Vector:
 
     def _point(self) -> None:
         size = self.records.size
-        records, control = ctypes.addressof(self.records.buffer), ctypes.addressof(self._control_buffer)
+        records, control = (
+            ctypes.addressof(self.records.buffer),
+            ctypes.addressof(self._control_buffer),
+        )
         iovecs = ctypes.addressof(self._iovecs)
         for i, header in enumerate(self.headers):
             self._iovecs[i].base = records + i * size + 8
@@ -155,7 +166,7 @@ class Vector:
             header.message.control = control + i * self.control_size
             header.message.controllen = self.control_size
 
-    def take(self, n: int) -> Batch:
+    def take(self, n: int) -> ReadBatch:
         """The first `n` frames; the memory is ready for the next call then."""
         lengths = self._lengths(n)
         self._stamp(n)
@@ -166,10 +177,10 @@ class Vector:
         losses = self._losses(n)
         self.forget(n)
         if not odd:
-            return Batch(FrameBlock(data, records.size), losses)
+            return ReadBatch(FrameBlock(data, records.size), losses)
         errors = tops.translate(_IS_ERROR)
         overruns = sum(_is_overrun(data, i * records.size) for i in range(n) if errors[i])
-        return Batch(FrameBlock(data, records.size), losses, errors.count(1), overruns)
+        return ReadBatch(FrameBlock(data, records.size), losses, errors.count(1), overruns)
 
     def forget(self, n: int) -> None:
         """Make the memory of the first `n` ready for the next call."""
@@ -187,7 +198,9 @@ class Vector:
 
     def _column(self, offset: int, n: int) -> memoryview:
         """A 32-bit column of the control messages."""
-        return self._control_words[offset // 4 : n * self.control_size // 4 : self.control_size // 4]
+        return self._control_words[
+            offset // 4 : n * self.control_size // 4 : self.control_size // 4
+        ]
 
     def _compact(self, n: int) -> _Records:
         """The same frames in short records: there is no CAN FD frame among them."""
@@ -195,7 +208,9 @@ class Vector:
             return self.records
         for i in range(CLASSIC // 8):
             step = self.records.size // 8
-            self._classic.longs[i : n * CLASSIC // 8 : CLASSIC // 8] = self.records.longs[i : n * step : step]
+            self._classic.longs[i : n * CLASSIC // 8 : CLASSIC // 8] = self.records.longs[
+                i : n * step : step
+            ]
         return self._classic
 
     def _lengths(self, n: int) -> bytes | None:
@@ -206,17 +221,24 @@ class Vector:
         fd = lengths.count(CANFD_MTU)
         if fd + lengths.count(CAN_MTU) != n:
             odd = next(length for length in lengths if length not in (CAN_MTU, CANFD_MTU))
-            raise DriverError(f"the socket gave {odd} bytes for a frame; {CAN_MTU} or {CANFD_MTU} are accepted")
+            raise DriverError(
+                f"the socket gave {odd} bytes for a frame; {CAN_MTU} or {CANFD_MTU} are accepted"
+            )
         return lengths if fd else None
 
-    def _finish(self, records: _Records, n: int, lengths: bytes | None, tops: bytes | None) -> bytes:
-        """The records, their flags set, with zeros where nothing is meant: a sender may leave anything there.
+    def _finish(
+        self, records: _Records, n: int, lengths: bytes | None, tops: bytes | None
+    ) -> bytes:
+        """The records, their flags set, with zeros where nothing is meant: a sender may leave
+        anything there.
 
         Without `lengths` all frames are classic; without `tops` none is an error or remote frame.
         """
         size = records.size
         middle = records.words[3 : n * size // 4 : size // 4].tobytes()
-        sent = self._header_bytes[_FLAGS_AT : n * _STRIDE : _STRIDE].tobytes().translate(_TX_OF_FLAGS)
+        sent = (
+            self._header_bytes[_FLAGS_AT : n * _STRIDE : _STRIDE].tobytes().translate(_TX_OF_FLAGS)
+        )
         full = lengths is None and tops is None and middle == _FULL * n
         if not full or TX in sent:
             flags = sent if lengths is None else _fd_flags(middle[1::4], lengths, sent)
@@ -225,7 +247,10 @@ class Vector:
             return records.bytes[: n * size].tobytes()
         used = middle[::4]
         if tops is not None:
-            used = bytes(0 if mark else length for mark, length in zip(tops.translate(_IS_REMOTE), used, strict=True))
+            used = bytes(
+                0 if mark else length
+                for mark, length in zip(tops.translate(_IS_REMOTE), used, strict=True)
+            )
         mask = b"".join(map(_MASKS[size].__getitem__, used))
         kept = int.from_bytes(records.bytes[: n * size], "little") & int.from_bytes(mask, "little")
         return kept.to_bytes(n * size, "little")
@@ -257,7 +282,9 @@ class Vector:
             sec[:], nsec[:] = hardware
             return
         columns = (column.tolist() for column in (*first, *hardware))
-        for i, (kernel_sec, kernel_nsec, hard_sec, hard_nsec) in enumerate(zip(*columns, strict=True)):
+        for i, (kernel_sec, kernel_nsec, hard_sec, hard_nsec) in enumerate(
+            zip(*columns, strict=True)
+        ):
             stamp = self._epoch(kernel_sec * _SECOND + kernel_nsec, hard_sec * _SECOND + hard_nsec)
             sec[i], nsec[i] = divmod(stamp, _SECOND)
 
@@ -274,14 +301,20 @@ class Vector:
 
 
 def _fd_flags(flags: bytes, lengths: bytes, sent: bytes) -> bytes:
-    """The flags of each record: BRS and ESI of CAN FD frames, FDF by the length of the message, TX as `sent` has it."""
-    column = int.from_bytes(flags, "little") & int.from_bytes(lengths.translate(_FD_FLAGS_OF_LENGTH), "little")
-    column |= int.from_bytes(lengths.translate(_FDF_OF_LENGTH), "little") | int.from_bytes(sent, "little")
+    """The flags of each record: BRS and ESI of CAN FD frames, FDF by the length of the message, TX
+    as `sent` has it."""
+    column = int.from_bytes(flags, "little") & int.from_bytes(
+        lengths.translate(_FD_FLAGS_OF_LENGTH), "little"
+    )
+    column |= int.from_bytes(lengths.translate(_FDF_OF_LENGTH), "little") | int.from_bytes(
+        sent, "little"
+    )
     return column.to_bytes(len(flags), "little")
 
 
 def _is_overrun(records: bytes, at: int) -> bool:
-    """Whether the error frame at that offset tells of a controller whose receive buffer ran over."""
+    """Whether the error frame at that offset tells of a controller whose receive buffer ran
+    over."""
     return bool(records[at + 8] & 0x04 and records[at + 12] > 1 and records[at + 17] & 0x01)
 
 
@@ -292,7 +325,8 @@ def can_read(sock: socket.socket) -> bool:
 
 
 def set_receive_buffer(sock: socket.socket, wanted: int) -> int:
-    """Ask for a receive buffer of so many bytes and return the size that there is now, which the kernel doubles.
+    """Ask for a receive buffer of so many bytes and return the size that there is now, which the
+    kernel doubles.
 
     Without CAP_NET_ADMIN the kernel caps it at net.core.rmem_max.
     """
@@ -304,7 +338,8 @@ def set_receive_buffer(sock: socket.socket, wanted: int) -> int:
 
 
 def memory_of(sock: socket.socket) -> tuple[int, int, int]:
-    """Bytes that wait in the receive buffer, its size, and the frames that were dropped because it was full."""
+    """Bytes that wait in the receive buffer, its size, and the frames that were dropped because it
+    was full."""
     words = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
     return int(words[0]), int(words[1]), int(words[8])
 
@@ -312,7 +347,8 @@ def memory_of(sock: socket.socket) -> tuple[int, int, int]:
 class FastReader:
     """Takes frames off `sock`. For one thread; errors are OSError as the kernel gives them.
 
-    `fd`: the socket gives CAN FD frames. `hardware`: stamp by the controller's clock where it has one.
+    `fd`: the socket gives CAN FD frames. `hardware`: stamp by the controller's clock where it has
+        one.
     """
 
     def __init__(self, sock: socket.socket, *, fd: bool = False, hardware: bool = False) -> None:
@@ -326,7 +362,9 @@ class FastReader:
             flags = _RX_HARDWARE | _RX_SOFTWARE | _SOFTWARE | _RAW_HARDWARE
             sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPING, flags)
         sock.setsockopt(socket.SOL_SOCKET, _SO_TIMESTAMPNS, not hardware)
-        self.quarter = max(1, memory_of(sock)[1] // FRAME_COST // 4)  # frames that fill a quarter of the buffer
+        self.quarter = max(
+            1, memory_of(sock)[1] // FRAME_COST // 4
+        )  # frames that fill a quarter of the buffer
 
     def wait(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds for a frame or an error."""
@@ -337,13 +375,14 @@ class FastReader:
         held, size, _ = memory_of(self._socket)
         return held >= size // 4
 
-    def read(self) -> Batch | None:
+    def read(self) -> ReadBatch | None:
         """Up to `VECTOR` frames that are there now; None when there is none."""
         n = self._receive()
         return self._vector.take(n) if n else None
 
     def skip(self, limit: float) -> None:
-        """Let go of what was received and not read, for `limit` seconds at the most; its losses are past too."""
+        """Let go of what was received and not read, for `limit` seconds at the most; its losses are
+        past too."""
         deadline = time.monotonic() + limit
         while n := self._receive():
             self._vector.drops = self._vector.last_drops(n)
@@ -353,7 +392,8 @@ class FastReader:
         self.lost_unseen()
 
     def lost_unseen(self) -> int:
-        """Frames dropped behind the last that was read, while nothing waits; elsewhere the next frame tells."""
+        """Frames dropped behind the last that was read, while nothing waits; elsewhere the next
+        frame tells."""
         drops = memory_of(self._socket)[2]
         # A frame that came meanwhile knows by itself how many were dropped before it.
         if drops == self._vector.drops or self._poll.poll(0):
@@ -364,7 +404,9 @@ class FastReader:
     def _receive(self) -> int:
         vector = self._vector
         while True:
-            n = self._recvmmsg(self._socket.fileno(), vector.headers, vector.n, socket.MSG_DONTWAIT, None)
+            n = self._recvmmsg(
+                self._socket.fileno(), vector.headers, vector.n, socket.MSG_DONTWAIT, None
+            )
             if n >= 0:
                 return int(n)
             number = ctypes.get_errno()

@@ -1,10 +1,11 @@
-"""CAN frames between their three forms: a stream's dict, a command's args and python-can's `Message`.
+"""CAN frames between their three forms: a stream's dict, a command's args and python-can's
+`Message`.
 
 PURE: no I/O, no clock. What a person or a program may write is checked here and nowhere else; each
 FrameError says what would be accepted.
 
-The stream's dict is ``{"id": 291, "ext", "fd", "brs", "esi", "rtr", "err", "tx", "data": "deadbeef"}`` with
-false flags left out; a remote frame carries ``dlc`` and empty data.
+The stream's dict is ``{"id": 291, "ext", "fd", "brs", "esi", "rtr", "err", "tx", "data":
+"deadbeef"}`` with false flags left out; a remote frame carries ``dlc`` and empty data.
 """
 
 from __future__ import annotations
@@ -75,7 +76,8 @@ def parse_id(value: object, extended: bool | None = None, what: str = "id") -> t
 
 
 def parse_data(text: object, *, fd: bool = False) -> bytes:
-    """A frame's payload from hex digits, which may be spaced: "deadbeef", "DE AD BE EF". Raises FrameError."""
+    """A frame's payload from hex digits, which may be spaced: "deadbeef", "DE AD BE EF". Raises
+    FrameError."""
     if not isinstance(text, str):
         raise FrameError(f'data must be a string of hex digits such as "deadbeef", not {text!r}')
     try:
@@ -115,7 +117,9 @@ def build_message(
     if remote:
         _check_remote(payload, fd, dlc)
     elif dlc is not None and dlc != len(payload):
-        raise FrameError(f"dlc {dlc} does not match {len(payload)} bytes of data: leave it out, it follows the data")
+        raise FrameError(
+            f"dlc {dlc} does not match {len(payload)} bytes of data: leave it out, it follows the data"
+        )
     return can.Message(
         arbitration_id=number,
         is_extended_id=is_extended,
@@ -142,7 +146,8 @@ def message_from_args(args: Mapping[str, Any]) -> can.Message:
 
 
 def wire_frame(can_id: int, length: int, flags: int, data: bytes) -> bytes:
-    """The kernel's ``can_frame`` or ``canfd_frame`` of a record's fields. Raises FrameError when it cannot be sent."""
+    """The kernel's ``can_frame`` or ``canfd_frame`` of a record's fields. Raises FrameError when it
+    cannot be sent."""
     if can_id & ERROR:
         raise FrameError(_NO_ERROR_FRAMES)
     if not can_id & EXTENDED:
@@ -159,7 +164,8 @@ def wire_frame(can_id: int, length: int, flags: int, data: bytes) -> bytes:
 
 
 def wire_message(message: can.Message) -> bytes:
-    """The kernel's ``can_frame`` or ``canfd_frame`` of a message. Raises FrameError when it cannot be sent."""
+    """The kernel's ``can_frame`` or ``canfd_frame`` of a message. Raises FrameError when it cannot
+    be sent."""
     can_id = message.arbitration_id
     can_id |= (message.is_extended_id and EXTENDED) | (message.is_remote_frame and REMOTE)
     flags = (message.is_fd and FDF) | (message.bitrate_switch and BRS)
@@ -167,11 +173,16 @@ def wire_message(message: can.Message) -> bytes:
 
 
 def message_from_dict(frame: object) -> can.Message:
-    """The frame of a stream's dict. Raises FrameError, also for an error frame: those cannot be sent."""
+    """The frame of a stream's dict. Raises FrameError, also for an error frame: those cannot be
+    sent."""
     if not isinstance(frame, Mapping):
-        raise FrameError(f'a frame is an object such as {{"id": 291, "data": "deadbeef"}}, not {frame!r}')
+        raise FrameError(
+            f'a frame is an object such as {{"id": 291, "data": "deadbeef"}}, not {frame!r}'
+        )
     if unknown := sorted(str(key) for key in frame.keys() - _DICT_KEYS - {"t"}):
-        raise FrameError(f"unknown key {unknown[0]!r} in a frame: it has {', '.join(sorted(_DICT_KEYS))}")
+        raise FrameError(
+            f"unknown key {unknown[0]!r} in a frame: it has {', '.join(sorted(_DICT_KEYS))}"
+        )
     if "id" not in frame:
         raise FrameError('a frame needs an id, such as {"id": 291, "data": "deadbeef"}')
     if _flag(frame, "err"):
@@ -188,7 +199,8 @@ def message_from_dict(frame: object) -> can.Message:
 
 
 def message_to_dict(message: can.Message) -> FrameDict:
-    """The stream's dict of a frame that a bus delivered. Never raises: what was received is carried as it is."""
+    """The stream's dict of a frame that a bus delivered. Never raises: what was received is carried
+    as it is."""
     frame: FrameDict = {"id": message.arbitration_id}
     if message.is_extended_id:
         frame["ext"] = True
@@ -220,14 +232,18 @@ def is_overrun(message: can.Message) -> bool:
 
 
 def parse_filters(filters: object) -> list[CanFilter]:
-    """python-can's acceptance filters from a list of ``{id, mask, extended}``; [] accepts everything.
+    """python-can's acceptance filters from a list of ``{id, mask, extended}``; [] accepts
+    everything.
 
-    A frame passes when it matches one entry: ``frame id & mask == id & mask``. The mask defaults to all
-    bits; without `extended` both standard and extended frames are compared, unless only an extended one can
-    have the id. Raises FrameError.
+    A frame passes when it matches one entry: ``frame id & mask == id & mask``. The mask defaults to
+        all
+    bits; without `extended` both standard and extended frames are compared, unless only an extended
+    one can have the id. Raises FrameError.
     """
     if not isinstance(filters, Sequence) or isinstance(filters, str | bytes):
-        raise FrameError(f'filters must be a list such as [{{"id": "0x100", "mask": "0x700"}}], not {filters!r}')
+        raise FrameError(
+            f'filters must be a list such as [{{"id": "0x100", "mask": "0x700"}}], not {filters!r}'
+        )
     return [_parse_filter(index, entry) for index, entry in enumerate(filters)]
 
 
@@ -242,7 +258,9 @@ def filter_to_dict(can_filter: CanFilter) -> dict[str, Any]:
 def _parse_filter(index: int, entry: object) -> CanFilter:
     where = f"filters[{index}]"
     if not isinstance(entry, Mapping) or "id" not in entry or entry.keys() - _FILTER_KEYS:
-        raise FrameError(f"{where} must be an object with id, and mask and extended where wanted, not {entry!r}")
+        raise FrameError(
+            f"{where} must be an object with id, and mask and extended where wanted, not {entry!r}"
+        )
     extended = _flag(entry, "extended")
     can_id, wide = parse_id(entry["id"], extended, f"{where}.id")
     all_bits = MAX_STANDARD_ID if extended is False else MAX_EXTENDED_ID
@@ -257,7 +275,9 @@ def _check_remote(payload: bytes, fd: bool, dlc: int | None) -> None:
     if fd:
         raise FrameError(_NO_REMOTE_FD)
     if payload:
-        raise FrameError("a remote frame carries no data: leave data out and give its length as dlc")
+        raise FrameError(
+            "a remote frame carries no data: leave data out and give its length as dlc"
+        )
     if dlc is not None and not 0 <= dlc <= MAX_CLASSIC_LENGTH:
         raise FrameError(f"dlc {dlc} is out of range: a remote frame asks for 0 to 8 bytes")
 
@@ -269,7 +289,9 @@ def _integer(value: object, what: str) -> int:
         digits = value[2:]
         if digits and all(digit in "0123456789abcdefABCDEF" for digit in digits):
             return int(digits, 16)
-    raise FrameError(f'{what} must be an integer such as 291 or a string such as "0x123", not {value!r}')
+    raise FrameError(
+        f'{what} must be an integer such as 291 or a string such as "0x123", not {value!r}'
+    )
 
 
 def _flag(entry: Mapping[str, Any], key: str) -> bool | None:

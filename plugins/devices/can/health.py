@@ -1,7 +1,8 @@
-"""What a bus is in, by what its link and its error frames say, and when a bus-off controller is restarted. PURE.
+"""What a bus is in, by what its link and its error frames say, and when a bus-off controller is
+restarted. PURE.
 
-Time is an argument, in seconds of a clock that never goes back. `BusHealth` decides; asking the kernel, restarting
-and telling are `monitor`'s.
+Time is an argument, in seconds of a clock that never goes back. `BusHealth` decides; asking the
+kernel, restarting and telling are `monitor`'s.
 """
 
 from __future__ import annotations
@@ -27,15 +28,16 @@ _CONTROLLER, _BUS_OFF, _RESTARTED, _COUNTED = 0x004, 0x040, 0x100, 0x200
 _WARNINGS, _PASSIVES, _ACTIVE = 0x0C, 0x30, 0x40
 _FRAME: Final = struct.Struct("=IB3x8s")
 
-# So that the controllers of one bus do not start again all at once, up to this part of a delay is left out.
+# So that the controllers of one bus do not start again all at once, up to this part of a delay is
+# left out.
 _JITTER: Final = 0.25
 _LEVELS: Final = 30
 
 
 @dataclass(frozen=True)
 class Policy:
-    """When a controller that is bus-off is restarted: after `first_s`, then each time after twice as long, at most
-    `max_s`; from the beginning again once it stayed on the bus for `max_s`."""
+    """When a controller that is bus-off is restarted: after `first_s`, then each time after twice
+    as long, at most `max_s`; from the beginning again once it stayed on the bus for `max_s`."""
 
     auto: bool = True
     first_s: float = 1.0
@@ -57,11 +59,19 @@ def parse_policy(info: Mapping[str, Any]) -> Policy:
     accepted = 'recovery takes {"mode": "auto" or "off", "first_s": seconds, "max_s": seconds}'
     if not isinstance(given, Mapping) or given.keys() - {"mode", "first_s", "max_s"}:
         raise ConfigError(f"{accepted}, not {given!r}")
-    mode, first, longest = given.get("mode", "auto"), given.get("first_s", 1.0), given.get("max_s", 60.0)
+    mode, first, longest = (
+        given.get("mode", "auto"),
+        given.get("first_s", 1.0),
+        given.get("max_s", 60.0),
+    )
     if mode not in ("auto", "off"):
         raise ConfigError(f"{accepted}; the mode is {mode!r}")
     for name, value in (("first_s", first), ("max_s", longest)):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0.01 <= value <= 86_400:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not 0.01 <= value <= 86_400
+        ):
             raise ConfigError(f"recovery.{name} must be seconds from 0.01 to 86400, not {value!r}")
     if longest < first:
         raise ConfigError(f"recovery.max_s ({longest:g}) must not be less than first_s ({first:g})")
@@ -82,7 +92,9 @@ def read_error_frame(frame: bytes) -> Signs:
         state = ACTIVE
     elif can_id & _CONTROLLER:
         passive, warning = data[1] & _PASSIVES, data[1] & _WARNINGS
-        state = PASSIVE if passive else WARNING if warning else ACTIVE if data[1] & _ACTIVE else None
+        state = (
+            PASSIVE if passive else WARNING if warning else ACTIVE if data[1] & _ACTIVE else None
+        )
     return Signs(state, *counters)
 
 
@@ -124,13 +136,18 @@ class BusHealth:
         link = self._link
         if link is not None and link.restart_ms:
             return "kernel"
-        return "driver" if self._policy.auto and link is not None and link.controller is not None else "nobody"
+        return (
+            "driver"
+            if self._policy.auto and link is not None and link.controller is not None
+            else "nobody"
+        )
 
     def saw_link(self, link: CanLink | None, now: float) -> None:
         """The kernel was asked; None: there is no such link any more."""
         was_up = self._link is None or self._link.up
         self._link = link
-        # Links without a controller of the kernel's own are known by their error frames, from up to down.
+        # Links without a controller of the kernel's own are known by their error frames, from up to
+        # down.
         known = self.state if was_up and self.state not in (DOWN, REMOVED) else ACTIVE
         if link is not None and link.tx_errors is not None:
             self.tx_errors, self.rx_errors = link.tx_errors, link.rx_errors
@@ -151,7 +168,8 @@ class BusHealth:
         self.due = None if problem else self._next(now)
 
     def news(self) -> dict[str, Any] | None:
-        """What to tell of the state, if it is another than was told, or it was bus-off in between."""
+        """What to tell of the state, if it is another than was told, or it was bus-off in
+        between."""
         was, bus_offs = self._told
         if (self.state, self.bus_offs) == self._told:
             return None
@@ -160,7 +178,11 @@ class BusHealth:
         if self.tx_errors is not None:
             fields |= {"tx_errors": self.tx_errors, "rx_errors": self.rx_errors}
         if BUS_OFF in (self.state, was) or self.bus_offs != bus_offs:
-            fields |= {"bus_offs": self.bus_offs, "recoveries": self.recoveries, "recovery": self.recovery}
+            fields |= {
+                "bus_offs": self.bus_offs,
+                "recoveries": self.recoveries,
+                "recovery": self.recovery,
+            }
         return fields
 
     def _enter(self, state: str, now: float) -> None:

@@ -1,7 +1,7 @@
 """Notices CAN links that come, go, or change, as the kernel tells it over netlink.
 
-Only the notice: what there is now is `links.kernel_links`. A plain socket rather than pyroute2's, whose own
-buffers keep messages that a poll of the descriptor does not show.
+Only the notice: what there is now is `links.kernel_links`. A plain socket rather than pyroute2's,
+whose own buffers keep messages that a poll of the descriptor does not show.
 """
 
 from __future__ import annotations

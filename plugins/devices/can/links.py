@@ -1,5 +1,5 @@
-"""The kernel's CAN links, over netlink. Nothing is changed but a controller restarted: bringing a link up is the
-administrator's.
+"""The kernel's CAN links, over netlink. Nothing is changed but a controller restarted: bringing a
+link up is the administrator's.
 
 A kernel without CAN has none. Interface names are taken as they are: nothing is read into them.
 """
@@ -40,10 +40,11 @@ _IFLA_LINKINFO, _IFLA_INFO_KIND, _IFLA_INFO_DATA, _IFLA_CAN_RESTART = 18, 1, 2, 
 class CanLink:
     """One link as the kernel describes it. `bitrate` in bit/s; None where it has none (vcan).
 
-    `controller` is the controller's state in lower case ("error-active", "bus-off"), None on virtual links.
-    `hardware_id` stays the same over reboots and renumbering of interfaces. `restart_ms` is when the kernel itself
-    restarts a controller that is bus-off; None: it does not. `frames` with `payload` bytes of data went over the link
-    so far, both ways. `driver` is the kernel's driver of the hardware.
+    `controller` is the controller's state in lower case ("error-active", "bus-off"), None on
+    virtual links. `hardware_id` stays the same over reboots and renumbering of interfaces.
+    `restart_ms` is when the kernel itself restarts a controller that is bus-off; None: it does not.
+    `frames` with `payload` bytes of data went over the link so far, both ways. `driver` is the
+    kernel's driver of the hardware.
     """
 
     name: str
@@ -66,7 +67,8 @@ class CanLink:
 
     @property
     def restartable(self) -> bool:
-        """Whether its driver has a restart for a controller that is bus-off; no driver, as on a serial line: none."""
+        """Whether its driver has a restart for a controller that is bus-off; no driver, as on a
+        serial line: none."""
         return self.driver is not None and self.driver not in _WITHOUT_RESTART
 
     @property
@@ -80,7 +82,8 @@ class CanLink:
 
 
 def kernel_links(sysfs: Path = SYSFS) -> list[CanLink]:
-    """Every CAN link of this network namespace, up or down, by name. Raises OSError where netlink is not to be had."""
+    """Every CAN link of this network namespace, up or down, by name. Raises OSError where netlink
+    is not to be had."""
     with IPRoute() as netlink:
         return parse_links(netlink.get_links(), sysfs)
 
@@ -91,17 +94,23 @@ def find_link(name: str, sysfs: Path = SYSFS) -> CanLink | None:
 
 
 def require_up(name: str) -> CanLink:
-    """The link of that name. Raises DriverError when it is not there or not up, with what to do about it."""
+    """The link of that name. Raises DriverError when it is not there or not up, with what to do
+    about it."""
     link = _find(name)
     if link is None:
-        raise DriverError(f"there is no CAN link {name}: `ip link show type can` and `type vcan` list those there are")
+        raise DriverError(
+            f"there is no CAN link {name}: `ip link show type can` and `type vcan` list those there are"
+        )
     if not link.up:
-        raise DriverError(f"the link {name} is down; bringing it up needs CAP_NET_ADMIN: as root, `{link.up_command}`")
+        raise DriverError(
+            f"the link {name} is down; bringing it up needs CAP_NET_ADMIN: as root, `{link.up_command}`"
+        )
     return link
 
 
 def await_up(name: str, waits: Callable[[], bool]) -> CanLink | None:
-    """The link once it is up, or when `waits()` is no longer true; None when it is removed. Raises DriverError."""
+    """The link once it is up, or when `waits()` is no longer true; None when it is removed. Raises
+    DriverError."""
     while (link := _find(name)) is not None and not link.up and waits():
         time.sleep(_LOOK_S)
     return link
@@ -115,7 +124,8 @@ def _find(name: str) -> CanLink | None:
 
 
 class LinkQuery:
-    """Asks for one link again and again. Made, used and closed by one thread. Raises OSError without netlink."""
+    """Asks for one link again and again. Made, used and closed by one thread. Raises OSError
+    without netlink."""
 
     def __init__(self, index: int, sysfs: Path = SYSFS) -> None:
         self._index = index
@@ -137,13 +147,16 @@ class LinkQuery:
 
 
 def restart_controller(index: int) -> None:
-    """Have the kernel restart a controller that is bus-off, as ``ip link set can0 type can restart`` does.
+    """Have the kernel restart a controller that is bus-off, as ``ip link set can0 type can
+    restart`` does.
 
     Raises:
-        OSError: EPERM without CAP_NET_ADMIN, EBUSY when it is not bus-off, EINVAL when it is down or the kernel
-            restarts it by itself, EOPNOTSUPP when its driver cannot.
+        OSError: EPERM without CAP_NET_ADMIN, EBUSY when it is not bus-off, EINVAL when it is down
+            or the kernel restarts it by itself, EOPNOTSUPP when its driver cannot.
     """
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE) as netlink:
+    with socket.socket(
+        socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+    ) as netlink:
         netlink.settimeout(_ANSWER_S)
         netlink.send(restart_request(index))
         answer = netlink.recv(4096)
@@ -153,7 +166,8 @@ def restart_controller(index: int) -> None:
 
 
 def restart_request(index: int) -> bytes:
-    """The netlink message for it. By hand, as pyroute2 sends the attribute without the number that the kernel wants."""
+    """The netlink message for it. By hand, as pyroute2 sends the attribute without the number that
+    the kernel wants."""
     restart = _attribute_bytes(_IFLA_CAN_RESTART, struct.pack("=I", 1))
     info = _attribute_bytes(_IFLA_INFO_KIND, b"can\0") + _attribute_bytes(_IFLA_INFO_DATA, restart)
     body = struct.pack("=BxHiII", 0, 0, index, 0, 0) + _attribute_bytes(_IFLA_LINKINFO, info)
@@ -222,7 +236,8 @@ def _controller(details: Any) -> str | None:
 
 
 def _hardware_id(name: str, kind: str, sysfs: Path) -> str:
-    """The place of the controller in the machine: bus path and port, not the name, which may be another tomorrow."""
+    """The place of the controller in the machine: bus path and port, not the name, which may be
+    another tomorrow."""
     folder = sysfs / "class" / "net" / name
     device = folder / "device"
     if "/" in name or not device.exists():

@@ -2,13 +2,16 @@
 
 Bits of a frame, the gap of three behind it included, with n bytes of data and before bit stuffing:
 
-- classic: 47 + 8 n with a standard id, 67 + 8 n with an extended one; all but 13 of them can be stuffed;
-- CAN FD: 29 (48) at the bit rate; 8 n and 33, of more than 16 bytes 38, at that of the data, the stuff bits of
+- classic: 47 + 8 n with a standard id, 67 + 8 n with an extended one; all but 13 of them can be
+  stuffed;
+- CAN FD: 29 (48) at the bit rate; 8 n and 33, of more than 16 bytes 38, at that of the data, the
+  stuff bits of
   fixed places included; what lies before the checksum can be stuffed.
 
-A stuff bit follows at the most every fourth bit, and about every thirtieth in random data. Which is true of a bus
-nobody knows who counts frames, so both are given; a bus's own lies between them as a rule. The time of error frames,
-of repeated frames and of what other filters of the controller hide is not seen.
+A stuff bit follows at the most every fourth bit, and about every thirtieth in random data. Which is
+true of a bus nobody knows who counts frames, so both are given; a bus's own lies between them as a
+rule. The time of error frames, of repeated frames and of what other filters of the controller hide
+is not seen.
 """
 
 from __future__ import annotations
@@ -27,7 +30,8 @@ _TAIL: Final = 13  # from the checksum's delimiter to the gap
 
 @dataclass(frozen=True)
 class Mix:
-    """Of which kinds the frames of a bus are: how large a part has an extended id, is CAN FD, switches the rate."""
+    """Of which kinds the frames of a bus are: how large a part has an extended id, is CAN FD,
+    switches the rate."""
 
     extended: float = 0.0
     fd: float = 0.0
@@ -36,7 +40,8 @@ class Mix:
 
 @dataclass(frozen=True)
 class Load:
-    """How full a bus was, in percent: with the stuffing of random data, and with the most there can be."""
+    """How full a bus was, in percent: with the stuffing of random data, and with the most there can
+    be."""
 
     percent: float
     percent_max: float
@@ -49,7 +54,8 @@ class FrameKinds:
         self.frames = self.extended = self.fd = self.brs = 0
 
     def add(self, block: FrameBlock) -> None:
-        """Count a block by its columns: the highest byte of ``can_id``, and where there are CAN FD frames the flags."""
+        """Count a block by its columns: the highest byte of ``can_id``, and where there are CAN FD
+        frames the flags."""
         records = memoryview(block.records)
         tops = records[11 :: block.size].tobytes()
         self.frames += len(tops)
@@ -64,17 +70,31 @@ class FrameKinds:
         n = self.frames - before.frames
         if n <= 0:
             return None
-        return Mix((self.extended - before.extended) / n, (self.fd - before.fd) / n, (self.brs - before.brs) / n)
+        return Mix(
+            (self.extended - before.extended) / n,
+            (self.fd - before.fd) / n,
+            (self.brs - before.brs) / n,
+        )
 
     def copy(self) -> FrameKinds:
         """These sums as they are now."""
         twin = FrameKinds()
-        twin.frames, twin.extended, twin.fd, twin.brs = self.frames, self.extended, self.fd, self.brs
+        twin.frames, twin.extended, twin.fd, twin.brs = (
+            self.frames,
+            self.extended,
+            self.fd,
+            self.brs,
+        )
         return twin
 
 
 def bus_load(
-    frames: int, payload: int, seconds: float, bitrate: int, data_bitrate: int | None = None, mix: Mix | None = None
+    frames: int,
+    payload: int,
+    seconds: float,
+    bitrate: int,
+    data_bitrate: int | None = None,
+    mix: Mix | None = None,
 ) -> Load:
     """The load by `frames` with `payload` bytes of data together within `seconds`."""
     mix = mix or Mix()

@@ -1,7 +1,8 @@
-"""Watches the health of one CAN link of the kernel, on a thread of its own, whether or not its frames are read.
+"""Watches the health of one CAN link of the kernel, on a thread of its own, whether or not its
+frames are read.
 
-It looks at the link once a second, and at once when netlink tells of a change or an error frame comes in; those it
-takes from a socket that gets nothing else. What that means is `health`'s to say.
+It looks at the link once a second, and at once when netlink tells of a change or an error frame
+comes in; those it takes from a socket that gets nothing else. What that means is `health`'s to say.
 """
 
 from __future__ import annotations
@@ -44,10 +45,13 @@ class Report(Protocol):
 class LinkMonitor:
     """The monitor of `link`, from now until it is closed.
 
-    `kinds` are sums of the frames that are read, where any are; `report` is called on the monitor's thread.
+    `kinds` are sums of the frames that are read, where any are; `report` is called on the monitor's
+    thread.
     """
 
-    def __init__(self, link: CanLink, policy: Policy, kinds: FrameKinds, report: Report, name: str) -> None:
+    def __init__(
+        self, link: CanLink, policy: Policy, kinds: FrameKinds, report: Report, name: str
+    ) -> None:
         self._link: CanLink | None = link
         self._name = link.name
         self._index = link.index
@@ -79,7 +83,9 @@ class LinkMonitor:
             health, load = self._health, self._meter.load
             off = health.bus_off_at
             return {
-                "load": None if load is None else {"percent": load.percent, "percent_max": load.percent_max},
+                "load": None
+                if load is None
+                else {"percent": load.percent, "percent_max": load.percent_max},
                 "frames_per_s": self._meter.frames_per_s,
                 "bus_off": {
                     "count": health.bus_offs,
@@ -160,7 +166,8 @@ class LinkMonitor:
 
 
 class LoadMeter:
-    """The load of a link over the last second and a bit, from the kernel's sums of what went over it."""
+    """The load of a link over the last second and a bit, from the kernel's sums of what went over
+    it."""
 
     def __init__(self, kinds: FrameKinds) -> None:
         self.load: Load | None = None  # None where the bit rate is not known
@@ -187,7 +194,9 @@ class LoadMeter:
         self.load = None
         if link.bitrate is not None:
             payload = max(0, link.payload - before[2])
-            self.load = bus_load(frames, payload, seconds, link.bitrate, link.data_bitrate, self._mix)
+            self.load = bus_load(
+                frames, payload, seconds, link.bitrate, link.data_bitrate, self._mix
+            )
 
 
 def _error_socket(name: str) -> socket.socket:
@@ -211,13 +220,16 @@ def _take(errors: socket.socket) -> list[bytes]:
             frames.append(errors.recv(16, socket.MSG_DONTWAIT))
         except BlockingIOError:
             break
-        except OSError:  # once, when the link goes down: the socket stays bound and goes on when it is up again
+        except (
+            OSError
+        ):  # once, when the link goes down: the socket stays bound and goes on when it is up again
             continue
     return frames
 
 
 def _no_restart(link: CanLink) -> str:
-    """Why the kernel must not be asked: in many versions that are in use it dies of what the driver does not have."""
+    """Why the kernel must not be asked: in many versions that are in use it dies of what the driver
+    does not have."""
     if link.restartable:
         return ""
     return f"its driver ({link.driver or link.kind}) has no restart; {_by_hand(link)}"

@@ -1,7 +1,7 @@
 """The receive side of an open bus: how much it holds, what it lost, how it is read and emptied.
 
-A bus of the kernel is read in batches by its socket, any other one through python-can. Both end with an error of the
-bus as OSError or can.CanError.
+A bus of the kernel is read in batches by its socket, any other one through python-can. Both end
+with an error of the bus as OSError or can.CanError.
 """
 
 from __future__ import annotations
@@ -19,10 +19,23 @@ from typing import Final
 import can
 
 from plugins.devices.can import frames
-from plugins.devices.can.fast_reader import VECTOR, WORD, Batch, FastReader, memory_of, set_receive_buffer
+from plugins.devices.can.fast_reader import (
+    VECTOR,
+    WORD,
+    FastReader,
+    ReadBatch,
+    memory_of,
+    set_receive_buffer,
+)
 from plugins.devices.can.load import FrameKinds
 from plugins.devices.can.slcan import SlcanBus
-from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType, StreamWrapper
+from sat_toolkit.core.stream_manager import (
+    StreamAction,
+    StreamData,
+    StreamSource,
+    StreamType,
+    StreamWrapper,
+)
 
 RECEIVE_BUFFER: Final = 4 * 1024 * 1024
 POLL_S: Final = 0.1  # how soon a stop is seen
@@ -37,7 +50,8 @@ _EARLIEST_EPOCH: Final = 1_000_000_000.0
 class Counters:
     """What came in since the bus was opened.
 
-    `overruns`: error frames that tell of a controller's full buffer. `link_drops`: frames that the link dropped.
+    `overruns`: error frames that tell of a controller's full buffer. `link_drops`: frames that the
+        link dropped.
     """
 
     received: int = 0
@@ -48,13 +62,15 @@ class Counters:
 
 
 def enlarge_receive_buffer(bus: can.BusABC) -> int | None:
-    """Ask for more than the default, which holds about 300 frames; the size in bytes, None where there is no socket."""
+    """Ask for more than the default, which holds about 300 frames; the size in bytes, None where
+    there is no socket."""
     with _socket_behind(bus) as sock:
         return None if sock is None else set_receive_buffer(sock, RECEIVE_BUFFER)
 
 
 def socket_drops(bus: can.BusABC) -> int:
-    """Frames that the kernel dropped because this process was slow to read; 0 where it does not say."""
+    """Frames that the kernel dropped because this process was slow to read; 0 where it does not
+    say."""
     with _socket_behind(bus) as sock:
         return _drops_of(sock)
 
@@ -71,12 +87,18 @@ def drain_bus(bus: can.BusABC) -> None:
 
 @contextmanager
 def link_drops(name: str | None, folder: Path = LINKS) -> Iterator[Callable[[], int]]:
-    """A function that tells how many frames the link has dropped before any socket saw them, since it is there.
+    """A function that tells how many frames the link has dropped before any socket saw them, since
+    it is there.
 
-    The kernel does so when it cannot keep up itself. 0 where it does not say, as with no link at all.
+    The kernel does so when it cannot keep up itself. 0 where it does not say, as with no link at
+    all.
     """
     try:
-        file = None if name is None else os.open(folder / name / "statistics" / "rx_dropped", os.O_RDONLY)
+        file = (
+            None
+            if name is None
+            else os.open(folder / name / "statistics" / "rx_dropped", os.O_RDONLY)
+        )
     except OSError:
         file = None
     try:
@@ -87,10 +109,11 @@ def link_drops(name: str | None, folder: Path = LINKS) -> Iterator[Callable[[], 
 
 
 class FrameStream:
-    """Reads a socket in batches until it is told to stop, and broadcasts them with what was lost between.
+    """Reads a socket in batches until it is told to stop, and broadcasts them with what was lost
+    between.
 
-    `dropped_by_link` tells of losses before the socket. Those may be of frames that a filter hides; ten times a second
-    they are told, not at their place.
+    `dropped_by_link` tells of losses before the socket. Those may be of frames that a filter hides;
+    ten times a second they are told, not at their place.
     """
 
     def __init__(
@@ -132,7 +155,8 @@ class FrameStream:
                 look = now + POLL_S
 
     def _gather(self, running: Event) -> None:
-        """Let frames gather for the stream's window, but not so long that the buffer could run over."""
+        """Let frames gather for the stream's window, but not so long that the buffer could run
+        over."""
         left = self._stream.window
         end = time.monotonic() + left
         longest = min(_SLICE_S, self._reader.quarter / self._rate) if self._rate else _SLICE_S
@@ -151,7 +175,7 @@ class FrameStream:
             if len(batch.block) < VECTOR or not running.is_set():
                 return
 
-    def _broadcast(self, batch: Batch) -> None:
+    def _broadcast(self, batch: ReadBatch) -> None:
         block, done = batch.block, 0
         self._counters.received += len(block)
         self._counters.kinds.add(block)
@@ -182,7 +206,9 @@ class MessageStream:
     Where a socket is behind the bus, frames that the kernel dropped are told ten times a second.
     """
 
-    def __init__(self, bus: can.BusABC, stream: StreamWrapper, channel: str, counters: Counters) -> None:
+    def __init__(
+        self, bus: can.BusABC, stream: StreamWrapper, channel: str, counters: Counters
+    ) -> None:
         self._bus = bus
         self._stream = stream
         self._channel = channel
@@ -218,7 +244,8 @@ class MessageStream:
         )
 
     def _epoch(self, stamp: float) -> float:
-        """The capture time in seconds since the epoch, also from hardware whose clock has another zero."""
+        """The capture time in seconds since the epoch, also from hardware whose clock has another
+        zero."""
         if stamp >= _EARLIEST_EPOCH:
             return stamp
         if stamp <= 0:

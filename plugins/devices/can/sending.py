@@ -1,7 +1,7 @@
 """The send side of an open bus: one frame or many, from any thread, each with a known result.
 
-A full queue of the kernel is waited out. Frames go out in their order: one that is refused costs itself only, but
-once the bus takes nothing any more the rest is not tried.
+A full queue of the kernel is waited out. Frames go out in their order: one that is refused costs
+itself only, but once the bus takes nothing any more the rest is not tried.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ _BUSY: Final = (errno.ENOBUFS, errno.EAGAIN)
 _FIRST_PAUSE_S: Final = 0.0005
 _LONGEST_PAUSE_S: Final = 0.01
 _RECORD: Final = {CLASSIC: struct.Struct("<8xIBBxx8s"), FD: struct.Struct("<8xIBBxx64s")}
-_NO_FD: Final = "this bus carries no CAN FD frames: its link or its configuration is for classic CAN"
+_NO_FD: Final = (
+    "this bus carries no CAN FD frames: its link or its configuration is for classic CAN"
+)
 
 T = TypeVar("T")
 
@@ -76,17 +78,23 @@ class Sender:
             raise CommandFailed(_NO_FD)
 
     def send_list(self, wanted: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """Send frames given as the args of `send`; ``{"sent": n, "failed": [{"index", "reason"}]}``.
+        """Send frames given as the args of `send`; ``{"sent": n, "failed": [{"index",
+        "reason"}]}``.
 
         Raises:
             DriverError: the bus is gone, and none was sent.
         """
-        return self._each(wanted, lambda args, timeout: self.send(frames.message_from_args(args), timeout))
+        return self._each(
+            wanted, lambda args, timeout: self.send(frames.message_from_args(args), timeout)
+        )
 
     def send_block(self, block: FrameBlock) -> dict[str, Any]:
         """Send the frames of a block, answered as `send_list` answers."""
         if self._socket is None:
-            return self._each(block.frames(), lambda frame, limit: self.send(frames.message_from_dict(frame), limit))
+            return self._each(
+                block.frames(),
+                lambda frame, limit: self.send(frames.message_from_dict(frame), limit),
+            )
         return self._each(_RECORD[block.size].iter_unpack(block.records), self._send_record)
 
     def _send_record(self, record: tuple[int, int, int, bytes], timeout: float) -> None:

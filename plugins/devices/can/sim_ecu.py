@@ -4,9 +4,10 @@
     python -m plugins.devices.can.sim_ecu --listen 127.0.0.1:29536
     python -m plugins.devices.can.sim_ecu --interface socketcan --channel vcan0
 
-With ``--pty`` it is an slcan adapter with the car behind it, at the port that the path names, with ``--listen`` the
-same on TCP; any slcan program can open it. Otherwise it takes part in a bus of python-can. It prints one line when it
-is ready, and ends on SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
+With ``--pty`` it is an slcan adapter with the car behind it, at the port that the path names, with
+``--listen`` the same on TCP; any slcan program can open it. Otherwise it takes part in a bus of
+python-can. It prints one line when it is ready, and ends on SIGINT and SIGTERM. It knows nothing of
+drivers or of MQTT.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class Ecu:
         return min(max(0.0, self._frames.next_due - self.seconds()), _MAX_WAIT_S)
 
     def step(self) -> None:
-        """Send what is due. After a pause of the process the frames missed are left out, not sent in a burst."""
+        """Send what is due. After a pause of the process the frames missed are left out, not sent
+        in a burst."""
         now = self.seconds()
         if now - self._frames.next_due > _MAX_BEHIND_S:
             self.skipped += self._frames.skip_to(now)
@@ -117,8 +119,11 @@ def simulator() -> Iterator[dict[str, Any]]:
             thread.join(_START_LIMIT_S)
 
 
-def run_bus(bus: can.BusABC, rate: float, stop: threading.Event, ready: Callable[[str], None]) -> None:
-    """Take part in `bus` until `stop`. A frame that the bus does not take is left out; CanError when it is gone."""
+def run_bus(
+    bus: can.BusABC, rate: float, stop: threading.Event, ready: Callable[[str], None]
+) -> None:
+    """Take part in `bus` until `stop`. A frame that the bus does not take is left out; CanError
+    when it is gone."""
 
     def send(frame: can.Message) -> None:
         try:
@@ -146,11 +151,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         if options.interface is None:
-            line = PtyLink(options.pty) if options.pty is not None else TcpLink(*parse_address(options.listen))
+            line = (
+                PtyLink(options.pty)
+                if options.pty is not None
+                else TcpLink(*parse_address(options.listen))
+            )
             run_slcan(line, options.rate, stop, _say_ready, AliveFile(options.alive_file))
         else:
             entry = {"name": "ecu", "interface": options.interface, "channel": options.channel}
-            (config,) = parse_buses({"buses": [entry | ({"bitrate": options.bitrate} if options.bitrate else {})]})
+            (config,) = parse_buses(
+                {"buses": [entry | ({"bitrate": options.bitrate} if options.bitrate else {})]}
+            )
             with open_bus(config) as bus:
                 run_bus(bus, options.rate, stop, _say_ready)
     except (OSError, can.CanError, SatError) as error:
@@ -167,9 +178,18 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     where.add_argument("--interface", help="take part in a bus of this python-can interface")
     parser.add_argument("--channel", help="the bus's channel, with --interface")
     parser.add_argument("--bitrate", type=int, help="bit/s, with --interface")
-    parser.add_argument("--rate", type=float, default=1.0, help="factor on all frequencies (1.0: 222 frames/s)")
-    parser.add_argument("--alive-file", type=Path, metavar="PATH", help="keep this file young, with --pty or --listen")
-    parser.add_argument("--die-with-parent", action="store_true", help="end when the thread that started it ends")
+    parser.add_argument(
+        "--rate", type=float, default=1.0, help="factor on all frequencies (1.0: 222 frames/s)"
+    )
+    parser.add_argument(
+        "--alive-file",
+        type=Path,
+        metavar="PATH",
+        help="keep this file young, with --pty or --listen",
+    )
+    parser.add_argument(
+        "--die-with-parent", action="store_true", help="end when the thread that started it ends"
+    )
     options = parser.parse_args(argv)
     if options.interface is not None and options.channel is None:
         parser.error("--interface needs --channel")

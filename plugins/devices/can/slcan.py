@@ -1,9 +1,10 @@
-"""The slcan (LAWICEL) line protocol: a strict codec, and a python-can bus that survives a noisy line.
+"""The slcan (LAWICEL) line protocol: a strict codec, and a python-can bus that survives a noisy
+line.
 
-python-can's own slcan bus decodes what it reads as UTF-8 before it looks at it, so that one stray byte
-fails every later read, and it takes the tail of a cut line for a frame where it begins with a frame's
-letter. Here a line is a frame only when all of it is well-formed; others are counted and skipped,
-and after a loss reading goes on behind the next end of line.
+python-can's own slcan bus decodes what it reads as UTF-8 before it looks at it, so that one stray
+byte fails every later read, and it takes the tail of a cut line for a frame where it begins with a
+frame's letter. Here a line is a frame only when all of it is well-formed; others are counted and
+skipped, and after a loss reading goes on behind the next end of line.
 """
 
 from __future__ import annotations
@@ -22,14 +23,27 @@ from can.util import dlc2len, len2dlc
 
 OK: Final = b"\r"
 BELL: Final = b"\a"
-BITRATES: Final = (10_000, 20_000, 50_000, 100_000, 125_000, 250_000, 500_000, 750_000, 1_000_000, 83_300)
+BITRATES: Final = (
+    10_000,
+    20_000,
+    50_000,
+    100_000,
+    125_000,
+    250_000,
+    500_000,
+    750_000,
+    1_000_000,
+    83_300,
+)
 
 # The longest line is an extended FD frame of 64 bytes with a time stamp.
 MAX_LINE: Final = 1 + 8 + 1 + 128 + 4
 
 _HEX = rb"[0-9A-Fa-f]"
 _FRAME = re.compile(rb"(?:([tr])([0-7]%b{2})|([TR])([01]%b{7}))([0-8])(%b*)" % (_HEX, _HEX, _HEX))
-_FD_FRAME = re.compile(rb"(?:([db])([0-7]%b{2})|([DB])([01]%b{7}))(%b)(%b*)" % (_HEX, _HEX, _HEX, _HEX))
+_FD_FRAME = re.compile(
+    rb"(?:([db])([0-7]%b{2})|([DB])([01]%b{7}))(%b)(%b*)" % (_HEX, _HEX, _HEX, _HEX)
+)
 _REPLY = re.compile(rb"|[zZ]|V[0-9A-Fa-f]{4}|v[ -~]*|N[ -~]*|F[0-9A-Fa-f]{2}|[Aa][ -~]*")
 _STAMP_DIGITS: Final = 4
 _WRITE_TIMEOUT_S: Final = 1.0
@@ -56,7 +70,8 @@ def format_frame(message: can.Message) -> bytes:
 
 
 def parse_line(line: bytes, timestamp: float = 0.0) -> can.Message | None:
-    """The frame of a line without its end; None for a reply that carries no frame. Raises ValueError."""
+    """The frame of a line without its end; None for a reply that carries no frame. Raises
+    ValueError."""
     if match := _FRAME.fullmatch(line):
         length = int(match[5], 16)
         fd = False
@@ -97,7 +112,8 @@ class LineReader:
         self._in_step = False
 
     def feed(self, chunk: bytes, timestamp: float) -> list[can.Message]:
-        """The frames that `chunk` completes, each stamped with `timestamp` (seconds since the epoch)."""
+        """The frames that `chunk` completes, each stamped with `timestamp` (seconds since the
+        epoch)."""
         *lines, self._rest = (self._rest + chunk).replace(BELL, OK).split(OK)
         frames = []
         for line in lines:
@@ -124,8 +140,8 @@ class LineReader:
 class SlcanBus(slcanBus):
     """python-can's slcan bus with the strict reader above; one thread may read while others send.
 
-    Takes the keyword arguments of `can.interfaces.slcan.slcanBus`. Once the line is dead `recv` and `send`
-    raise `can.CanOperationError`, and `shutdown` still closes the port.
+    Takes the keyword arguments of `can.interfaces.slcan.slcanBus`. Once the line is dead `recv` and
+    `send` raise `can.CanOperationError`, and `shutdown` still closes the port.
     """
 
     def __init__(self, channel: str, **options: Any) -> None:
@@ -156,8 +172,8 @@ class SlcanBus(slcanBus):
         return self._frames.pop(), False
 
     def _take(self, waiting: int) -> bytes:
-        """What is there, or the first byte to come. pyserial does not know how much there is on a TCP port: all of
-        that is taken from the socket, not byte by byte."""
+        """What is there, or the first byte to come. pyserial does not know how much there is on a
+        TCP port: all of that is taken from the socket, not byte by byte."""
         port = self.serialPortOrig
         if not (waiting and self._is_socket):
             return bytes(port.read(max(1, waiting)))
@@ -167,7 +183,8 @@ class SlcanBus(slcanBus):
         return chunk
 
     def send(self, msg: can.Message, timeout: float | None = None) -> None:
-        """Write a frame. Without a `timeout` (seconds) it is 1 s: a wedged adapter must not hold a thread."""
+        """Write a frame. Without a `timeout` (seconds) it is 1 s: a wedged adapter must not hold a
+        thread."""
         line = format_frame(msg)
         with self._send_lock, error_check("Could not write to the serial device"):
             wanted = timeout or _WRITE_TIMEOUT_S

@@ -1,7 +1,9 @@
-"""A simulated slcan (LAWICEL) adapter: what a USB CAN adapter is to the program that opens its port.
+"""A simulated slcan (LAWICEL) adapter: what a USB CAN adapter is to the program that opens its
+port.
 
-The port is a pty or listens on TCP; clients may come and go. The adapter never waits for a client that does not read:
-frames that find the line full are dropped and counted, as a real adapter's buffer overruns.
+The port is a pty or listens on TCP; clients may come and go. The adapter never waits for a client
+that does not read: frames that find the line full are dropped and counted, as a real adapter's
+buffer overruns.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _MAX_PENDING: Final = 4096
 
 
 class SlcanAdapter:
-    """One adapter with one channel, on a line that it then owns. Not thread-safe: the loop that selects on it owns it.
+    """One adapter with one channel, on a line that it then owns. Not thread-safe: the loop that
+    selects on it owns it.
 
     `dropped` counts frames that the client did not read in time.
     """
@@ -57,7 +60,8 @@ class SlcanAdapter:
         return [frame for line in lines if (frame := self._execute(line.strip(b"\n"))) is not None]
 
     def send(self, message: can.Message) -> bool:
-        """A frame from the bus to the client; False when it went nowhere (closed, or the line is full)."""
+        """A frame from the bus to the client; False when it went nowhere (closed, or the line is
+        full)."""
         if not self.is_open:
             return False
         self.flush()
@@ -92,7 +96,17 @@ class SlcanAdapter:
             case b"C":
                 self.is_open = False
                 self._reply(OK)
-            case b"S" if not self.is_open and line[1:] in (b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8"):
+            case b"S" if not self.is_open and line[1:] in (
+                b"0",
+                b"1",
+                b"2",
+                b"3",
+                b"4",
+                b"5",
+                b"6",
+                b"7",
+                b"8",
+            ):
                 self._reply(OK)
             case b"s" | b"" if not self.is_open:
                 self._reply(OK)

@@ -1,1 +1,2 @@
-"""The serial family: the driver `drv_serial` on pyserial, and a simulated console for demo and tests."""
+"""The serial family: the driver `drv_serial` on pyserial, and a simulated console for demo and
+tests."""

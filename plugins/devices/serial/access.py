@@ -12,7 +12,8 @@ _GROUP_RW = stat.S_IRGRP | stat.S_IWGRP
 
 
 def access_problem(path: Path) -> str | None:
-    """What keeps this user from reading and writing `path`, and the command that mends it; None when nothing does."""
+    """What keeps this user from reading and writing `path`, and the command that mends it; None
+    when nothing does."""
     if os.access(path, os.R_OK | os.W_OK, effective_ids=True):
         return None
     try:

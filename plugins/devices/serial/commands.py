@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import Any, Final
 
 from plugins.devices.serial.framing import LINES, NEWLINES, RAW, Framing
-from plugins.devices.serial.ports import BYTESIZES, MAX_BAUD_RATE, MAX_READ_CHUNK, PARITIES, STOPBITS
+from plugins.devices.serial.ports import (
+    BYTESIZES,
+    MAX_BAUD_RATE,
+    MAX_READ_CHUNK,
+    PARITIES,
+    STOPBITS,
+)
 
 MAX_WRITE: Final = 16_384
 EXPECT_DEFAULT_MS: Final = 5_000
@@ -32,7 +38,12 @@ def _object(properties: dict[str, Any], **more: Any) -> dict[str, Any]:
 
 _SETTINGS: Final = _object(
     {
-        "baud_rate": {"type": "integer", "minimum": 1, "maximum": MAX_BAUD_RATE, "description": "bit/s"},
+        "baud_rate": {
+            "type": "integer",
+            "minimum": 1,
+            "maximum": MAX_BAUD_RATE,
+            "description": "bit/s",
+        },
         "bytesize": {"enum": list(BYTESIZES), "description": "data bits"},
         "parity": {"enum": list(PARITIES), "description": "none, even, odd, mark, space"},
         "stopbits": {"enum": list(STOPBITS)},
@@ -51,8 +62,16 @@ _EXPECT: Final = _object(
             "maxLength": 1024,
             "description": "regular expression (Python's)",
         },
-        "text": {"type": "string", "minLength": 1, "maxLength": 1024, "description": "the text itself"},
-        "send": {**_TEXT, "description": "text to write first; what was received before it is not looked at"},
+        "text": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": 1024,
+            "description": "the text itself",
+        },
+        "send": {
+            **_TEXT,
+            "description": "text to write first; what was received before it is not looked at",
+        },
         "newline": _NEWLINE,
         "timeout_ms": {
             "type": "integer",

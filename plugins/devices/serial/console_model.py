@@ -1,4 +1,5 @@
-"""The device behind the simulated console: a small board with a shell, a thermometer and a log. PURE.
+"""The device behind the simulated console: a small board with a shell, a thermometer and a log.
+PURE.
 
 Time is an argument, in seconds on any clock that does not jump. Nothing here knows a pty.
 """
@@ -28,7 +29,8 @@ _BOOT_LOG: Final = (
 
 
 class Console:
-    """One board. `receive` takes what is typed, `due` gives what it prints by itself; both answer with output.
+    """One board. `receive` takes what is typed, `due` gives what it prints by itself; both answer
+    with output.
 
     Args:
         now: when it is switched on.
@@ -50,7 +52,8 @@ class Console:
         return self._agenda[0][0]
 
     def due(self, now: float) -> bytes:
-        """What it prints by itself up to `now`. Of log lines that were missed in a pause only one is printed."""
+        """What it prints by itself up to `now`. Of log lines that were missed in a pause only one
+        is printed."""
         text = ""
         while self._agenda[0][0] <= now:
             text += self._agenda.pop(0)[1](now)
@@ -68,10 +71,15 @@ class Console:
     def _boot(self, now: float, cause: str) -> None:
         self._started = now
         self._input = ""
-        lines = [(0.0, line) for line in _BANNER] + [(at, line.format(cause=cause)) for at, line in _BOOT_LOG]
+        lines = [(0.0, line) for line in _BANNER] + [
+            (at, line.format(cause=cause)) for at, line in _BOOT_LOG
+        ]
         self._agenda = [(now + at, _saying(line + NEWLINE)) for at, line in lines]
         ready = lines[-1][0]
-        self._agenda += [(now + ready, _saying(PROMPT)), (now + ready + self._log_period, self._log)]
+        self._agenda += [
+            (now + ready, _saying(PROMPT)),
+            (now + ready + self._log_period, self._log),
+        ]
 
     @property
     def _booting(self) -> bool:

@@ -1,8 +1,9 @@
 """The machine's own serial ports, each under a name that stays. Opens none of them.
 
-The name is that of the link below /dev/serial/by-id; for a USB adapter without a serial number that below by-path,
-as two such adapters share one by-id name; without udev ``vid:pid:serial``, and at last the port's own name.
-Left out are ports without hardware behind them and those on which the machine has its own console.
+The name is that of the link below /dev/serial/by-id; for a USB adapter without a serial number that
+below by-path, as two such adapters share one by-id name; without udev ``vid:pid:serial``, and at
+last the port's own name. Left out are ports without hardware behind them and those on which the
+machine has its own console.
 """
 
 from __future__ import annotations
@@ -44,7 +45,8 @@ def machine_ports() -> list[SerialDevice]:
 def is_real(name: str, tty_class: Path = Path("/sys/class/tty")) -> bool:
     """Whether a port has hardware, and the machine does not use it as its own console.
 
-    The kernel makes a ttyS for each port that a PC might have; the type of one that is not there is 0.
+    The kernel makes a ttyS for each port that a PC might have; the type of one that is not there is
+    0.
     """
     if _read(tty_class / name / "type") == _NO_UART:
         return False
@@ -52,7 +54,8 @@ def is_real(name: str, tty_class: Path = Path("/sys/class/tty")) -> bool:
 
 
 def has_settled(info: PortInfo, udev: Path = Path("/run/udev")) -> bool:
-    """Whether udev is through with a USB port: before that its links, and so its name, are not there yet."""
+    """Whether udev is through with a USB port: before that its links, and so its name, are not
+    there yet."""
     if info.vid is None or not (udev / "control").exists():
         return True
     try:
@@ -64,7 +67,8 @@ def has_settled(info: PortInfo, udev: Path = Path("/run/udev")) -> bool:
 
 
 def links(folder: Path) -> dict[str, Path]:
-    """The links in `folder` by the path that they lead to; of several to one port the first by name."""
+    """The links in `folder` by the path that they lead to; of several to one port the first by
+    name."""
     try:
         entries = sorted(folder.iterdir(), reverse=True)
     except OSError:
@@ -72,7 +76,9 @@ def links(folder: Path) -> dict[str, Path]:
     return {os.path.realpath(entry): entry for entry in entries}
 
 
-def describe(infos: Iterable[PortInfo], by_id: Mapping[str, Path], by_path: Mapping[str, Path]) -> list[SerialDevice]:
+def describe(
+    infos: Iterable[PortInfo], by_id: Mapping[str, Path], by_path: Mapping[str, Path]
+) -> list[SerialDevice]:
     """A device for each port."""
     devices: dict[str, SerialDevice] = {}
     for info in sorted(infos, key=lambda info: info.device):
@@ -109,10 +115,15 @@ def _device_id(info: PortInfo, by_id: Path | None, by_path: Path | None) -> str:
 
 
 def _hardware_id(info: PortInfo) -> str:
-    """Tells one adapter from another; of those without a serial number, only by where they are plugged in."""
+    """Tells one adapter from another; of those without a serial number, only by where they are
+    plugged in."""
     if info.vid is None:
         return f"tty:{info.name}"
-    return f"usb:{_usb_name(info)}" if info.serial_number else f"usb:{_hex(info.vid)}:{_hex(info.pid)}@{info.location}"
+    return (
+        f"usb:{_usb_name(info)}"
+        if info.serial_number
+        else f"usb:{_hex(info.vid)}:{_hex(info.pid)}@{info.location}"
+    )
 
 
 def _usb_name(info: PortInfo) -> str:

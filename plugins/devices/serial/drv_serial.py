@@ -1,16 +1,18 @@
-"""Serial ports by pyserial: the machine's own, and those that configuration names, RFC 2217 and TCP among them.
+"""Serial ports by pyserial: the machine's own, and those that configuration names, RFC 2217 and TCP
+among them.
 
-One instance serves one port. One thread reads it for as long as the device is connected, and gives what it reads to
-the stream, when one runs, and to `expect`; so both work at once, and a port that is unplugged is noticed also while
-nobody reads. Writing is done on the caller's thread.
+One instance serves one port. One thread reads it for as long as the device is connected, and gives
+what it reads to the stream, when one runs, and to `expect`; so both work at once, and a port that
+is unplugged is noticed also while nobody reads. Writing is done on the caller's thread.
 
-A frame of the stream `uart` is a line, or with ``framing: raw`` what one read gave; `timestamp` is when its first byte
-was read. `data` is text, or lower-case hex, as ``metadata["encoding"]`` says (``utf-8`` or ``hex``);
-``metadata["direction"]`` is ``rx``; in lines ``metadata["eol"]`` is the end of line, which is no part of `data`;
-``metadata["dropped"]``, if there, is the number of bytes lost just before. See `plugins.devices.serial.framing`.
+A frame of the stream `uart` is a line, or with ``framing: raw`` what one read gave; `timestamp` is
+when its first byte was read. `data` is text, or lower-case hex, as ``metadata["encoding"]`` says
+(``utf-8`` or ``hex``); ``metadata["direction"]`` is ``rx``; in lines ``metadata["eol"]`` is the end
+of line, which is no part of `data`; ``metadata["dropped"]``, if there, is the number of bytes lost
+just before. See `plugins.devices.serial.framing`.
 
-Configuration (`info`): ``ports``, a list as in `plugins.devices.serial.ports`, and ``discover``, whether the machine's
-own ports are listed too (default True).
+Configuration (`info`): ``ports``, a list as in `plugins.devices.serial.ports`, and ``discover``,
+whether the machine's own ports are listed too (default True).
 """
 
 from __future__ import annotations
@@ -70,7 +72,9 @@ class SerialDriver(BaseDeviceDriver):
         machine = {os.path.realpath(device.port): device for device in found}
         devices: list[Device] = []
         for config in configured:
-            hardware = None if config.path is None else machine.pop(os.path.realpath(config.path), None)
+            hardware = (
+                None if config.path is None else machine.pop(os.path.realpath(config.path), None)
+            )
             if config.path is None or config.path.exists():
                 devices.append(_configured_device(config, hardware))
         return devices + list(machine.values())
@@ -134,7 +138,9 @@ class SerialDriver(BaseDeviceDriver):
 
     # --- commands ------------------------------------------------------------------------------------
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         args = args or {}
         match command:
             case "start":
@@ -237,8 +243,8 @@ class SerialDriver(BaseDeviceDriver):
 
     def _cleanup_acquisition(self, device: Device) -> None:  # noqa: ARG002 - the hook's signature
         if self._reader is not None:
-            # A loop that died by itself cleans up on its own thread and is told by the base; of one that was being
-            # stopped while the port went nobody would tell.
+            # A loop that died by itself cleans up on its own thread and is told by the base; of one
+            # that was being stopped while the port went nobody would tell.
             self._reader.detach(told=threading.current_thread() is self.acquisition_thread)
 
     def _acquisition_loop(self) -> None:
@@ -282,6 +288,12 @@ class SerialDriver(BaseDeviceDriver):
 def _configured_device(config: PortConfig, hardware: SerialDevice | None) -> SerialDevice:
     """The device of a configured port, with what is known of the adapter that it is on."""
     attributes = dict(hardware.attributes) if hardware is not None else {}
-    attributes |= {"port": config.port, "settings": str(config.settings), "hardware_id": config.hardware_id}
+    attributes |= {
+        "port": config.port,
+        "settings": str(config.settings),
+        "hardware_id": config.hardware_id,
+    }
     name = f"Serial {config.name} ({config.port})"
-    return SerialDevice(config.name, name, config.port, config.settings.baud_rate, attributes=attributes)
+    return SerialDevice(
+        config.name, name, config.port, config.settings.baud_rate, attributes=attributes
+    )

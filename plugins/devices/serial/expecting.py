@@ -1,7 +1,7 @@
 """What `expect` looks for, and how its outcome reads. No I/O.
 
-What was received is searched as text. Bytes that are no UTF-8 never match a character of a pattern other than the dot
-and its like, and read as ``\\xff`` in an answer.
+What was received is searched as text. Bytes that are no UTF-8 never match a character of a pattern
+other than the dot and its like, and read as ``\\xff`` in an answer.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ def compile_search(pattern: str | None, text: str | None) -> Search:
     except re.error as error:
         raise BadArgs(f"pattern {pattern!r} is no regular expression: {error}") from None
     if wanted.search("") is not None:
-        raise BadArgs(f"pattern {pattern!r} matches the empty text, so it would not wait for anything")
+        raise BadArgs(
+            f"pattern {pattern!r} matches the empty text, so it would not wait for anything"
+        )
     return lambda received: _search(wanted, received)
 
 

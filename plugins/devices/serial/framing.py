@@ -1,10 +1,11 @@
 """Bytes of a serial line as frames of the stream `uart`, and back. No I/O, no clock.
 
-A frame's `data` is text where the bytes are UTF-8 without control characters other than tab, line feed, carriage
-return and escape, and lower-case hex otherwise; ``metadata["encoding"]`` says which: ``utf-8`` or ``hex``. In lines
-the end of line is no part of `data` but stands in ``metadata["eol"]``: a line feed, a carriage return with line feed,
-or nothing for a piece that was cut because the line paused or grew too long. So no byte is ever lost:
-`frame_bytes` of all frames in a row is what the line carried.
+A frame's `data` is text where the bytes are UTF-8 without control characters other than tab, line
+feed, carriage return and escape, and lower-case hex otherwise; ``metadata["encoding"]`` says which:
+``utf-8`` or ``hex``. In lines the end of line is no part of `data` but stands in
+``metadata["eol"]``: a line feed, a carriage return with line feed, or nothing for a piece that was
+cut because the line paused or grew too long. So no byte is ever lost: `frame_bytes` of all frames
+in a row is what the line carried.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ _TEXT_CONTROLS: Final = frozenset("\t\n\r\x1b")
 
 @dataclass(frozen=True)
 class Framing:
-    """How the stream is cut: `kind` ``lines`` or ``raw``; for lines the longest line in bytes, its end apart, and
-    the silence in seconds after which a line begun is sent as it is."""
+    """How the stream is cut: `kind` ``lines`` or ``raw``; for lines the longest line in bytes, its
+    end apart, and the silence in seconds after which a line begun is sent as it is."""
 
     kind: str = LINES
     max_length: int = 4096
@@ -38,7 +39,8 @@ class Framing:
 
 @dataclass(frozen=True)
 class Piece:
-    """One frame to be: the time of its first byte (seconds since the epoch), its bytes, its end of line.
+    """One frame to be: the time of its first byte (seconds since the epoch), its bytes, its end of
+    line.
 
     `eol` is None where there are no lines.
     """
@@ -151,7 +153,9 @@ def decode(text: str, encoding: str) -> bytes:
     try:
         return bytes.fromhex(text)
     except ValueError:
-        raise ValueError(f'hex must be pairs of hex digits such as "de ad be ef", not {text[:40]!r}') from None
+        raise ValueError(
+            f'hex must be pairs of hex digits such as "de ad be ef", not {text[:40]!r}'
+        ) from None
 
 
 def frame_bytes(data: str, metadata: Mapping[str, Any] | None) -> bytes:
@@ -159,12 +163,15 @@ def frame_bytes(data: str, metadata: Mapping[str, Any] | None) -> bytes:
     metadata = metadata or {}
     eol = metadata.get("eol", "")
     if eol not in ("", "\n", "\r\n"):
-        raise ValueError(f"eol must be a line feed, with or without a carriage return, or nothing, not {eol!r}")
+        raise ValueError(
+            f"eol must be a line feed, with or without a carriage return, or nothing, not {eol!r}"
+        )
     return decode(data, metadata.get("encoding", TEXT)) + decode(eol, TEXT)
 
 
 def message_bytes(text: str | None, hexadecimal: str | None, newline: str = "none") -> bytes:
-    """The bytes that ``text`` or ``hex`` of a request stands for, with its end of line. Raises ValueError."""
+    """The bytes that ``text`` or ``hex`` of a request stands for, with its end of line. Raises
+    ValueError."""
     if (text is None) == (hexadecimal is None):
         raise ValueError("exactly one of text and hex is needed")
     data = decode(text, TEXT) if text is not None else decode(hexadecimal or "", HEX)
@@ -172,7 +179,8 @@ def message_bytes(text: str | None, hexadecimal: str | None, newline: str = "non
 
 
 def client_bytes(data: object, metadata: Mapping[str, Any] | None) -> bytes:
-    """The bytes of what a client sent: text, ``{"text"}`` or ``{"hex"}`` with ``newline``, or a frame of the stream.
+    """The bytes of what a client sent: text, ``{"text"}`` or ``{"hex"}`` with ``newline``, or a
+    frame of the stream.
 
     Raises ValueError, which says what is accepted.
     """
@@ -183,7 +191,12 @@ def client_bytes(data: object, metadata: Mapping[str, Any] | None) -> bytes:
             return frame_bytes(data["data"], data.get("metadata"))
         text, hexadecimal, newline = data.get("text"), data.get("hex"), data.get("newline", "none")
         kinds_fit = isinstance(text, str | None) and isinstance(hexadecimal, str | None)
-        if kinds_fit and isinstance(newline, str) and newline in NEWLINES and (text is None) != (hexadecimal is None):
+        if (
+            kinds_fit
+            and isinstance(newline, str)
+            and newline in NEWLINES
+            and (text is None) != (hexadecimal is None)
+        ):
             return message_bytes(text, hexadecimal, newline)
     raise ValueError(
         'accepted: {"text": "help", "newline": "lf"}, {"hex": "de ad"}, a text as the data of a StreamData, or a frame '

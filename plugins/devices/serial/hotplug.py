@@ -1,7 +1,8 @@
-"""Notices serial ports that come and go, as the kernel or udev tells it over netlink. Any user may listen.
+"""Notices serial ports that come and go, as the kernel or udev tells it over netlink. Any user may
+listen.
 
-Only the notice: what there is now is `discovery.machine_ports`. Where udev runs it is udev that is listened to, because
-only then the links that name a port are there.
+Only the notice: what there is now is `discovery.machine_ports`. Where udev runs it is udev that is
+listened to, because only then the links that name a port are there.
 """
 
 from __future__ import annotations

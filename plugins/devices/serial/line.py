@@ -1,7 +1,8 @@
 """An open serial line: bytes in and out, settings, modem lines. Every wait has a limit.
 
-pyserial opens and configures. Where the port has a descriptor (a tty, a TCP socket) the bytes go by it, so that a
-write can be given up in the middle and says how much went out; an RFC 2217 port goes by pyserial's own methods.
+pyserial opens and configures. Where the port has a descriptor (a tty, a TCP socket) the bytes go by
+it, so that a write can be given up in the middle and says how much went out; an RFC 2217 port goes
+by pyserial's own methods.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ _CSIZE: Final = {5: termios.CS5, 6: termios.CS6, 7: termios.CS7, 8: termios.CS8}
 
 
 class _TcpPort:
-    """Mixed into pyserial's network ports: a peer that vanished is noticed, and a dead socket is closed too."""
+    """Mixed into pyserial's network ports: a peer that vanished is noticed, and a dead socket is
+    closed too."""
 
     _socket: socket.socket | None
 
@@ -85,7 +87,8 @@ class Line:
         self._fd: int | None = None if config.scheme == "rfc2217" else self._port.fileno()
 
     def read(self) -> bytes:
-        """What is there, after waiting up to READ_WAIT_S for a first byte. Raises DriverError: it is gone."""
+        """What is there, after waiting up to READ_WAIT_S for a first byte. Raises DriverError: it
+        is gone."""
         limit = self.config.read_chunk
         try:
             if self._fd is None:
@@ -121,11 +124,15 @@ class Line:
         done = 0
         while done < len(data):
             if self._closing.is_set():
-                raise CommandFailed(f"the port was closed; {done} of {len(data)} bytes were written")
+                raise CommandFailed(
+                    f"the port was closed; {done} of {len(data)} bytes were written"
+                )
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 held = "" if self.config.is_url else ", or flow control holds the line"
-                raise CommandFailed(f"{done} of {len(data)} bytes were written: nobody reads them{held}")
+                raise CommandFailed(
+                    f"{done} of {len(data)} bytes were written: nobody reads them{held}"
+                )
             if _ready(fd, select.POLLOUT, min(remaining, _SLICE_S)):
                 try:
                     count = os.write(fd, data[done:])
@@ -151,9 +158,12 @@ class Line:
         return self._settings.as_dict() | outputs | lines
 
     def change(self, wanted: Mapping[str, Any]) -> None:
-        """Change the settings named. All of them or, when one is refused, none. Raises CommandFailed."""
+        """Change the settings named. All of them or, when one is refused, none. Raises
+        CommandFailed."""
         if wanted and self.config.scheme == "socket":
-            raise CommandFailed("a socket:// port carries bytes only: its settings are those of the serial server")
+            raise CommandFailed(
+                "a socket:// port carries bytes only: its settings are those of the serial server"
+            )
         before = self._settings
         target = LineSettings(**(before.as_dict() | dict(wanted)))
         try:
@@ -216,7 +226,8 @@ class Line:
     # --- the end -------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close the port; what was written has a second to go out. Call it when nobody reads any more."""
+        """Close the port; what was written has a second to go out. Call it when nobody reads any
+        more."""
         self._closing.set()
         with self._write_lock:
             self._drain()
@@ -239,7 +250,8 @@ class Line:
 
 
 def _ready(fd: int, event: int, seconds: float) -> bool:
-    """Wait until reading or writing does not wait, also because it would fail. Unlike select, of any descriptor."""
+    """Wait until reading or writing does not wait, also because it would fail. Unlike select, of
+    any descriptor."""
     poll = select.poll()
     poll.register(fd, event)
     return bool(poll.poll(seconds * 1000))
@@ -280,9 +292,12 @@ def _explain(config: PortConfig, error: BaseException) -> str:
 
 
 def _text(error: BaseException) -> str:
-    """The error in words. termios has its number and its words as arguments, and tells what a tty refuses by EINVAL."""
+    """The error in words. termios has its number and its words as arguments, and tells what a tty
+    refuses by EINVAL."""
     if isinstance(error, termios.error) and len(error.args) > 1:
-        return "its hardware cannot do that" if error.args[0] == errno.EINVAL else str(error.args[1])
+        return (
+            "its hardware cannot do that" if error.args[0] == errno.EINVAL else str(error.args[1])
+        )
     if isinstance(error, OSError) and error.errno in (errno.ENOTTY, errno.EINVAL):
         return "it has no such line"
     return str(error)

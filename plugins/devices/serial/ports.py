@@ -1,7 +1,8 @@
 """The ports that configuration names: how each is opened. Opens nothing.
 
-A port is an object such as ``{"name": "console", "port": "/dev/ttyUSB0", "baud_rate": 115200}``. `port` is a
-path, or a URL: ``rfc2217://host:port`` of a serial server, ``socket://host:port`` of a raw TCP port.
+A port is an object such as ``{"name": "console", "port": "/dev/ttyUSB0", "baud_rate": 115200}``.
+`port` is a path, or a URL: ``rfc2217://host:port`` of a serial server, ``socket://host:port`` of a
+raw TCP port.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ PORT_KEYS: Final = ("name", "port", "baud_rate", "bytesize", "parity", "stopbits
 
 @dataclass(frozen=True)
 class LineSettings:
-    """The line: `baud_rate` in bit/s, `parity` N, E, O, M or S, flow control by RTS/CTS or XON/XOFF.
+    """The line: `baud_rate` in bit/s, `parity` N, E, O, M or S, flow control by RTS/CTS or
+    XON/XOFF.
 
-    `dtr` and `rts` are the levels of these lines while the port is open; None leaves them to the system, which
-    raises both when it opens a port.
+    `dtr` and `rts` are the levels of these lines while the port is open; None leaves them to the
+    system, which raises both when it opens a port.
     """
 
     baud_rate: int = 115_200
@@ -79,12 +81,14 @@ class PortConfig:
 
     @property
     def hardware_id(self) -> str:
-        """Stays with the name in the configuration: the path of a USB port or pty may be another each time."""
+        """Stays with the name in the configuration: the path of a USB port or pty may be another
+        each time."""
         return f"serial:{self.name}"
 
 
 def parse_ports(info: Mapping[str, Any]) -> list[PortConfig]:
-    """The entries of ``info["ports"]``. Raises ConfigError, which names the entry and what it takes."""
+    """The entries of ``info["ports"]``. Raises ConfigError, which names the entry and what it
+    takes."""
     entries = info.get("ports", [])
     if not isinstance(entries, list):
         raise ConfigError(f"ports must be a list of objects with name and port, not {entries!r}")
@@ -111,11 +115,15 @@ def _parse_port(where: str, entry: object) -> PortConfig:
         raise ConfigError(f"{where}: name must be a text that is not empty, not {name!r}")
     where = f'{where} ("{name}")'
     if unknown := sorted(str(key) for key in entry if key not in PORT_KEYS):
-        raise ConfigError(f"{where}: unknown key {unknown[0]!r}; a port takes: {', '.join(PORT_KEYS)}")
+        raise ConfigError(
+            f"{where}: unknown key {unknown[0]!r}; a port takes: {', '.join(PORT_KEYS)}"
+        )
     _check_port(where, entry.get("port"))
     read_chunk = entry.get("read_chunk", PortConfig.read_chunk)
     if not _is_int(read_chunk) or not 1 <= read_chunk <= MAX_READ_CHUNK:
-        raise ConfigError(f"{where}: read_chunk must be 1 to {MAX_READ_CHUNK} bytes, not {read_chunk!r}")
+        raise ConfigError(
+            f"{where}: read_chunk must be 1 to {MAX_READ_CHUNK} bytes, not {read_chunk!r}"
+        )
     return PortConfig(name, entry["port"], _parse_settings(where, entry), read_chunk)
 
 
@@ -125,7 +133,9 @@ def _check_port(where: str, port: object) -> None:
         raise ConfigError(f"{where}: port must be {accepted}, not {port!r}")
     if "://" not in port:
         if not port.startswith("/"):
-            raise ConfigError(f"{where}: port must be {accepted}, and a path begins with /, not {port!r}")
+            raise ConfigError(
+                f"{where}: port must be {accepted}, and a path begins with /, not {port!r}"
+            )
         return
     try:
         url = urlsplit(port)

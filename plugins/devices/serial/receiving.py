@@ -1,7 +1,8 @@
 """The one reader of an open line, on a thread of its own for as long as the device is connected.
 
-What it reads goes to both who may want it: to the stream, while one runs, and to `expect`, which looks at what came
-since the last write or match. Both hold a bounded number of bytes; the oldest are dropped and counted.
+What it reads goes to both who may want it: to the stream, while one runs, and to `expect`, which
+looks at what came since the last write or match. Both hold a bounded number of bytes; the oldest
+are dropped and counted.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """What one read gave, and when (seconds since the epoch). `dropped` bytes before it were lost."""
+    """What one read gave, and when (seconds since the epoch). `dropped` bytes before it were
+    lost."""
 
     timestamp: float
     data: bytes
@@ -43,8 +45,8 @@ class Found(Generic[T]):
 class Reader:
     """Reads `line` from `start` to `stop`.
 
-    `on_lost` is called on the reader's thread, with the reason, when the line is gone and no stream is there to tell
-    it: a stream tells it by what `take` raises.
+    `on_lost` is called on the reader's thread, with the reason, when the line is gone and no stream
+    is there to tell it: a stream tells it by what `take` raises.
     """
 
     def __init__(self, line: Line, name: str, on_lost: Callable[[str], None]) -> None:
@@ -82,7 +84,8 @@ class Reader:
             self._stream, self._stream_size, self._gap = deque(), 0, 0
 
     def take(self, timeout: float) -> Chunk | None:
-        """The next chunk; None when none came within `timeout` seconds. Raises DriverError when the line is gone."""
+        """The next chunk; None when none came within `timeout` seconds. Raises DriverError when the
+        line is gone."""
         with self._changed:
             stream = self._stream
             if stream is None:
@@ -114,7 +117,8 @@ class Reader:
             self._unread.clear()
 
     def expect(self, search: Callable[[bytes], Found[T] | None], timeout: float) -> Found[T] | None:
-        """Wait until `search` finds something in what was received, and look past it; None when the time is over.
+        """Wait until `search` finds something in what was received, and look past it; None when the
+        time is over.
 
         Raises:
             DriverError: the line is gone.

@@ -3,10 +3,11 @@
     python -m plugins.devices.serial.sim_console --pty /tmp/console
     python -m plugins.devices.serial.sim_console --listen 127.0.0.1:4000
 
-It is a small board behind a serial port at the path that is named, or on TCP: it prints a boot banner and then its
-temperature twice a second, and answers ``help``, ``version``, ``uptime``, ``temp``, ``echo`` and ``reboot`` at a
-prompt. Clients may come and go; what none of them reads is lost, as on any serial line. It prints one line on its
-standard output when it is ready, and ends on SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
+It is a small board behind a serial port at the path that is named, or on TCP: it prints a boot
+banner and then its temperature twice a second, and answers ``help``, ``version``, ``uptime``,
+``temp``, ``echo`` and ``reboot`` at a prompt. Clients may come and go; what none of them reads is
+lost, as on any serial line. It prints one line on its standard output when it is ready, and ends on
+SIGINT and SIGTERM. It knows nothing of drivers or of MQTT.
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ class ConsolePort:
     def step(self) -> None:
         """Wait a moment for what is due or typed, and do it."""
         wait = min(max(0.0, self._console.next_due - time.monotonic()), _MAX_WAIT_S)
-        readable, writable, _ = select.select([self._line], [self._line] if self._pending else [], [], wait)
+        readable, writable, _ = select.select(
+            [self._line], [self._line] if self._pending else [], [], wait
+        )
         if writable:
             self._flush()
         if readable:
@@ -85,7 +88,8 @@ def run(
 
 @contextmanager
 def simulator() -> Iterator[dict[str, Any]]:
-    """A console on a thread, for tests: the driver's configuration under which a scan finds it and nothing else."""
+    """A console on a thread, for tests: the driver's configuration under which a scan finds it and
+    nothing else."""
     stop, ready = threading.Event(), threading.Event()
     with TemporaryDirectory(prefix="sim_console-") as folder:
         link = Path(folder) / "console"
@@ -111,7 +115,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.die_with_parent and not die_with_parent():
         return 0
     try:
-        line = PtyLink(options.pty) if options.pty is not None else TcpLink(*parse_address(options.listen))
+        line = (
+            PtyLink(options.pty)
+            if options.pty is not None
+            else TcpLink(*parse_address(options.listen))
+        )
         run(line, options.log_period, stop, _say_ready, AliveFile(options.alive_file))
     except (OSError, SatError) as error:
         sys.stderr.write(f"sim_console: {error}\n")
@@ -120,13 +128,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="sim_console", description="A simulated device with a serial console.")
+    parser = argparse.ArgumentParser(
+        prog="sim_console", description="A simulated device with a serial console."
+    )
     where = parser.add_mutually_exclusive_group(required=True)
     where.add_argument("--pty", type=Path, metavar="PATH", help="be a serial port at this path")
     where.add_argument("--listen", metavar="HOST:PORT", help="be a serial port there, on TCP")
-    parser.add_argument("--log-period", type=float, default=0.5, help="seconds between two log lines (0.5)")
+    parser.add_argument(
+        "--log-period", type=float, default=0.5, help="seconds between two log lines (0.5)"
+    )
     parser.add_argument("--alive-file", type=Path, metavar="PATH", help="keep this file young")
-    parser.add_argument("--die-with-parent", action="store_true", help="end when the thread that started it ends")
+    parser.add_argument(
+        "--die-with-parent", action="store_true", help="end when the thread that started it ends"
+    )
     options = parser.parse_args(argv)
     if not 0.001 <= options.log_period <= 3600:
         parser.error("--log-period must be 0.001 to 3600 seconds")

@@ -1,7 +1,8 @@
-"""What a family adds to ``sat up`` for a bench without hardware: the ``demo.toml`` beside its drivers.
+"""What a family adds to ``sat up`` for a bench without hardware: the ``demo.toml`` beside its
+drivers.
 
-So a new family brings its own demo, and nothing here knows any family. ``{runtime}`` in any text of the file
-stands for the bench's temporary folder.
+So a new family brings its own demo, and nothing here knows any family. ``{runtime}`` in any text of
+the file stands for the bench's temporary folder.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ FILE = "demo.toml"
 
 
 class Simulator(BaseModel):
-    """A program in the place of hardware: ``python -m module args``; its device's id is `device`."""
+    """A program in the place of hardware: ``python -m module args``; its device's id is
+    `device`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,7 +42,7 @@ class _File(BaseModel):
 
 
 @dataclass(frozen=True)
-class Demo:
+class FamilyDemo:
     """The demos of all families together.
 
     Attributes:
@@ -53,7 +55,7 @@ class Demo:
     policy: tuple[dict[str, Any], ...] = ()
 
 
-def load_demo(folders: Iterable[Path], runtime: Path) -> Demo:
+def load_demo(folders: Iterable[Path], runtime: Path) -> FamilyDemo:
     """The demos of the families whose drivers lie in `folders`; one without a demo.toml has none.
 
     Raises:
@@ -68,11 +70,12 @@ def load_demo(folders: Iterable[Path], runtime: Path) -> Demo:
             simulators += one.simulators
             policy += one.policy
             drivers |= one.drivers
-    return Demo(tuple(simulators), drivers, tuple(policy))
+    return FamilyDemo(tuple(simulators), drivers, tuple(policy))
 
 
-def with_drivers(configured: str, demo: Demo) -> dict[str, Any]:
-    """The user's SAT_DRIVERS with the demo's drivers added: lists are joined, the user's other values win.
+def with_drivers(configured: str, demo: FamilyDemo) -> dict[str, Any]:
+    """The user's SAT_DRIVERS with the demo's drivers added: lists are joined, the user's other
+    values win.
 
     Raises:
         ConfigError: `configured` is not what SAT_DRIVERS takes.
@@ -82,7 +85,9 @@ def with_drivers(configured: str, demo: Demo) -> dict[str, Any]:
     except ValueError as error:
         mine = error
     if not isinstance(mine, dict) or not all(isinstance(info, dict) for info in mine.values()):
-        raise ConfigError('SAT_DRIVERS takes a JSON object, driver -> its configuration: {"drv_socketcan": {...}}')
+        raise ConfigError(
+            'SAT_DRIVERS takes a JSON object, driver -> its configuration: {"drv_socketcan": {...}}'
+        )
     merged = dict(mine)
     for driver, added in demo.drivers.items():
         info = merged.get(driver, {})
@@ -99,7 +104,9 @@ def _read(path: Path, runtime: Path) -> _File:
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise ConfigError(f"{path}: {error}") from None
     except ValidationError as error:
-        raise ConfigError(f"{path}: {explain(error)}; it takes simulators, drivers and policy") from None
+        raise ConfigError(
+            f"{path}: {explain(error)}; it takes simulators, drivers and policy"
+        ) from None
 
 
 def _filled(value: Any, runtime: str) -> Any:

@@ -1,9 +1,10 @@
-"""Starts a program that ends with its parent, however the parent ends. Run as a file, with a bare interpreter.
+"""Starts a program that ends with its parent, however the parent ends. Run as a file, with a bare
+interpreter.
 
     python -I -S leash.py PARENT_PID PROGRAM ARGS...
 
-The kernel's parent-death signal survives exec, so this process becomes PROGRAM. It imports nothing but the
-standard library: it stands between `sat up` and programs that need not be Python.
+The kernel's parent-death signal survives exec, so this process becomes PROGRAM. It imports nothing
+but the standard library: it stands between `sat up` and programs that need not be Python.
 """
 
 import ctypes

@@ -21,13 +21,16 @@ _REFRESH = 0.25
 _LINE_EVERY = 5.0
 
 
-class View(Protocol):
+class LiveView(Protocol):
     """Shows what goes on."""
 
     def __enter__(self) -> Self: ...
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None: ...
 
     def say(self, text: str, style: str = "") -> None:
@@ -66,7 +69,9 @@ class Lines:
         if seconds >= self._next:
             self._next = seconds + _LINE_EVERY
             for key, flow in monitor.flows.items():
-                self.say(f"{seconds:6.1f} s  {key}: {_rate(flow)} frames/s, {flow.frames} frames, {flow.lost} lost")
+                self.say(
+                    f"{seconds:6.1f} s  {key}: {_rate(flow)} frames/s, {flow.frames} frames, {flow.lost} lost"
+                )
 
 
 class Table:
@@ -93,7 +98,9 @@ class Table:
             self._drawn = now
             self._live.update(self._render(monitor, programs, seconds), refresh=True)
 
-    def _render(self, monitor: Monitor, programs: Mapping[str, str], seconds: float) -> RenderableType:
+    def _render(
+        self, monitor: Monitor, programs: Mapping[str, str], seconds: float
+    ) -> RenderableType:
         clock = f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02d}:{int(seconds) % 60:02d}"
         title = Text.assemble(("SAT bench", "bold"), f"  {self._title}  ", (clock, "dim"))
         look = Text("look: ", "dim")

@@ -1,4 +1,5 @@
-"""What flows on a bench while it runs: frames and losses by device, who connected when, the verdict."""
+"""What flows on a bench while it runs: frames and losses by device, who connected when, the
+verdict."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _UP = (DeviceState.CONNECTED, DeviceState.ACTIVE)
 
 @dataclass
 class Flow:
-    """The frames of one device: totals, and the rate of the last second (None before there was one).
+    """The frames of one device: totals, and the rate of the last second (None before there was
+    one).
 
     `dropped` are those that the host counted as lost, `missed` those that were lost after it.
     """
@@ -109,21 +111,32 @@ class Monitor:
         whys = {device.id: why for device in self.rack.devices() if (why := reason(device))}
         wanted = self._expected or (() if connected else whys)
         missing = [device for device in wanted if device not in connected]
-        found += [f"{device} did not connect: {whys[device]}" for device in missing if device in whys]
-        found += [f"{device} did not connect" for device in missing if connected and device not in whys]
-        found += [f"{device} sent no frames" for device in self._expected if streamed and device not in streamed]
+        found += [
+            f"{device} did not connect: {whys[device]}" for device in missing if device in whys
+        ]
+        found += [
+            f"{device} did not connect" for device in missing if connected and device not in whys
+        ]
+        found += [
+            f"{device} sent no frames"
+            for device in self._expected
+            if streamed and device not in streamed
+        ]
         if self.lost:
             found.append(f"{self.lost} frames were lost")
         return found
 
     def summary(self) -> dict[str, Any]:
-        """The totals, as ``sat up --json`` prints them. Rates are frames a second since the first frame."""
+        """The totals, as ``sat up --json`` prints them. Rates are frames a second since the first
+        frame."""
         now = self._clock()
         frames = sum(flow.frames for flow in self.flows.values())
         seconds = now - self._first_frame if self._first_frame is not None else 0.0
         first = min(self.connected_after.values(), default=None)
         return {
-            "devices": [self._device(device.key, str(device.state)) for device in self.rack.devices()],
+            "devices": [
+                self._device(device.key, str(device.state)) for device in self.rack.devices()
+            ],
             "frames": frames,
             "frames_per_s": round(frames / seconds, 1) if seconds > 0 else 0.0,
             "dropped": sum(flow.dropped for flow in self.flows.values()),

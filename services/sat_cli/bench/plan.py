@@ -1,4 +1,5 @@
-"""What ``sat up`` runs: a bench on one machine as a list of programs. PURE but for the interpreter's path."""
+"""What ``sat up`` runs: a bench on one machine as a list of programs. PURE but for the
+interpreter's path."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sat_cli.bench.demo import Demo, with_drivers
+from sat_cli.bench.demo import FamilyDemo, with_drivers
 from sat_cli.bench.supervisor import Program
 
 BROKER = "broker"
@@ -17,7 +18,7 @@ EVERYTHING = [{"match": "*", "level": "connected"}]
 
 
 @dataclass(frozen=True)
-class Bench:
+class BenchPlan:
     """A bench to be.
 
     Attributes:
@@ -35,12 +36,12 @@ class Bench:
     site: str
     families: tuple[str, ...]
     plugins: str
-    demo: Demo
+    demo: FamilyDemo
     state: Path
     runtime: Path
 
 
-def programs(bench: Bench, environ: Mapping[str, str]) -> list[Program]:
+def programs(bench: BenchPlan, environ: Mapping[str, str]) -> list[Program]:
     """The programs of `bench`, in the order of their start; `environ` is what the user has set.
 
     Raises:
@@ -55,16 +56,20 @@ def programs(bench: Bench, environ: Mapping[str, str]) -> list[Program]:
     bus = ("--broker", bench.broker_url, "--site", bench.site)
     env = {
         "SAT_POLICY": environ.get("SAT_POLICY") or json.dumps(bench.demo.policy or EVERYTHING),
-        "SAT_DATABASE_URL": environ.get("SAT_DATABASE_URL") or f"sqlite:///{bench.state / 'orchestrator.db'}",
+        "SAT_DATABASE_URL": environ.get("SAT_DATABASE_URL")
+        or f"sqlite:///{bench.state / 'orchestrator.db'}",
     }
     found.append(Program(ORCHESTRATOR, _sat("orchestrator", *bus), env))
     drivers = with_drivers(environ.get("SAT_DRIVERS", ""), bench.demo)
     env = {"SAT_PLUGINS": bench.plugins} | ({"SAT_DRIVERS": json.dumps(drivers)} if drivers else {})
-    hosts = (Program(f"host-{family}", _sat("host", "--family", family, *bus), env) for family in bench.families)
+    hosts = (
+        Program(f"host-{family}", _sat("host", "--family", family, *bus), env)
+        for family in bench.families
+    )
     return [*found, *hosts]
 
 
-def hints(bench: Bench) -> Sequence[str]:
+def hints(bench: BenchPlan) -> Sequence[str]:
     """Commands to look at the bench with."""
     sub = f"mosquitto_sub -h {bench.bind} -p {bench.port} -v -t 'sat/1/#'"
     usual = bench.port == 1883 and bench.bind == "127.0.0.1" and bench.broker_kind is not None
@@ -73,7 +78,7 @@ def hints(bench: Bench) -> Sequence[str]:
     return (f"sat ls{broker}", f"sat watch{first}{broker}", sub)
 
 
-def _broker(bench: Bench) -> tuple[str, ...]:
+def _broker(bench: BenchPlan) -> tuple[str, ...]:
     ws = ("--ws-port", str(bench.ws_port)) if bench.ws_port is not None else ()
     data = str(bench.state / "broker")
     listen = ("--bind", bench.bind, "--port", str(bench.port), *ws)

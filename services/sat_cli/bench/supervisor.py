@@ -1,8 +1,9 @@
 """Runs programs as children, starts again those that end, and ends them all.
 
-No thread and no knowledge of what the programs are: the owner calls `step` now and then, on the thread that
-called `start` (the kernel ties a child's leash to that thread). Programs are started in the order given and
-ended in the reverse order, so that the broker outlives those who say goodbye through it.
+No thread and no knowledge of what the programs are: the owner calls `step` now and then, on the
+thread that called `start` (the kernel ties a child's leash to that thread). Programs are started in
+the order given and ended in the reverse order, so that the broker outlives those who say goodbye
+through it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ FIRST_DELAY = 0.5
 LAST_DELAY = 8.0
 MAX_RESTARTS = 8
 STEADY = 30.0  # running this long, a program has proved itself and its restarts are forgotten
-# A wrong setting, another program in its place, a program that is not there: trying again changes nothing.
+# A wrong setting, another program in its place, a program that is not there: trying again changes
+# nothing.
 HOPELESS = (2, 4, 127)
 _LOG_BYTES = 5_000_000
 
@@ -49,7 +51,8 @@ class Program:
 
 @dataclass(frozen=True)
 class Ended:
-    """A program ended by itself. `retry_in` is the time until it is started again; None: given up."""
+    """A program ended by itself. `retry_in` is the time until it is started again; None: given
+    up."""
 
     name: str
     status: str
@@ -57,7 +60,7 @@ class Ended:
 
 
 @dataclass
-class _Child:
+class _Program:
     program: Program
     log: Path
     process: subprocess.Popen[bytes] | None = None
@@ -88,7 +91,7 @@ class Supervisor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
-        self._children = {p.name: _Child(p, logs / f"{p.name}.log") for p in programs}
+        self._children = {p.name: _Program(p, logs / f"{p.name}.log") for p in programs}
         self._first, self._last, self._max = first_delay, last_delay, max_restarts
         self._clock = clock
 
@@ -99,7 +102,8 @@ class Supervisor:
                 self._spawn(self._children[name])
 
     def step(self) -> list[Ended]:
-        """Notice what has ended, start again what is due; returns what has ended since the last call."""
+        """Notice what has ended, start again what is due; returns what has ended since the last
+        call."""
         now = self._clock()
         ended = []
         for child in self._children.values():
@@ -119,7 +123,11 @@ class Supervisor:
 
     def pids(self) -> dict[str, int]:
         """The process ids of those that run."""
-        return {name: child.process.pid for name, child in self._children.items() if child.process is not None}
+        return {
+            name: child.process.pid
+            for name, child in self._children.items()
+            if child.process is not None
+        }
 
     def log(self, name: str) -> Path:
         """Where the program's output goes."""
@@ -135,7 +143,8 @@ class Supervisor:
             return []
 
     def stop(self, timeout: float = 3.0) -> list[str]:
-        """End all: SIGTERM, after `timeout` seconds SIGKILL, and then the same for those that are `last`.
+        """End all: SIGTERM, after `timeout` seconds SIGKILL, and then the same for those that are
+        `last`.
 
         Returns the names of those that had to be killed.
         """
@@ -145,11 +154,18 @@ class Supervisor:
         killed = _end([c for c in children if not c.program.last], timeout)
         return killed + _end([c for c in children if c.program.last], timeout / 2)
 
-    def _spawn(self, child: _Child) -> None:
+    def _spawn(self, child: _Program) -> None:
         child.due = None
         if child.log.exists() and child.log.stat().st_size > _LOG_BYTES:
             child.log.replace(child.log.with_suffix(".log.1"))
-        argv = [sys.executable, "-I", "-S", str(leash.__file__), str(os.getpid()), *child.program.argv]
+        argv = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(leash.__file__),
+            str(os.getpid()),
+            *child.program.argv,
+        ]
         with child.log.open("ab") as log:
             child.process = subprocess.Popen(
                 argv,
@@ -161,7 +177,7 @@ class Supervisor:
             )
         child.started = self._clock()
 
-    def _reap(self, child: _Child, now: float) -> Ended:
+    def _reap(self, child: _Program, now: float) -> Ended:
         assert child.process is not None
         returncode = child.process.returncode
         status = _describe(returncode)
@@ -178,13 +194,13 @@ class Supervisor:
         return Ended(child.program.name, status, delay)
 
     @staticmethod
-    def _phase(child: _Child) -> Phase:
+    def _phase(child: _Program) -> Phase:
         if child.process is not None:
             return "running"
         return "failed" if child.failed else "waiting" if child.due is not None else "stopped"
 
 
-def _end(children: list[_Child], timeout: float) -> list[str]:
+def _end(children: list[_Program], timeout: float) -> list[str]:
     running = [(c, c.process) for c in children if c.process is not None]
     for _, process in running:
         process.terminate()

@@ -1,1 +1,2 @@
-"""The brokers that `sat` starts: one inside the process, or Mosquitto. Hosts and orchestrator need neither."""
+"""The brokers that `sat` starts: one inside the process, or Mosquitto. Hosts and orchestrator need
+neither."""

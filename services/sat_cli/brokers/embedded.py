@@ -1,9 +1,11 @@
-"""The broker for those who run none: Mosquitto where it is installed, else one in pure Python in this process.
+"""The broker for those who run none: Mosquitto where it is installed, else one in pure Python in
+this process.
 
-The embedded broker is for demos, laptops and tests; it speaks MQTT 3.1.1 and keeps retained messages in memory.
-It is amqtt with its faults mended by subclassing: on each connection it gave the newcomer the retained messages
-of other clients' filters, it sent no will when a client id was taken over or a client fell silent, it left an
-MQTT 5 client with a will without an answer, and it let any web page in by WebSocket.
+The embedded broker is for demos, laptops and tests; it speaks MQTT 3.1.1 and keeps retained
+messages in memory. It is amqtt with its faults mended by subclassing: on each connection it gave
+the newcomer the retained messages of other clients' filters, it sent no will when a client id was
+taken over or a client fell silent, it left an MQTT 5 client with a will without an answer, and it
+let any web page in by WebSocket.
 """
 
 from __future__ import annotations
@@ -44,7 +46,11 @@ _CONNECT_TIMEOUT_S = 10.0
 _TAKE_OVER_TIMEOUT_S = 0.5
 _TURNS_OF_AN_ACCEPT = 5  # of the event loop, until a connection that was just accepted has its task
 # They report each connection and each client that goes away; what matters of it we say ourselves.
-_LIBRARY_LEVELS = {"amqtt": logging.ERROR, "transitions": logging.ERROR, "websockets": logging.CRITICAL}
+_LIBRARY_LEVELS = {
+    "amqtt": logging.ERROR,
+    "transitions": logging.ERROR,
+    "websockets": logging.CRITICAL,
+}
 
 
 def choose_broker(
@@ -55,8 +61,8 @@ def choose_broker(
     data_dir: Path,
     allowed_origins: Sequence[str] = (),
 ) -> MosquittoBroker | EmbeddedBroker:
-    """The best broker that this machine has, not yet started; `kind` says which. A WebSocket listener with the
-    Origin checked needs the embedded one."""
+    """The best broker that this machine has, not yet started; `kind` says which. A WebSocket
+    listener with the Origin checked needs the embedded one."""
     binary = find_mosquitto()
     if binary is not None and ws_port is None:
         return MosquittoBroker(binary, bind, port, data_dir=data_dir)
@@ -70,7 +76,8 @@ class EmbeddedBroker:
         bind: the address to listen on.
         port: 0 picks a free one; `port` tells it.
         ws_port: also listen for WebSocket (0: on a free port); None: do not.
-        allowed_origins: web pages that may connect, as ``https://host:port``, beside those of this machine.
+        allowed_origins: web pages that may connect, as ``https://host:port``, beside those of this
+            machine.
     """
 
     kind = "embedded"
@@ -123,7 +130,9 @@ class EmbeddedBroker:
             started.result(_START_TIMEOUT_S)
         except (BrokerError, OSError, TimeoutError) as error:
             self.stop()
-            raise ConfigError(f"the embedded broker cannot listen on {self.bind}:{self.port}: {error}") from None
+            raise ConfigError(
+                f"the embedded broker cannot listen on {self.bind}:{self.port}: {error}"
+            ) from None
         log.info("the embedded broker runs on %s", self.url)
 
     def stop(self, timeout: float = 5.0) -> None:
@@ -160,12 +169,16 @@ class EmbeddedBroker:
         await broker.end()
 
     def _config(self) -> dict[str, Any]:
-        listeners: dict[str, Any] = {"default": {"type": "tcp", "bind": f"{self._host}:{self.port}"}}
+        listeners: dict[str, Any] = {
+            "default": {"type": "tcp", "bind": f"{self._host}:{self.port}"}
+        }
         if self.ws_port is not None:
             listeners["ws"] = {"type": "ws", "bind": f"{self._host}:{self.ws_port}"}
         return {
             "listeners": listeners,
-            "plugins": {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}},
+            "plugins": {
+                "amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}
+            },
         }
 
 
@@ -183,7 +196,9 @@ class _Broker(Broker):  # type: ignore[misc]
         for server in self._servers.values():
             for sock in server.instance.sockets:
                 self._loop.remove_reader(sock.fileno())
-        for _ in range(_TURNS_OF_AN_ACCEPT):  # asyncio drops what it has accepted when the server closes before that
+        for _ in range(
+            _TURNS_OF_AN_ACCEPT
+        ):  # asyncio drops what it has accepted when the server closes before that
             await asyncio.sleep(0)
         for server in self._servers.values():
             server.instance.close()
@@ -203,7 +218,9 @@ class _Broker(Broker):  # type: ignore[misc]
         with self._closing(writer.transport):
             await super().stream_connected(reader, writer, listener_name)
 
-    async def ws_connected(self, websocket: websockets.asyncio.server.ServerConnection, listener_name: str) -> None:
+    async def ws_connected(
+        self, websocket: websockets.asyncio.server.ServerConnection, listener_name: str
+    ) -> None:
         with self._closing(websocket.transport):
             await super().ws_connected(websocket, listener_name)
 
@@ -222,7 +239,9 @@ class _Broker(Broker):  # type: ignore[misc]
     ) -> Any:  # fmt: skip
         address = None if address is None else address.strip("[]")
         if listener_type is not ListenerType.WS:
-            return await super()._create_server_instance(listener_name, listener_type, address, port, ssl_context)
+            return await super()._create_server_instance(
+                listener_name, listener_type, address, port, ssl_context
+            )
         return await websockets.asyncio.server.serve(
             partial(self.ws_connected, listener_name=listener_name),
             address,
@@ -241,7 +260,9 @@ class _Broker(Broker):  # type: ignore[misc]
         host = request.headers.get("Host", "")
         if all(origin_allowed(origin, host, self._allowed_origins) for origin in origins):
             return None
-        log.warning("refused a web page of %s; allow it with allowed_origins", ", ".join(origins)[:200])
+        log.warning(
+            "refused a web page of %s; allow it with allowed_origins", ", ".join(origins)[:200]
+        )
         return connection.respond(HTTPStatus.FORBIDDEN, "this origin is not allowed\n")
 
     async def _initialize_client_session(
@@ -250,10 +271,14 @@ class _Broker(Broker):  # type: ignore[misc]
         try:
             async with asyncio.timeout(_CONNECT_TIMEOUT_S):
                 reader = await _check_version(reader, writer)
-                handler, session = await super()._initialize_client_session(reader, writer, remote_address, remote_port)
+                handler, session = await super()._initialize_client_session(
+                    reader, writer, remote_address, remote_port
+                )
         except (OSError, EOFError, TimeoutError) as error:
             raise MQTTError(f"no CONNECT: {error!r}") from error
-        session.keep_alive = -(-session.keep_alive * 3 // 2)  # the grace that MQTT gives, rounded up
+        session.keep_alive = -(
+            -session.keep_alive * 3 // 2
+        )  # the grace that MQTT gives, rounded up
         handler.handle_read_timeout = partial(self._end_silent, handler)
         return handler, session
 
@@ -264,10 +289,13 @@ class _Broker(Broker):  # type: ignore[misc]
         task.add_done_callback(self._ending.discard)
 
     async def _delete_session(self, client_id: str) -> None:
-        """Before a newcomer takes over: end the connection that has its id, which publishes its will."""
+        """Before a newcomer takes over: end the connection that has its id, which publishes its
+        will."""
         session, handler = self._sessions.get(client_id, (None, None))
         if session is not None and session.transitions.state == "connected":
-            log.warning("the client id %r is used twice; the earlier connection is ended", client_id)
+            log.warning(
+                "the client id %r is used twice; the earlier connection is ended", client_id
+            )
             await handler.handle_connection_closed()
             deadline = self._loop.time() + _TAKE_OVER_TIMEOUT_S
             while session.transitions.state == "connected" and self._loop.time() < deadline:
@@ -299,15 +327,19 @@ class _Again(ReaderAdapter):  # type: ignore[misc]
             return bytes(await self._reader.read(n))
         data = bytes(self._seen[:n]) if n >= 0 else bytes(self._seen)
         del self._seen[: len(data)]
-        return data if len(data) == n else data + await self._reader.read(n - len(data) if n >= 0 else n)
+        return (
+            data
+            if len(data) == n
+            else data + await self._reader.read(n - len(data) if n >= 0 else n)
+        )
 
     def feed_eof(self) -> None:
         self._reader.feed_eof()
 
 
 async def _check_version(reader: ReaderAdapter, writer: Any) -> ReaderAdapter:
-    """Refuse other versions than 3.1.1 by their number: amqtt takes the properties of an MQTT 5 CONNECT with a will
-    for lengths, and waits for bytes that never come."""
+    """Refuse other versions than 3.1.1 by their number: amqtt takes the properties of an MQTT 5
+    CONNECT with a will for lengths, and waits for bytes that never come."""
     again = _Again(reader)
     await again.peek(1)
     for _ in range(4):  # the remaining length, up to four bytes
@@ -324,10 +356,11 @@ async def _check_version(reader: ReaderAdapter, writer: Any) -> ReaderAdapter:
 
 
 def origin_allowed(origin: str, host: str, allowed: frozenset[str]) -> bool:
-    """Whether a web page of `origin` may connect to a listener that it addressed as `host` (the Host header).
+    """Whether a web page of `origin` may connect to a listener that it addressed as `host` (the
+    Host header).
 
-    Pages from the listener's own machine may, if that is named by an IP address or ``localhost``: a name could
-    have been made to point here by the page's owner (DNS rebinding).
+    Pages from the listener's own machine may, if that is named by an IP address or ``localhost``: a
+    name could have been made to point here by the page's owner (DNS rebinding).
     """
     if origin in allowed:
         return True

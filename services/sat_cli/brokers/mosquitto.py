@@ -19,7 +19,8 @@ from sat_toolkit.errors import ConfigError
 log = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 10.0
-# MQTT 3.1.1 CONNECT of an anonymous client, and the CONNACK of a broker that is there (whatever it answers).
+# MQTT 3.1.1 CONNECT of an anonymous client, and the CONNACK of a broker that is there (whatever it
+# answers).
 _CONNECT = b"\x10\x0c\x00\x04MQTT\x04\x02\x00\x05\x00\x00"
 _CONNACK = 0x20
 # Runs the broker so that the kernel ends it with us, however we end.
@@ -38,9 +39,9 @@ def find_mosquitto() -> str | None:
 class MosquittoBroker:
     """A mosquitto of our own, without users: keep it on loopback.
 
-    It ends with the thread that started it (and so with the process). Its retained messages are kept in
-    `data_dir`. There is no WebSocket listener unless asked for, as one without users cannot check the Origin of a
-    web page: any page could drive hardware.
+    It ends with the thread that started it (and so with the process). Its retained messages are
+    kept in `data_dir`. There is no WebSocket listener unless asked for, as one without users cannot
+    check the Origin of a web page: any page could drive hardware.
 
     Args:
         binary: the mosquitto program.
@@ -53,7 +54,13 @@ class MosquittoBroker:
     kind = "mosquitto"
 
     def __init__(
-        self, binary: str, bind: str = "127.0.0.1", port: int = 1883, ws_port: int | None = None, *, data_dir: Path
+        self,
+        binary: str,
+        bind: str = "127.0.0.1",
+        port: int = 1883,
+        ws_port: int | None = None,
+        *,
+        data_dir: Path,
     ) -> None:
         self.bind = bind
         self.port = port or find_free_port(bind)
@@ -78,14 +85,25 @@ class MosquittoBroker:
         """Start it and wait until it answers.
 
         Raises:
-            ConfigError: a port is taken, or the broker does not come up; the message has its last words.
+            ConfigError: a port is taken, or the broker does not come up; the message has its last
+                words.
         """
         for port in (self.port, self.ws_port):
             if port is not None:
                 check_free(self.bind, port)
         config = self._write_config()
         with self._log_path.open("ab") as output:
-            command = [sys.executable, "-I", "-S", "-c", _LAUNCH, str(os.getpid()), self._binary, "-c", str(config)]
+            command = [
+                sys.executable,
+                "-I",
+                "-S",
+                "-c",
+                _LAUNCH,
+                str(os.getpid()),
+                self._binary,
+                "-c",
+                str(config),
+            ]
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True
             )  # fmt: skip

@@ -31,14 +31,17 @@ def check_free(bind: str, port: int) -> None:
             probe.bind((bind, port))
     except OSError as error:
         if error.errno != errno.EADDRINUSE:
-            raise ConfigError(f"cannot listen on {bind}:{port}: {error.strerror or error}") from None
+            raise ConfigError(
+                f"cannot listen on {bind}:{port}: {error.strerror or error}"
+            ) from None
         by = holder(port)
         taken = f"port {port} of {bind} is taken{f' by {by}' if by else ''}"
         raise ConfigError(f"{taken}; choose another with --port") from None
 
 
 def holder(port: int) -> str | None:
-    """Who listens on `port`, as ``name (pid 12)``; None when that cannot be told (another user's process)."""
+    """Who listens on `port`, as ``name (pid 12)``; None when that cannot be told (another user's
+    process)."""
     inodes = _listening(port)
     for process in Path("/proc").glob("[0-9]*"):
         try:

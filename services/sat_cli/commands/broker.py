@@ -19,7 +19,7 @@ from sat_toolkit.errors import ConfigError, SatError
 _LOOK_EVERY = 0.5  # seconds
 
 
-class Kind(StrEnum):
+class BrokerKind(StrEnum):
     """Which broker."""
 
     AUTO = "auto"
@@ -30,14 +30,20 @@ class Kind(StrEnum):
 def broker(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The port to listen on.")] = 1883,
     ws_port: Annotated[
-        int | None, typer.Option(min=1, max=65535, help="Also MQTT over WebSocket, there. Embedded broker only.")
+        int | None,
+        typer.Option(
+            min=1, max=65535, help="Also MQTT over WebSocket, there. Embedded broker only."
+        ),
     ] = None,
     bind: Annotated[
         str, typer.Option(metavar="ADDRESS", help="There are no users: leave it on loopback.")
     ] = "127.0.0.1",
-    kind: Annotated[Kind, typer.Option(help="auto: Mosquitto where it is on the PATH, else embedded.")] = Kind.AUTO,
+    kind: Annotated[
+        BrokerKind, typer.Option(help="auto: Mosquitto where it is on the PATH, else embedded.")
+    ] = BrokerKind.AUTO,
     data: Annotated[
-        Path | None, typer.Option("--data-dir", metavar="FOLDER", help="Where Mosquitto keeps its state.")
+        Path | None,
+        typer.Option("--data-dir", metavar="FOLDER", help="Where Mosquitto keeps its state."),
     ] = None,
 ) -> None:
     """Run an MQTT broker on this machine, for tests and demos.
@@ -62,13 +68,15 @@ def broker(
         server.stop()
 
 
-def make(kind: Kind, bind: str, port: int, ws_port: int | None, data: Path) -> EmbeddedBroker | MosquittoBroker:
+def make(
+    kind: BrokerKind, bind: str, port: int, ws_port: int | None, data: Path
+) -> EmbeddedBroker | MosquittoBroker:
     """The broker asked for, not yet started.
 
     Raises:
         ConfigError: Mosquitto was asked for and is not there, or with WebSocket.
     """
-    if resolve(kind, ws_port) is Kind.EMBEDDED:
+    if resolve(kind, ws_port) is BrokerKind.EMBEDDED:
         return EmbeddedBroker(bind, port, ws_port)
     binary = find_mosquitto()
     if binary is None:
@@ -82,8 +90,8 @@ def make(kind: Kind, bind: str, port: int, ws_port: int | None, data: Path) -> E
     return MosquittoBroker(binary, bind, port, data_dir=data)
 
 
-def resolve(kind: Kind, ws_port: int | None = None) -> Kind:
+def resolve(kind: BrokerKind, ws_port: int | None = None) -> BrokerKind:
     """What ``auto`` means on this machine."""
-    if kind is not Kind.AUTO:
+    if kind is not BrokerKind.AUTO:
         return kind
-    return Kind.MOSQUITTO if ws_port is None and find_mosquitto() else Kind.EMBEDDED
+    return BrokerKind.MOSQUITTO if ws_port is None and find_mosquitto() else BrokerKind.EMBEDDED

@@ -14,13 +14,17 @@ from sat_client import Device
 from sat_client.requests import check
 from sat_toolkit.errors import SatError
 
-Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.001, max=600.0, help="How long to wait.")]
+Timeout = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0.001, max=600.0, help="How long to wait.")
+]
 
 
 def do(
     device: options.DeviceName,
     command: Annotated[str, typer.Argument(metavar="COMMAND", help="See sat info DEVICE.")],
-    args: Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="The command's arguments.")] = None,
+    args: Annotated[
+        list[str] | None, typer.Argument(metavar="KEY=VALUE...", help="The command's arguments.")
+    ] = None,
     json: options.Json = False,
     timeout: Timeout = 10.0,
     broker: options.Broker = options.BROKER_DEFAULT,
@@ -28,8 +32,9 @@ def do(
 ) -> None:
     """Run a command of a device and print what it returns.
 
-    A value is JSON (a number, true, a list, ...) unless the command takes text there; see [bold]sat info[/].
-    With --json the whole reply is printed, also one that reports an error; the exit status is 1 then.
+    A value is JSON (a number, true, a list, ...) unless the command takes text there; see [bold]sat
+    info[/]. With --json the whole reply is printed, also one that reports an error; the exit status
+    is 1 then.
 
       sat do ecu status
       sat do ecu send id=0x123 data=deadbeef
@@ -39,7 +44,9 @@ def do(
     with options.rack(broker, site) as rack:
         try:
             found = rack.device(device)
-            reply = found.request(command, parse_args(args or (), _schema(found, command)), timeout=timeout)
+            reply = found.request(
+                command, parse_args(args or (), _schema(found, command)), timeout=timeout
+            )
         except SatError as error:
             if not json:
                 raise
@@ -53,9 +60,12 @@ def do(
 
 def set_level(
     device: options.DeviceName,
-    level: Annotated[str, typer.Argument(metavar="LEVEL", help="disconnected, initialized, connected or auto.")],
+    level: Annotated[
+        str, typer.Argument(metavar="LEVEL", help="disconnected, initialized, connected or auto.")
+    ],
     stream: Annotated[
-        list[str] | None, typer.Option(metavar="TYPE", help="A stream to run, such as can; may be given again.")
+        list[str] | None,
+        typer.Option(metavar="TYPE", help="A stream to run, such as can; may be given again."),
     ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the device is there.")] = False,
     timeout: Timeout = 30.0,
@@ -72,7 +82,9 @@ def set_level(
     """
     with options.rack(broker, site) as rack:
         found = rack.device(device)
-        streams: dict[str, dict[str, Any]] | None = None if stream is None else {kind: {} for kind in stream}
+        streams: dict[str, dict[str, Any]] | None = (
+            None if stream is None else {kind: {} for kind in stream}
+        )
         found.set(level, streams, timeout=timeout)
         if wait and level != "auto":
             found.wait_for(level, timeout)
@@ -88,8 +100,8 @@ def release(
 ) -> None:
     """End the quarantine of a device whose driver died too often, and let it come back.
 
-    A device whose worker process dies five times within a minute is left alone until somebody has looked:
-    [bold]sat info[/] says what killed it.
+    A device whose worker process dies five times within a minute is left alone until somebody has
+    looked: [bold]sat info[/] says what killed it.
 
       sat release ecu
     """
@@ -125,7 +137,13 @@ def scan(
         for entry in result.get("devices", ()):
             fresh = "new" if entry.get("new") else ""
             state = styled(str(entry.get("state", "")))
-            rows.add_row(str(entry.get("device")), state, fresh, str(entry.get("driver")), str(entry.get("host", "")))
+            rows.add_row(
+                str(entry.get("device")),
+                state,
+                fresh,
+                str(entry.get("driver")),
+                str(entry.get("host", "")),
+            )
         out.print(rows if rows.row_count else "no devices found")
         for name, text in errors.items():
             out.print(f"{name}: {text}", style="red")

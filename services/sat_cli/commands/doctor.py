@@ -20,8 +20,8 @@ def doctor(
 ) -> None:
     """Say what is wrong with this machine and the site, and what to do about it.
 
-    It looks at versions, each plugin, CAN in the kernel, permissions, the broker and how fast it is,
-    the orchestrator, hosts and devices. The exit status is 1 when something fails.
+    It looks at versions, each plugin, CAN in the kernel, permissions, the broker and how fast it
+    is, the orchestrator, hosts and devices. The exit status is 1 when something fails.
 
       sat doctor
       sat doctor --broker mqtt://bench1 --json

@@ -1,4 +1,5 @@
-"""``sat plugin``: the author's kit. A new driver, the check of one, and a device without a broker."""
+"""``sat plugin``: the author's kit. A new driver, the check of one, and a device without a
+broker."""
 
 from __future__ import annotations
 
@@ -20,21 +21,32 @@ from sat_cli.output import out, print_json
 from sat_toolkit.core.plugin_loader import PluginFile, find_plugins, inner_folder, plugin_at
 from sat_toolkit.errors import ConfigError, PluginError
 
-app = typer.Typer(no_args_is_help=True, help="Write a driver: start one, check it, run it without a broker.")
+app = typer.Typer(
+    no_args_is_help=True, help="Write a driver: start one, check it, run it without a broker."
+)
 
 Config = Annotated[
     str | None,
-    typer.Option("--config", metavar="JSON", help='The driver\'s configuration, such as \'{"port": "..."}\'.'),
+    typer.Option(
+        "--config", metavar="JSON", help='The driver\'s configuration, such as \'{"port": "..."}\'.'
+    ),
 ]
 _WIDTH = 12
 
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What the driver is for, such as power_supply.")],
-    family: Annotated[str | None, typer.Option(metavar="F", help="The family, its folder's name. [NAME]")] = None,
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="What the driver is for, such as power_supply.")
+    ],
+    family: Annotated[
+        str | None, typer.Option(metavar="F", help="The family, its folder's name. [NAME]")
+    ] = None,
     directory: Annotated[
-        Path, typer.Option("--dir", metavar="D", file_okay=False, help="Where the family's folder is, or shall be.")
+        Path,
+        typer.Option(
+            "--dir", metavar="D", file_okay=False, help="Where the family's folder is, or shall be."
+        ),
     ] = Path(),
 ) -> None:
     """Write a working driver, its simulator and its test.
@@ -53,19 +65,25 @@ def new(
 @app.command()
 def check(
     paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="[PATH...]", help="Drivers, or folders that have some. [.]")
+        list[Path] | None,
+        typer.Argument(metavar="[PATH...]", help="Drivers, or folders that have some. [.]"),
     ] = None,
     dynamic: Annotated[
         bool, typer.Option("--dynamic/--no-dynamic", help="Also run it, in a process of its own.")
     ] = True,
     sim: Annotated[
-        bool, typer.Option("--sim/--no-sim", help="Run it on the sim_*.py beside it, if there is one.")
+        bool,
+        typer.Option("--sim/--no-sim", help="Run it on the sim_*.py beside it, if there is one."),
     ] = True,
-    device: Annotated[str | None, typer.Option(metavar="ID", help="The device to use. [the first found]")] = None,
+    device: Annotated[
+        str | None, typer.Option(metavar="ID", help="The device to use. [the first found]")
+    ] = None,
     config: Config = None,
     limit: Annotated[
         float | None,
-        typer.Option(min=0.1, metavar="SECONDS", help="What each step may take. [as a driver host has it]"),
+        typer.Option(
+            min=0.1, metavar="SECONDS", help="What each step may take. [as a driver host has it]"
+        ),
     ] = None,
     json: options.Json = False,
 ) -> None:
@@ -111,9 +129,12 @@ def run(
         list[str] | None, typer.Option(metavar="TEXT", help="Run this and end; may be given again.")
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=0.0, metavar="N", help="Print frames for N seconds after the commands.")
+        float | None,
+        typer.Option(min=0.0, metavar="N", help="Print frames for N seconds after the commands."),
     ] = None,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Also what the driver logs.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Also what the driver logs.")
+    ] = False,
 ) -> None:
     """Use a device in this terminal, without a broker and without services.
 
@@ -124,7 +145,11 @@ def run(
       sat plugin run drv_psu.py --config '{"port": "/dev/ttyUSB0"}'
       sat plugin run demo --sim --device demo1 --command "set value=30" --command start --seconds 3
     """
-    from sat_cli.kit.run import Session, read_commands, run_commands  # with the kit's fakes, and only wanted here
+    from sat_cli.kit.run import (
+        Session,
+        read_commands,
+        run_commands,
+    )  # with the kit's fakes, and only wanted here
 
     (plugin, *others) = _plugins([path])
     if others:
@@ -132,7 +157,9 @@ def run(
         raise ConfigError(f"{path} has several drivers, name one: {names}")
     with Session(plugin, _config(config), simulate=sim, verbose=verbose) as session:
         session.connect(device)
-        failures = run_commands(session, command, seconds) if command else read_commands(session, seconds)
+        failures = (
+            run_commands(session, command, seconds) if command else read_commands(session, seconds)
+        )
     if failures:
         raise typer.Exit(1)
 
@@ -192,7 +219,10 @@ def _print_finding(finding: Finding) -> None:
     word = "FAIL" if finding.level == "fail" else finding.level
     long = len(finding.check) > _WIDTH - 2
     line = Text(f"  {word:<6}", styles[finding.level])
-    line.append(finding.check if long else f"{finding.check:<{_WIDTH}}", "" if finding.level == "ok" else "bold")
+    line.append(
+        finding.check if long else f"{finding.check:<{_WIDTH}}",
+        "" if finding.level == "ok" else "bold",
+    )
     if finding.text:
         line.append(f": {finding.text}" if long else finding.text)
     out.print(line, soft_wrap=True)
@@ -201,17 +231,24 @@ def _print_finding(finding: Finding) -> None:
     if finding.file:
         where = str(_shown(Path(finding.file).resolve()))
         out.print(
-            Text(f"        {where}:{finding.line}" if finding.line else f"        {where}", "dim"), soft_wrap=True
+            Text(f"        {where}:{finding.line}" if finding.line else f"        {where}", "dim"),
+            soft_wrap=True,
         )
     if finding.fix:
         first, *rest = finding.fix.splitlines()
         out.print(
-            Text("\n".join([f"        do: {first}", *(f"            {each}" for each in rest)]), "cyan"), soft_wrap=True
+            Text(
+                "\n".join([f"        do: {first}", *(f"            {each}" for each in rest)]),
+                "cyan",
+            ),
+            soft_wrap=True,
         )
 
 
 def _print_verdict(found: list[Finding]) -> None:
-    counts = {level: sum(finding.level == level for finding in found) for level in ("fail", "warn", "ok")}
+    counts = {
+        level: sum(finding.level == level for finding in found) for level in ("fail", "warn", "ok")
+    }
     style = "red" if counts["fail"] else "yellow" if counts["warn"] else "green"
     text = f"{counts['fail']} failed, {counts['warn']} to look at, {counts['ok']} ok\n"
     out.print(Text(text, style))

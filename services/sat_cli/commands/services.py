@@ -8,24 +8,39 @@ from typing import Annotated
 
 import typer
 
-Broker = Annotated[str | None, typer.Option("--broker", metavar="URL", help="[SAT_BROKER_URL] mqtt://127.0.0.1:1883")]
+Broker = Annotated[
+    str | None,
+    typer.Option("--broker", metavar="URL", help="[SAT_BROKER_URL] mqtt://127.0.0.1:1883"),
+]
 Site = Annotated[str | None, typer.Option("--site", help="[SAT_SITE] lab")]
 Config = Annotated[
-    Path | None, typer.Option("--config", metavar="FILE", help="[SAT_CONFIG] TOML file with further settings.")
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="[SAT_CONFIG] TOML file with further settings."),
 ]
-LogLevel = Annotated[str | None, typer.Option("--log-level", help="[SAT_LOG_LEVEL] debug, info, warning or error")]
-LogFormat = Annotated[str | None, typer.Option("--log-format", help="[SAT_LOG_FORMAT] console or json")]
+LogLevel = Annotated[
+    str | None, typer.Option("--log-level", help="[SAT_LOG_LEVEL] debug, info, warning or error")
+]
+LogFormat = Annotated[
+    str | None, typer.Option("--log-format", help="[SAT_LOG_FORMAT] console or json")
+]
 
 
 def host(
     family: Annotated[
-        str | None, typer.Option(metavar="NAME", help="[SAT_FAMILY] The family of hardware, a folder of plugins: can.")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="[SAT_FAMILY] The family of hardware, a folder of plugins: can."
+        ),
     ] = None,
     name: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Its name on the bus. [SAT_HOST] <machine>-<family>")
+        str | None,
+        typer.Option(metavar="NAME", help="Its name on the bus. [SAT_HOST] <machine>-<family>"),
     ] = None,
     plugins: Annotated[
-        str | None, typer.Option(metavar="FOLDERS", help=f"[SAT_PLUGINS] More plugins, separated by {os.pathsep!r}.")
+        str | None,
+        typer.Option(
+            metavar="FOLDERS", help=f"[SAT_PLUGINS] More plugins, separated by {os.pathsep!r}."
+        ),
     ] = None,
     config: Config = None,
     broker: Broker = None,

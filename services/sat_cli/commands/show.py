@@ -22,7 +22,8 @@ def list_devices(
 ) -> None:
     """List the devices of the site and the hosts they belong to.
 
-    DESIRED is where the orchestrator keeps the device: by policy, or because somebody set it ([bold]explicit[/]).
+    DESIRED is where the orchestrator keeps the device: by policy, or because somebody set it
+        ([bold]explicit[/]).
     What keeps a device from that is below the table. A device whose host is gone is [bold]lost[/].
 
       sat ls
@@ -55,7 +56,10 @@ def info(
     with options.rack(broker, site) as rack:
         found = rack.device(device)
         if json:
-            print_json(device_as_json(found) | {"meta": found.meta.model_dump(mode="json") if found.meta else None})
+            print_json(
+                device_as_json(found)
+                | {"meta": found.meta.model_dump(mode="json") if found.meta else None}
+            )
             return
         _print_facts(found)
         _print_commands(found.meta)
@@ -73,7 +77,9 @@ def site_as_json(rack: Rack) -> dict[str, Any]:
                 "state": host.state,
                 "boot": host.boot,
                 "family": host.birth.family if host.birth else None,
-                "drivers": [d.model_dump(exclude_none=True) for d in host.birth.drivers] if host.birth else [],
+                "drivers": [d.model_dump(exclude_none=True) for d in host.birth.drivers]
+                if host.birth
+                else [],
             }
             for host in rack.hosts().values()
         ],
@@ -97,7 +103,9 @@ def device_as_json(device: Device) -> dict[str, Any]:
         "by": status.by if status else None,
         "desired": row.desired.model_dump(mode="json") if row and row.desired else None,
         "policy": row.policy if row else None,
-        "streams": {kind: stream.state for kind, stream in status.streams.items()} if status else {},
+        "streams": {kind: stream.state for kind, stream in status.streams.items()}
+        if status
+        else {},
     }
 
 
@@ -110,23 +118,34 @@ def last_known(device: Device) -> str | None:
 
 
 def reason(device: Device) -> str:
-    """Why the device is as it is: what its host says, else why the orchestrator holds it, else whose wish keeps it from
-    being connected."""
+    """Why the device is as it is: what its host says, else why the orchestrator holds it, else
+    whose wish keeps it from being connected."""
     status, row = device.status, device.row
     said = (status.reason if status else "") or (row.held or row.reason if row else "")
-    if said or row is None or row.policy != m.EXPLICIT or row.desired is None or row.desired.level == "connected":
+    if (
+        said
+        or row is None
+        or row.policy != m.EXPLICIT
+        or row.desired is None
+        or row.desired.level == "connected"
+    ):
         return said
-    return f"somebody wants it {row.desired.level}; `sat set {device.id} auto` gives it back to policy"
+    return (
+        f"somebody wants it {row.desired.level}; `sat set {device.id} auto` gives it back to policy"
+    )
 
 
 def streams_text(status: m.Status | None) -> str:
     """The streams of a device: those that run by name, the others with their state."""
     streams = status.streams if status else {}
-    return " ".join(kind if s.state == "running" else f"{kind}:{s.state}" for kind, s in sorted(streams.items()))
+    return " ".join(
+        kind if s.state == "running" else f"{kind}:{s.state}" for kind, s in sorted(streams.items())
+    )
 
 
 def desired_text(row: m.TableRow | None, *, rule: bool = False) -> Text:
-    """``connected +can (explicit)``, or ``-`` where nothing is desired; with `rule`, that of policy too."""
+    """``connected +can (explicit)``, or ``-`` where nothing is desired; with `rule`, that of policy
+    too."""
     if row is None or row.desired is None:
         return Text("-")
     text = Text(row.desired.level + "".join(f" +{kind}" for kind in sorted(row.desired.streams)))
@@ -178,7 +197,10 @@ def _print_facts(device: Device) -> None:
     if status is not None:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(status.since))
         facts.append(
-            ("since", f"{since}, by {status.by} ({status.operation or 'no operation'}), was {status.previous}")
+            (
+                "since",
+                f"{since}, by {status.by} ({status.operation or 'no operation'}), was {status.previous}",
+            )
         )
     if text := reason(device):
         facts.append(("reason", text))

@@ -15,14 +15,14 @@ from typing import Annotated, Any
 import typer
 
 from sat_cli import options
-from sat_cli.bench import plan as benches
-from sat_cli.bench.demo import Demo, load_demo
-from sat_cli.bench.live import Lines, Table, View
+from sat_cli.bench import plan
+from sat_cli.bench.demo import FamilyDemo, load_demo
+from sat_cli.bench.live import Lines, LiveView, Table
 from sat_cli.bench.monitor import Monitor
 from sat_cli.bench.paths import make_runtime_dir, state_dir
 from sat_cli.bench.supervisor import Ended, Supervisor
 from sat_cli.brokers.tcp_ports import check_free
-from sat_cli.commands.broker import Kind, resolve
+from sat_cli.commands.broker import BrokerKind, resolve
 from sat_cli.output import err, print_json
 from sat_client import Rack
 from sat_toolkit import __version__
@@ -37,20 +37,36 @@ _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - where to reac
 
 def up(
     port: Annotated[int, typer.Option(min=1, max=65535, help="The broker's port.")] = 1883,
-    bind: Annotated[str, typer.Option(metavar="ADDRESS", help="The broker's address; it has no users.")] = "127.0.0.1",
-    ws_port: Annotated[int | None, typer.Option(min=1, max=65535, help="Also MQTT over WebSocket, there.")] = None,
-    kind: Annotated[Kind, typer.Option("--broker-kind", help="auto: Mosquitto where it is on the PATH.")] = Kind.AUTO,
+    bind: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="The broker's address; it has no users.")
+    ] = "127.0.0.1",
+    ws_port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Also MQTT over WebSocket, there.")
+    ] = None,
+    kind: Annotated[
+        BrokerKind, typer.Option("--broker-kind", help="auto: Mosquitto where it is on the PATH.")
+    ] = BrokerKind.AUTO,
     broker: Annotated[
-        str | None, typer.Option("--broker", metavar="URL", help="Use this broker instead of starting one.")
+        str | None,
+        typer.Option("--broker", metavar="URL", help="Use this broker instead of starting one."),
     ] = None,
     seconds: Annotated[
-        float | None, typer.Option(min=1.0, metavar="N", help="End after N seconds, with a verdict as exit status.")
+        float | None,
+        typer.Option(
+            min=1.0, metavar="N", help="End after N seconds, with a verdict as exit status."
+        ),
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print one summary object on stdout at the end.")] = False,
-    demo: Annotated[bool, typer.Option("--demo/--no-demo", help="With each family's simulated device.")] = True,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one summary object on stdout at the end.")
+    ] = False,
+    demo: Annotated[
+        bool, typer.Option("--demo/--no-demo", help="With each family's simulated device.")
+    ] = True,
     state: Annotated[
         Path | None,
-        typer.Option("--state-dir", metavar="FOLDER", help="Logs and database. [~/.local/state/sat/port-N]"),
+        typer.Option(
+            "--state-dir", metavar="FOLDER", help="Logs and database. [~/.local/state/sat/port-N]"
+        ),
     ] = None,
     site: options.Site = options.SITE_DEFAULT,
     plugins: options.Plugins = "",
@@ -96,9 +112,9 @@ class _Stop:
 
 
 def _plan(
-    broker: str | None, kind: Kind, bind: str, port: int, ws_port: int | None, site: str, plugins: str, demo: bool,
-    state: Path | None,
-) -> benches.Bench:  # fmt: skip
+    broker: str | None, kind: BrokerKind, bind: str, port: int, ws_port: int | None,
+    site: str, plugins: str, demo: bool, state: Path | None,
+) -> plan.BenchPlan:  # fmt: skip
     """The bench to run.
 
     Raises:
@@ -112,7 +128,7 @@ def _plan(
     runtime = make_runtime_dir(port)
     reach = _WILDCARDS.get(bind, bind)
     host = f"[{reach}]" if ":" in reach else reach
-    return benches.Bench(
+    return plan.BenchPlan(
         broker_url=broker or f"mqtt://{host}:{port}",
         broker_kind=resolve(kind, ws_port).value if broker is None else None,
         bind=bind,
@@ -121,7 +137,7 @@ def _plan(
         site=site,
         families=families,
         plugins=os.pathsep.join(str(Path(p).absolute()) for p in plugins.split(os.pathsep) if p),
-        demo=load_demo({plugin.path.parent for plugin in found}, runtime) if demo else Demo(),
+        demo=load_demo({plugin.path.parent for plugin in found}, runtime) if demo else FamilyDemo(),
         state=_writable(state or state_dir(port)),
         runtime=runtime,
     )
@@ -136,40 +152,49 @@ def _writable(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"the state folder {folder}: {error.strerror}; name another with --state-dir") from None
+        raise ConfigError(
+            f"the state folder {folder}: {error.strerror}; name another with --state-dir"
+        ) from None
     if not os.access(folder, os.W_OK):
-        raise ConfigError(f"the state folder {folder} cannot be written to; name another with --state-dir")
+        raise ConfigError(
+            f"the state folder {folder} cannot be written to; name another with --state-dir"
+        )
     return folder.absolute()
 
 
-def _view(bench: benches.Bench, json: bool) -> View:
+def _view(bench: plan.BenchPlan, json: bool) -> LiveView:
     title = f"{bench.broker_kind or 'your'} broker on {bench.broker_url}, site {bench.site}"
     if err.is_terminal and not json:
-        return Table(err, title, tuple(benches.hints(bench)))
+        return Table(err, title, tuple(plan.hints(bench)))
     lines = Lines(err)
     lines.say(f"SAT bench: {title}; logs in {bench.state / 'logs'}")
-    for hint in benches.hints(bench):
+    for hint in plan.hints(bench):
         lines.say(f"  look: {hint}")
     return lines
 
 
-def _run(bench: benches.Bench, seconds: float | None, stop: _Stop, view: View) -> tuple[dict[str, Any], list[str]]:
-    """Run `bench` until it is told to stop or its time is up; what flowed, and what was wrong with it.
+def _run(
+    bench: plan.BenchPlan, seconds: float | None, stop: _Stop, view: LiveView
+) -> tuple[dict[str, Any], list[str]]:
+    """Run `bench` until it is told to stop or its time is up; what flowed, and what was wrong with
+    it.
 
     Raises:
         SatError: a program could not be kept running; its last words have been shown.
     """
     began = time.monotonic()
-    supervisor = Supervisor(benches.programs(bench, os.environ), logs=bench.state / "logs")
+    supervisor = Supervisor(plan.programs(bench, os.environ), logs=bench.state / "logs")
     try:
         with view:
             if bench.broker_kind is not None:
-                supervisor.start(benches.BROKER)
+                supervisor.start(plan.BROKER)
                 _await_broker(bench, supervisor, stop, view)
             if stop.asked:
                 return {}, ["stopped before it ran"]
             with Rack(bench.broker_url, site=bench.site) as rack:
-                monitor = Monitor(rack, began, [simulator.device for simulator in bench.demo.simulators])
+                monitor = Monitor(
+                    rack, began, [simulator.device for simulator in bench.demo.simulators]
+                )
                 supervisor.start()
                 while not stop.asked and (seconds is None or time.monotonic() - began < seconds):
                     monitor.turn(_TURN)
@@ -182,7 +207,9 @@ def _run(bench: benches.Bench, seconds: float | None, stop: _Stop, view: View) -
             err.print(f"{name} did not end when asked and was killed", style="yellow")
 
 
-def _await_broker(bench: benches.Bench, supervisor: Supervisor, stop: _Stop, view: View) -> None:
+def _await_broker(
+    bench: plan.BenchPlan, supervisor: Supervisor, stop: _Stop, view: LiveView
+) -> None:
     """Wait until the broker's port answers.
 
     Raises:
@@ -193,7 +220,7 @@ def _await_broker(bench: benches.Bench, supervisor: Supervisor, stop: _Stop, vie
         _tell(supervisor, view)
         if time.monotonic() > deadline:
             raise SatError(
-                f"the broker did not come up within {BROKER_TIMEOUT:g} s; see {supervisor.log(benches.BROKER)}"
+                f"the broker did not come up within {BROKER_TIMEOUT:g} s; see {supervisor.log(plan.BROKER)}"
             )
         time.sleep(_TURN / 2)
 
@@ -206,7 +233,7 @@ def _answers(bind: str, port: int) -> bool:
     return True
 
 
-def _tell(supervisor: Supervisor, view: View) -> None:
+def _tell(supervisor: Supervisor, view: LiveView) -> None:
     """Say which programs have ended, with their last words.
 
     Raises:

@@ -24,19 +24,27 @@ _TURN = 0.5  # seconds between looks at the clock
 
 def watch(
     device: Annotated[
-        str | None, typer.Argument(metavar="[DEVICE]", help="Its frames; without it states and events of all.")
+        str | None,
+        typer.Argument(metavar="[DEVICE]", help="Its frames; without it states and events of all."),
     ] = None,
-    count: Annotated[int | None, typer.Option(min=1, metavar="N", help="End after N frames (or events).")] = None,
+    count: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after N frames (or events).")
+    ] = None,
     timeout: Annotated[
         float | None,
-        typer.Option(min=0.001, metavar="SECONDS", help="End after this time; exit 1 if --count was not met."),
+        typer.Option(
+            min=0.001, metavar="SECONDS", help="End after this time; exit 1 if --count was not met."
+        ),
     ] = None,
     stream: Annotated[
-        str | None, typer.Option(metavar="TYPE", help="Only this stream of the device, such as can.")
+        str | None,
+        typer.Option(metavar="TYPE", help="Only this stream of the device, such as can."),
     ] = None,
     signals: Annotated[
         Path | None,
-        typer.Option(metavar="DBC", help="Decode the frames with this DBC file.", exists=True, dir_okay=False),
+        typer.Option(
+            metavar="DBC", help="Decode the frames with this DBC file.", exists=True, dir_okay=False
+        ),
     ] = None,
     json: options.Json = False,
     broker: options.Broker = options.BROKER_DEFAULT,
@@ -44,22 +52,27 @@ def watch(
 ) -> None:
     """Print what happens: the frames of a device, or states and events of the site.
 
-    Frames are printed as candump does, whether they come as json or as bin. Those that were lost are reported
-    where they are missing, with the causes; with --json as an object with the keys [bold]missed[/], [bold]dropped[/],
-    [bold]first[/], [bold]last[/] and [bold]causes[/]. Ctrl-C ends it.
+    Frames are printed as candump does, whether they come as json or as bin. Those that were lost
+    are reported where they are missing, with the causes; with --json as an object with the keys
+    [bold]missed[/], [bold]dropped[/], [bold]first[/], [bold]last[/] and [bold]causes[/]. Ctrl-C
+    ends it.
 
       sat watch
       sat watch ecu
       sat watch ecu --count 100 --json | jq .id
       sat watch ecu --signals plugins/devices/can/sat_ecu.dbc
     """
-    decoder: frames.Decoder | None = None
+    decoder: frames.SignalDecoder | None = None
     if signals is not None:
         from sat_cli.dbc import Dbc  # slow to import, and only wanted here
 
         decoder = Dbc(signals)
     with options.rack(broker, site) as rack:
-        lines = _frames(rack, device, stream, json, decoder) if device is not None else _events(rack, json)
+        lines = (
+            _frames(rack, device, stream, json, decoder)
+            if device is not None
+            else _events(rack, json)
+        )
         try:
             met = _print(lines, count, timeout)
         except KeyboardInterrupt:
@@ -68,8 +81,11 @@ def watch(
         raise typer.Exit(1)
 
 
-def _print(lines: Iterator[Text | str | dict[str, Any] | None], count: int | None, timeout: float | None) -> bool:
-    """Print until `count` or `timeout`; None stands for a moment in which nothing came, and is not counted."""
+def _print(
+    lines: Iterator[Text | str | dict[str, Any] | None], count: int | None, timeout: float | None
+) -> bool:
+    """Print until `count` or `timeout`; None stands for a moment in which nothing came, and is not
+    counted."""
     end = time.monotonic() + timeout if timeout is not None else None
     left = count
     for line in lines:
@@ -80,7 +96,11 @@ def _print(lines: Iterator[Text | str | dict[str, Any] | None], count: int | Non
         elif line is not None:
             sys.stdout.write(line + "\n")
             sys.stdout.flush()
-        if left is not None and line is not None and not (isinstance(line, dict) and "missed" in line):
+        if (
+            left is not None
+            and line is not None
+            and not (isinstance(line, dict) and "missed" in line)
+        ):
             left -= 1
             if left == 0:
                 return True
@@ -90,7 +110,7 @@ def _print(lines: Iterator[Text | str | dict[str, Any] | None], count: int | Non
 
 
 def _frames(
-    rack: Rack, device: str, stream: str | None, json: bool, decoder: frames.Decoder | None
+    rack: Rack, device: str, stream: str | None, json: bool, decoder: frames.SignalDecoder | None
 ) -> Iterator[str | dict[str, Any] | None]:
     found = rack.device(device)
     with found.watch(stream) as watched:
@@ -102,7 +122,11 @@ def _frames(
             yield from _losses(received, json)
             for index, frame in enumerate(received.frames):
                 if json:
-                    yield {"device": found.id, "stream": received.type, "seq": received.batch.seq + index} | frame
+                    yield {
+                        "device": found.id,
+                        "stream": received.type,
+                        "seq": received.batch.seq + index,
+                    } | frame
                 else:
                     yield frames.line(found.id, frame, decoder)
 
@@ -111,16 +135,24 @@ def _losses(received: Received, json: bool) -> Iterator[dict[str, Any]]:
     gap = received.gap
     if json:
         if gap or received.dropped or received.explained:
-            where = {"first": gap.first, "last": gap.last, "causes": dict(gap.causes)} if gap else {}
+            where = (
+                {"first": gap.first, "last": gap.last, "causes": dict(gap.causes)} if gap else {}
+            )
             more = {"explained": received.explained} if received.explained else {}
             counts = {"missed": received.missed, "dropped": received.dropped}
             yield {"device": received.key.device} | counts | where | more
         return
     if gap:
         causes = ", ".join(f"{cause} {count}" for cause, count in sorted(gap.causes.items()))
-        err.print(f"-- {gap.count} frames are missing here, {gap.first} to {gap.last}: {causes}", style="red")
+        err.print(
+            f"-- {gap.count} frames are missing here, {gap.first} to {gap.last}: {causes}",
+            style="red",
+        )
     for cause, count in received.explained.items():
-        err.print(f"-- {count} of the frames that are missing above were lost in the host: {cause}", style="red")
+        err.print(
+            f"-- {count} of the frames that are missing above were lost in the host: {cause}",
+            style="red",
+        )
 
 
 def _events(rack: Rack, json: bool) -> Iterator[Text | dict[str, Any] | None]:
@@ -136,7 +168,8 @@ def _events(rack: Rack, json: bool) -> Iterator[Text | dict[str, Any] | None]:
 
 
 def _event_line(heard: Heard, seen: dict[Any, Any], json: bool) -> Text | dict[str, Any] | None:
-    """The line for a message; None when it says nothing new (a broker tells all again after a reconnect)."""
+    """The line for a message; None when it says nothing new (a broker tells all again after a
+    reconnect)."""
     levels, message = heard.match.levels, heard.message
     if isinstance(message, m.Status):
         key = Key(levels["host"], levels["driver"], levels["device"])
@@ -157,7 +190,9 @@ def _event_line(heard: Heard, seen: dict[Any, Any], json: bool) -> Text | dict[s
         plain = message.model_dump(mode="json", exclude_none=True)
         if json:
             return {"device": name, "driver": levels["driver"], "host": levels["host"]} | plain
-        more = " ".join(f"{k}={v}" for k, v in plain.items() if k not in ("event", "at", "boot", "rev"))
+        more = " ".join(
+            f"{k}={v}" for k, v in plain.items() if k not in ("event", "at", "boot", "rev")
+        )
         return _stamp(message.at).append(name, "bold").append(f" {message.event} {more}")
     return None
 
@@ -182,4 +217,6 @@ def _essence(status: m.Status) -> Any:
 
 
 def _stamp(at: float) -> Text:
-    return Text(time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}  ", "dim")
+    return Text(
+        time.strftime("%H:%M:%S", time.localtime(at)) + f".{int(at * 1000) % 1000:03d}  ", "dim"
+    )

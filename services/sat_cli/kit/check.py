@@ -8,11 +8,11 @@ from pathlib import Path
 from sat_cli.kit import habits, hooks
 from sat_cli.kit.child import Options, run_probe
 from sat_cli.kit.findings import Finding, failed
-from sat_cli.kit.source import Driver, Module, drivers_of
+from sat_cli.kit.source import DriverSource, Module, drivers_of
 from sat_toolkit.core.plugin_loader import REQUIRED_HOOKS, plugin_at
 from sat_toolkit.errors import PluginError
 
-ClassCheck = Callable[[Driver], Iterator[Finding]]
+ClassCheck = Callable[[DriverSource], Iterator[Finding]]
 FileCheck = Callable[[Module], Iterator[Finding]]
 CLASS_CHECKS: tuple[tuple[str, tuple[ClassCheck, ...]], ...] = (
     ("hooks", (hooks.check_hooks,)),
@@ -40,13 +40,16 @@ def check_plugin(path: Path, *, dynamic: bool, options: Options) -> Iterator[Fin
     if not dynamic:
         return
     if failed(found):
-        yield Finding("warn", "run", "not run: its source has failures", str(path), 0, "mend these first")
+        yield Finding(
+            "warn", "run", "not run: its source has failures", str(path), 0, "mend these first"
+        )
         return
     yield from run_probe(path, options)
 
 
 def check_source(path: Path) -> Iterator[Finding]:
-    """What can be said of a driver without running it; for each kind of check an ``ok`` where there is nothing."""
+    """What can be said of a driver without running it; for each kind of check an ``ok`` where there
+    is nothing."""
     try:
         plugin_at(path)
     except PluginError as error:
@@ -65,20 +68,29 @@ def check_source(path: Path) -> Iterator[Finding]:
         return
     yield Finding("ok", "file", f"class {drivers[0].node.name}", str(path), drivers[0].node.lineno)
     for name, class_checks in CLASS_CHECKS:
-        yield from _or_ok(name, [finding for check in class_checks for finding in check(drivers[0])])
+        yield from _or_ok(
+            name, [finding for check in class_checks for finding in check(drivers[0])]
+        )
     names = [*habits.check_names(module), *habits.check_attributes_of_self(drivers[0])]
     yield from _or_ok("names", names)
     for name, file_checks in FILE_CHECKS:
         yield from _or_ok(name, [finding for check in file_checks for finding in check(module)])
 
 
-def _not_one(module: Module, drivers: list[Driver]) -> Finding:
+def _not_one(module: Module, drivers: list[DriverSource]) -> Finding:
     if not drivers:
         fix = (
             "add:\nfrom sat_toolkit.core.base_plugin import BaseDeviceDriver\n\n\nclass MyDriver(BaseDeviceDriver):\n"
             + "\n\n".join(hooks.line_to_add(hook) for hook in REQUIRED_HOOKS)
         )
-        return Finding("fail", "file", "it defines no class that derives from BaseDeviceDriver", module.file, 0, fix)
+        return Finding(
+            "fail",
+            "file",
+            "it defines no class that derives from BaseDeviceDriver",
+            module.file,
+            0,
+            fix,
+        )
     names = ", ".join(driver.node.name for driver in drivers)
     text = f"it defines several drivers: {names}"
     fix = "one file takes one; move what they share to a module of its own, and each driver to a file of its own"

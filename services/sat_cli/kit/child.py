@@ -1,7 +1,7 @@
 """Has a driver run in a child process, and outlives it.
 
-What the child does is `sat_cli.kit.probe`. Each of its steps has a deadline; whatever becomes of the child, a
-finding says in which step and, where the interpreter can tell, in which line.
+What the child does is `sat_cli.kit.probe`. Each of its steps has a deadline; whatever becomes of
+the child, a finding says in which step and, where the interpreter can tell, in which line.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ class Options:
         info: its configuration, where it does not run on its simulator.
         simulate: whether to use the simulator beside it, if there is one.
         device: the device to use; None takes the first.
-        limit: seconds that each step may take; None gives each the time that a driver host gives it.
+        limit: seconds that each step may take; None gives each the time that a driver host gives
+            it.
     """
 
     info: Mapping[str, Any] = field(default_factory=dict)
@@ -74,7 +75,9 @@ class _Child:
         readable, writable = os.pipe()
         self._channel = os.fdopen(readable, "rb", buffering=0)
         leashed = [sys.executable, "-I", "-S", str(leash.__file__), str(os.getpid())]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("SAT_")}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith("SAT_")
+        }
         try:
             self._process = subprocess.Popen(
                 [*leashed, sys.executable, "-m", "sat_cli.kit.probe", str(writable)],
@@ -102,7 +105,10 @@ class _Child:
     def ask(self, request: Mapping[str, Any]) -> None:
         stdin = self._process.stdin
         assert stdin is not None
-        with suppress(BrokenPipeError), stdin:  # when it is gone already, `findings` says what became of it
+        with (
+            suppress(BrokenPipeError),
+            stdin,
+        ):  # when it is gone already, `findings` says what became of it
             stdin.write(json.dumps(request).encode())
 
     def findings(self) -> Iterator[Finding]:
@@ -114,7 +120,13 @@ class _Child:
             while True:
                 if not selector.select(max(0.0, deadline - time.monotonic())):
                     self._abort()
-                    yield Finding("fail", step, f"it hangs: no end after {limit:g} s", *self._place(), fix=_DO_NOT_HANG)
+                    yield Finding(
+                        "fail",
+                        step,
+                        f"it hangs: no end after {limit:g} s",
+                        *self._place(),
+                        fix=_DO_NOT_HANG,
+                    )
                     return
                 data = self._channel.read(65_536)
                 if not data:
@@ -137,10 +149,18 @@ class _Child:
         first = self._out.readline(200).strip()
         if first:
             fix = "log with logging.getLogger(__name__)"
-            yield Finding("warn", "output", f"it writes to standard output: {first!r:.80}", str(self._path), 0, fix)
+            yield Finding(
+                "warn",
+                "output",
+                f"it writes to standard output: {first!r:.80}",
+                str(self._path),
+                0,
+                fix,
+            )
 
     def _abort(self) -> None:
-        """Make it say where it hangs, which faulthandler does whatever holds the interpreter, and end it."""
+        """Make it say where it hangs, which faulthandler does whatever holds the interpreter, and
+        end it."""
         self._process.send_signal(signal.SIGABRT)
         try:
             self._process.wait(LAST_WORDS)
@@ -150,15 +170,22 @@ class _Child:
     def _death(self, step: str) -> Finding:
         status = self._process.wait(LAST_WORDS)
         if status >= 0:
-            text, fix = f"ends with exit status {status}", "raise what went wrong; a driver never ends its process"
+            text, fix = (
+                f"ends with exit status {status}",
+                "raise what went wrong; a driver never ends its process",
+            )
         else:
             name = signal.Signals(-status).name
             flood = ": it writes more than 64 MB of output" if name == "SIGXFSZ" else ""
-            text, fix = f"is ended by {name}{flood}", "the fault is in native code, or somebody killed it"
+            text, fix = (
+                f"is ended by {name}{flood}",
+                "the fault is in native code, or somebody killed it",
+            )
         return Finding("fail", step, f"the process {text}", *self._place(), fix=fix)
 
     def _place(self) -> tuple[str, int]:
-        """Where it was, out of what faulthandler wrote: the innermost line in the plugin's folder."""
+        """Where it was, out of what faulthandler wrote: the innermost line in the plugin's
+        folder."""
         self._err.seek(0)
         text = self._err.read(1_000_000)
         for part in (text.rpartition("Current thread")[2], text):

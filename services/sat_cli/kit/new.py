@@ -1,4 +1,5 @@
-"""A new plugin from the template: a driver, its simulator and its test, under the author's name for it.
+"""A new plugin from the template: a driver, its simulator and its test, under the author's name for
+it.
 
 The template is real files in ``template/``, which work as they are under the name ``demo``.
 """
@@ -19,27 +20,38 @@ _NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def new_plugin(name: str, family: str | None, folder: Path) -> list[Path]:
-    """Write the files of driver ``drv_<name>`` into ``folder/<family>``; the driver's first. Overwrites nothing.
+    """Write the files of driver ``drv_<name>`` into ``folder/<family>``; the driver's first.
+    Overwrites nothing.
 
     Raises:
-        ConfigError: the name cannot be a driver's, a file is there already, or the folder cannot be written to.
+        ConfigError: the name cannot be a driver's, a file is there already, or the folder cannot be
+            written to.
     """
     name = _checked(name.removesuffix(".py").removeprefix("drv_"), "a plugin's name")
     family = _checked(family, "a family's name") if family is not None else name
     for other in find_plugins(plugin_folders()):
         if other.name == f"drv_{name}":
-            raise ConfigError(f"drv_{name} ships with the project ({other.path}); take another name")
+            raise ConfigError(
+                f"drv_{name} ships with the project ({other.path}); take another name"
+            )
     target = folder / family
-    written = {target / _renamed(file, name): _renamed((TEMPLATE / file).read_text(), name) for file in _FILES}
+    written = {
+        target / _renamed(file, name): _renamed((TEMPLATE / file).read_text(), name)
+        for file in _FILES
+    }
     there = [str(path) for path in written if path.exists()]
     if there:
-        raise ConfigError(f"{', '.join(there)}: there already, and not overwritten; take another name or --dir")
+        raise ConfigError(
+            f"{', '.join(there)}: there already, and not overwritten; take another name or --dir"
+        )
     try:
         target.mkdir(parents=True, exist_ok=True)
         for path, text in written.items():
             path.write_text(text)
     except OSError as error:
-        raise ConfigError(f"{error.filename}: {error.strerror}; name another folder with --dir") from None
+        raise ConfigError(
+            f"{error.filename}: {error.strerror}; name another folder with --dir"
+        ) from None
     return list(written)
 
 

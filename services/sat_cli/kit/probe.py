@@ -2,8 +2,9 @@
 
     python -m sat_cli.kit.probe FD
 
-It reads one JSON object from stdin and writes JSON lines to the file descriptor: before each step its name and
-how long it may take, after it a finding. Its parent keeps the time and buries it: a plugin may hang, exit or crash.
+It reads one JSON object from stdin and writes JSON lines to the file descriptor: before each step
+its name and how long it may take, after it a finding. Its parent keeps the time and buries it: a
+plugin may hang, exit or crash.
 """
 
 from __future__ import annotations
@@ -75,7 +76,9 @@ class Probe:
                 missing.add(rule.check)
         if left_out:
             text = f"not run, since they need what fails above: {'; '.join(left_out)}"
-            self._say(Finding("warn", "rules", text, str(self._plugin.path), 0, "mend the others first"))
+            self._say(
+                Finding("warn", "rules", text, str(self._plugin.path), 0, "mend the others first")
+            )
 
     def _load(self) -> type[BaseDeviceDriver]:
         found: list[type[BaseDeviceDriver]] = []
@@ -86,7 +89,9 @@ class Probe:
             took = time.perf_counter() - began
             if took > SLOW_IMPORT:
                 fix = "import and do at the top only what the hooks cannot do later"
-                return Finding("warn", "import", f"takes {took:.1f} s", str(self._plugin.path), 1, fix)
+                return Finding(
+                    "warn", "import", f"takes {took:.1f} s", str(self._plugin.path), 1, fix
+                )
             return f"class {found[0].__name__}, {took:.2f} s"
 
         self._step("import", IMPORT_LIMIT, load)
@@ -111,7 +116,9 @@ class Probe:
             assert simulator is not None
             return Subject(driver, simulator, True, self._device)
         info = self._info
-        return Subject(driver, lambda: nullcontext(info), device_id=self._device, frames_within=None)
+        return Subject(
+            driver, lambda: nullcontext(info), device_id=self._device, frames_within=None
+        )
 
     def _scan(self, subject: Subject) -> str | Finding:
         with Bench(subject) as bench:
@@ -123,17 +130,27 @@ class Probe:
             if subject.simulated:
                 raise Violation("the scan does not find what the simulator offers")
             stem = self._plugin.name.removeprefix("drv_")
-            fix = f"give it hardware, a configuration (--config JSON) or a simulator (sim_{stem}.py)"
-            self._say(Finding("warn", "scan", "finds no device here, so nothing more was run", path, 0, fix))
+            fix = (
+                f"give it hardware, a configuration (--config JSON) or a simulator (sim_{stem}.py)"
+            )
+            self._say(
+                Finding(
+                    "warn", "scan", "finds no device here, so nothing more was run", path, 0, fix
+                )
+            )
             raise Stop
         if took > subject.driver.scan_period:
             fix = f"scan quicker, or raise scan_period above {took:.0f} s"
-            return Finding("warn", "scan", f"takes {took:.1f} s, longer than its scan_period", path, 0, fix)
+            return Finding(
+                "warn", "scan", f"takes {took:.1f} s, longer than its scan_period", path, 0, fix
+            )
         return f"finds {', '.join(found)} in {took:.2f} s"
 
     # --- one step ----------------------------------------------------------------------------------
 
-    def _step(self, name: str, limit: float, step: Callable[[], str | Finding | None], fix: str = "") -> bool:
+    def _step(
+        self, name: str, limit: float, step: Callable[[], str | Finding | None], fix: str = ""
+    ) -> bool:
         """Run a step and say what came of it, `step` giving its own words; whether it went well.
 
         `fix` is what to do about a `Violation`; what the driver itself raised says it better.
@@ -155,7 +172,11 @@ class Probe:
             first = self._thread_errors.pop(0)
             self._thread_errors.clear()
             text = f"an exception ends the thread {getattr(first.thread, 'name', '?')}: {_text(first.exc_value)}"
-            self._say(Finding("fail", name, text, *self._place(first.exc_value), fix="catch it, or pass it on"))
+            self._say(
+                Finding(
+                    "fail", name, text, *self._place(first.exc_value), fix="catch it, or pass it on"
+                )
+            )
             return False
         self._say(said if isinstance(said, Finding) else Finding("ok", name, said or ""))
         return True
@@ -192,7 +213,10 @@ def _text(error: BaseException | None) -> str:
     """An error in one line, without the path that the finding has anyway."""
     text = str(error).partition(": cannot be imported: ")[2] or str(error)
     name = type(error).__name__
-    if name in ("DriverError", "PluginError", "TimeoutError", "LookupError", "ConfigError") and text:
+    if (
+        name in ("DriverError", "PluginError", "TimeoutError", "LookupError", "ConfigError")
+        and text
+    ):
         return text
     return f"{name}: {text}" if text else name
 
@@ -213,7 +237,8 @@ def main(argv: list[str]) -> int:
         with suppress(Stop):
             Probe(json.loads(sys.stdin.read()), write).run()
         write({"end": True})
-        # Threads that the plugin left, and what it registered with atexit, are none of the parent's business.
+        # Threads that the plugin left, and what it registered with atexit, are none of the parent's
+        # business.
         sys.stdout.flush()
         channel.flush()
         os._exit(0)

@@ -1,7 +1,9 @@
-"""``sat plugin run``: one device of one driver in this very process, and its commands as lines of text.
+"""``sat plugin run``: one device of one driver in this very process, and its commands as lines of
+text.
 
-The lifecycle and the driver's instances are those of the in-process backend. Frames are printed by a thread of
-their own, so that a slow terminal never holds the driver up; what it cannot print in time is dropped and counted.
+The lifecycle and the driver's instances are those of the in-process backend. Frames are printed by
+a thread of their own, so that a slow terminal never holds the driver up; what it cannot print in
+time is dropped and counted.
 """
 
 from __future__ import annotations
@@ -60,7 +62,10 @@ class Printer(FrameByFrame):
         self._lines.put(None)
         self._thread.join()
         if self.dropped:
-            err.print(f"-- {self.dropped} frames were not printed: the terminal is slower than the device", style="red")
+            err.print(
+                f"-- {self.dropped} frames were not printed: the terminal is slower than the device",
+                style="red",
+            )
 
     def _put(self, line: str) -> None:
         try:
@@ -92,7 +97,9 @@ class Session:
         PluginError: the driver or its simulator cannot be loaded.
     """
 
-    def __init__(self, plugin: PluginFile, info: Mapping[str, Any], *, simulate: bool, verbose: bool) -> None:
+    def __init__(
+        self, plugin: PluginFile, info: Mapping[str, Any], *, simulate: bool, verbose: bool
+    ) -> None:
         self._plugin = plugin
         self._info = dict(info)
         self._simulate = simulate
@@ -111,7 +118,11 @@ class Session:
             if self._verbose:
                 root.setLevel(logging.DEBUG)
             self._exits.callback(root.removeHandler, handler)
-            info = self._info | dict(self._exits.enter_context(self._simulator())) if self._simulate else self._info
+            info = (
+                self._info | dict(self._exits.enter_context(self._simulator()))
+                if self._simulate
+                else self._info
+            )
             printer = Printer()
             self._exits.callback(printer.close)
             self._backend = LocalBackend([self._plugin], {self._plugin.name: info}, printer)
@@ -120,7 +131,10 @@ class Session:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._exits.close()
 
@@ -160,14 +174,18 @@ class Session:
             simulator = simulator_file(self._plugin.path)
             hint = "say where it is with --config JSON"
             if simulator is not None and not self._simulate:
-                hint += f", or take the simulator: sat plugin run {self._plugin.path.parent.name} --sim"
+                hint += (
+                    f", or take the simulator: sat plugin run {self._plugin.path.parent.name} --sim"
+                )
             raise UnknownDevice(f"the scan of {self._plugin.name} finds no device; {hint}")
         if device_id is None:
             if len(found) > 1:
                 raise ConfigError(f"there are several devices, name one with --device: {ids}")
             device_id = next(iter(found))
         if device_id not in found:
-            raise ConfigError(f"--device: the scan of {self._plugin.name} does not find {device_id!r}; it finds: {ids}")
+            raise ConfigError(
+                f"--device: the scan of {self._plugin.name} does not find {device_id!r}; it finds: {ids}"
+            )
         self._device = found[device_id]
         self.operate(Operation.CONNECT)
 
@@ -198,7 +216,8 @@ class Session:
 
 
 def run_commands(session: Session, lines: Iterable[str], seconds: float | None) -> int:
-    """Run the lines, then let frames be printed; how many lines failed. The first failure ends it."""
+    """Run the lines, then let frames be printed; how many lines failed. The first failure ends
+    it."""
     for line in lines:
         if not _turn(session, line):
             return 1
@@ -207,7 +226,8 @@ def run_commands(session: Session, lines: Iterable[str], seconds: float | None) 
 
 
 def read_commands(session: Session, seconds: float | None) -> int:
-    """Run lines from stdin until they end; how many failed. With a terminal there is nobody to count for: 0."""
+    """Run lines from stdin until they end; how many failed. With a terminal there is nobody to
+    count for: 0."""
     person = sys.stdin.isatty()
     if person:
         err.print("commands, one a line; /help lists them, Ctrl-D ends", style="dim")
@@ -272,7 +292,10 @@ def _own(session: Session, line: str) -> None:
 
 def _help(session: Session) -> None:
     for command in session.commands().values():
-        out.print(Text(command.name, "bold").append(f"  {command.description}", "not bold"), soft_wrap=True)
+        out.print(
+            Text(command.name, "bold").append(f"  {command.description}", "not bold"),
+            soft_wrap=True,
+        )
         required = command.parameters.get("required", ())
         for name, schema in (command.parameters.get("properties") or {}).items():
             mark = " (required)" if name in required else ""

@@ -1,7 +1,8 @@
-"""A driver's source as the checks look at it: its imports, its driver class, the methods of the class's chain.
+"""A driver's source as the checks look at it: its imports, its driver class, the methods of the
+class's chain.
 
-Nothing is imported or run. Base classes are followed into the helper modules of the driver's own folder;
-`Driver.known` says whether all of them were found.
+Nothing is imported or run. Base classes are followed into the helper modules of the driver's own
+folder; `DriverSource.known` says whether all of them were found.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Module:
                     )
             elif isinstance(node, ast.ImportFrom):
                 source = self.absolute(node)
-                found |= {alias.asname or alias.name: f"{source}.{alias.name}" for alias in node.names}
+                found |= {
+                    alias.asname or alias.name: f"{source}.{alias.name}" for alias in node.names
+                }
         return found
 
     @cached_property
@@ -62,7 +65,8 @@ class Module:
         return ".".join([*parts[: len(parts) - node.level + 1], *filter(None, [node.module])])
 
     def dotted(self, node: ast.expr) -> str:
-        """What an expression such as ``sm.StreamType`` names, written out; empty when it is no name."""
+        """What an expression such as ``sm.StreamType`` names, written out; empty when it is no
+        name."""
         if isinstance(node, ast.Name):
             return self.origins.get(node.id, node.id)
         if isinstance(node, ast.Attribute):
@@ -82,7 +86,7 @@ class Method:
 
 
 @dataclass
-class Driver:
+class DriverSource:
     """The driver class: its own body and those of its bases, the most derived first."""
 
     module: Module
@@ -109,7 +113,11 @@ class Driver:
         """The value of a class attribute, or of what ``__init__`` sets on self under that name."""
         for module, node in self.chain:
             for item in node.body:
-                if isinstance(item, ast.Assign | ast.AnnAssign) and item.value and name in bound_by(item):
+                if (
+                    isinstance(item, ast.Assign | ast.AnnAssign)
+                    and item.value
+                    and name in bound_by(item)
+                ):
                     return module, item.value
         init = self.methods.get("__init__")
         for inner in ast.walk(init.node) if init else ():
@@ -126,15 +134,17 @@ class Driver:
                 yield module, item
 
 
-def drivers_of(module: Module) -> list[Driver]:
+def drivers_of(module: Module) -> list[DriverSource]:
     """The driver classes of a file, without those that only are the base of another one in it."""
-    found = [driver for node in module.classes.values() if (driver := _driver(module, node)) is not None]
+    found = [
+        driver for node in module.classes.values() if (driver := _driver(module, node)) is not None
+    ]
     bases = {id(node) for driver in found for _, node in driver.chain[1:]}
     return [driver for driver in found if id(driver.node) not in bases]
 
 
-def _driver(module: Module, node: ast.ClassDef) -> Driver | None:
-    driver = Driver(module, node)
+def _driver(module: Module, node: ast.ClassDef) -> DriverSource | None:
+    driver = DriverSource(module, node)
     _follow(driver, module, node)
     # A class of unknown descent is a driver when it looks like one.
     if driver.derives or (not driver.known and len(REQUIRED_HOOKS.keys() & driver.names) > 2):
@@ -142,7 +152,7 @@ def _driver(module: Module, node: ast.ClassDef) -> Driver | None:
     return None
 
 
-def _follow(driver: Driver, module: Module, node: ast.ClassDef) -> None:
+def _follow(driver: DriverSource, module: Module, node: ast.ClassDef) -> None:
     if any(known is node for _, known in driver.chain):
         return
     driver.chain.append((module, node))
@@ -152,11 +162,13 @@ def _follow(driver: Driver, module: Module, node: ast.ClassDef) -> None:
             driver.derives = True
         elif name in module.classes:
             _follow(driver, module, module.classes[name])
-        elif name not in ("object", "abc.ABC", "typing.Generic") and not _follow_import(driver, module, name):
+        elif name not in ("object", "abc.ABC", "typing.Generic") and not _follow_import(
+            driver, module, name
+        ):
             driver.known = False
 
 
-def _follow_import(driver: Driver, module: Module, name: str) -> bool:
+def _follow_import(driver: DriverSource, module: Module, name: str) -> bool:
     source, _, class_name = name.rpartition(".")
     package, _, file = source.rpartition(".")
     if package != module.package:
@@ -175,7 +187,11 @@ def bound_by(item: ast.stmt) -> set[str]:
     """The names that a statement of a class body defines."""
     if isinstance(item, FunctionNode | ast.ClassDef):
         return {item.name}
-    return {node.id for node in ast.walk(item) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    return {
+        node.id
+        for node in ast.walk(item)
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+    }
 
 
 def is_self(node: ast.AST, name: str | None = None) -> bool:

@@ -41,18 +41,22 @@ def parse_input(payload: bytes) -> Request:
 
 
 def parse_bin_input(payload: bytes) -> Request:
-    """The frames for the device, as ``args["block"]`` of a request. The header of a batch may carry an envelope's
-    ``request_id``, ``reply_to`` and ``timeout_ms`` here; all else in it is ignored.
+    """The frames for the device, as ``args["block"]`` of a request. The header of a batch may carry
+    an envelope's ``request_id``, ``reply_to`` and ``timeout_ms`` here; all else in it is ignored.
 
     Raises:
         BadRequest: no bin batch.
         BadArgs: too many frames.
     """
     if len(payload) > bin_batch.MAX_BYTES:
-        raise BadRequest(f"payload of {len(payload)} bytes; at most {bin_batch.MAX_BYTES} are accepted")
+        raise BadRequest(
+            f"payload of {len(payload)} bytes; at most {bin_batch.MAX_BYTES} are accepted"
+        )
     header, block = bin_batch.decode(payload)
     if len(block) > bin_batch.MAX_FRAMES:
-        raise BadArgs(f"{len(block)} frames; at most {bin_batch.MAX_FRAMES} are accepted in one batch")
+        raise BadArgs(
+            f"{len(block)} frames; at most {bin_batch.MAX_FRAMES} are accepted in one batch"
+        )
     envelope = {name: header[name] for name in _ENVELOPE if name in header}
     plain = messages.parse_request(strict_json.dumps({"args": {}, **envelope}))
     return plain.model_copy(update={"args": {"block": block}})
@@ -64,7 +68,9 @@ def _check(index: int, item: Any) -> None:
     if "stream_type" in item and "data" not in item:
         raise BadArgs(f"item {index}: a StreamData needs data; {_ACCEPTED}")
     if "action" in item and item["action"] not in tuple(StreamAction):
-        raise BadArgs(f"item {index}: action {str(item['action'])[:40]!r}; accepted: {', '.join(StreamAction)}")
+        raise BadArgs(
+            f"item {index}: action {str(item['action'])[:40]!r}; accepted: {', '.join(StreamAction)}"
+        )
     timestamp = item.get("timestamp", 0.0)
     if isinstance(timestamp, bool) or not isinstance(timestamp, int | float):
         raise BadArgs(f"item {index}: timestamp is a number of seconds since the epoch")

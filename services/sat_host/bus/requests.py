@@ -14,10 +14,10 @@ from sat_bus.service.loop import WorkLoop
 from sat_bus.service.request_desk import Accepted, RequestDesk
 from sat_bus.transport.bus import Bus, Inbound
 from sat_host.bus.inputs import parse_bin_input, parse_input
-from sat_host.devices.delivery_args import take_wish
+from sat_host.devices.delivery_args import take_delivery
 from sat_host.devices.device import HostedDevice
 from sat_host.devices.drivers import ScanResult
-from sat_host.devices.jobs import Job, Outcome
+from sat_host.devices.jobs import Job, JobOutcome
 from sat_host.pool.handle import CallResult
 from sat_toolkit.core import commands
 from sat_toolkit.core.device_spec import DeviceState
@@ -80,7 +80,9 @@ class HostRequests:
             accepted = self._desk.accept(inbound, match, arrived=arrived)
             run = self._command
         else:
-            accepted = self._desk.accept(inbound, match, arrived=arrived, timeout_s=LIFECYCLE_TIMEOUT)
+            accepted = self._desk.accept(
+                inbound, match, arrived=arrived, timeout_s=LIFECYCLE_TIMEOUT
+            )
             run = self._request
         if accepted is None:
             return
@@ -103,7 +105,9 @@ class HostRequests:
         levels = accepted.match.levels
         device = self._device(levels["driver"], levels["device"])
         if levels["stream"] != StreamType.CAN:
-            raise BadArgs(f"bin is for CAN frames: publish to in/can/bin, or to in/{levels['stream']}/json")
+            raise BadArgs(
+                f"bin is for CAN frames: publish to in/can/bin, or to in/{levels['stream']}/json"
+            )
         block = accepted.request.args["block"]
         answers = accepted.request.request_id is not None or accepted.request.reply_to is not None
 
@@ -118,7 +122,9 @@ class HostRequests:
                 device.on_event({**event, "code": Code.DRIVER_ERROR})
 
         def late() -> None:
-            accepted.fail(Timeout("the frames were not all sent in time; what became of them is unknown"))
+            accepted.fail(
+                Timeout("the frames were not all sent in time; what became of them is unknown")
+            )
 
         timer = self._loop.later(accepted.deadline - self._host.monotonic(), late)
         try:
@@ -130,7 +136,9 @@ class HostRequests:
     def _command(self, accepted: Accepted) -> None:
         levels = accepted.match.levels
         device = self._device(levels["driver"], levels["device"])
-        self._submit_command(accepted, device, levels["command"], accepted.request.args, accepted.client)
+        self._submit_command(
+            accepted, device, levels["command"], accepted.request.args, accepted.client
+        )
 
     def _submit_command(
         self, accepted: Accepted, device: HostedDevice, name: str, args: dict[str, Any], by: str
@@ -139,7 +147,7 @@ class HostRequests:
         if command is None:
             known = ", ".join(sorted(device.commands)) or "none"
             raise UnknownCommand(f"unknown command {name!r}; {device.driver} has: {known}")
-        rest, _ = take_wish(command, device.declared_streams, args)
+        rest, _ = take_delivery(command, device.declared_streams, args)
         commands.check_args(command, rest)
         self._submit(accepted, device, Operation.COMMAND, by, name, args)
 
@@ -236,7 +244,7 @@ class HostRequests:
         command: str = "",
         args: dict[str, Any] | None = None,
     ) -> None:
-        def done(outcome: Outcome) -> None:
+        def done(outcome: JobOutcome) -> None:
             timer.cancel()
             if outcome.error is not None:
                 accepted.fail(outcome.error, state=device.state)
@@ -248,9 +256,13 @@ class HostRequests:
         def late() -> None:
             seconds = f"{accepted.deadline - accepted.arrived:g} s"
             if job.started:
-                accepted.fail(Timeout(f"{job.word} did not end within {seconds}; its effect is unknown"))
+                accepted.fail(
+                    Timeout(f"{job.word} did not end within {seconds}; its effect is unknown")
+                )
             else:
-                accepted.fail(Expired(f"{job.word} could not start within {seconds} and never will"))
+                accepted.fail(
+                    Expired(f"{job.word} could not start within {seconds} and never will")
+                )
 
         job = Job(operation, by, accepted.deadline, done, command, args or {})
         timer = self._loop.later(accepted.deadline - self._host.monotonic(), late)
@@ -268,7 +280,9 @@ class HostRequests:
         if len(found) == 1:
             return found[0]
         if found:
-            raise BadArgs(f"{args.device} is a device of {', '.join(d.driver for d in found)}; name the driver")
+            raise BadArgs(
+                f"{args.device} is a device of {', '.join(d.driver for d in found)}; name the driver"
+            )
         raise self._unknown_device(args.device)
 
     def _device(self, driver: str, device: str) -> HostedDevice:

@@ -1,8 +1,8 @@
 """What a host wants retained under its own topics, and how the broker is brought to hold just that.
 
-The host sees its own retained topics. What differs from what it wants is published again, what it does not
-want is cleared: so an old will, a wiped broker and another's correction all come right by themselves. PURE
-but for the publish callback; the caller says when to settle.
+The host sees its own retained topics. What differs from what it wants is published again, what it
+does not want is cleared: so an old will, a wiped broker and another's correction all come right by
+themselves. PURE but for the publish callback; the caller says when to settle.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ class Truth:
         self._publish(topic, b"")
 
     def see(self, topic: str, payload: bytes) -> bool:
-        """Take note of what the broker passed on. Whether it needs a look: own messages come back late, so a
-        difference counts only when it still stands at the next `settle`."""
+        """Take note of what the broker passed on. Whether it needs a look: own messages come back
+        late, so a difference counts only when it still stands at the next `settle`."""
         if payload:
             self._seen[topic] = payload
         else:
@@ -49,8 +49,8 @@ class Truth:
         return True
 
     def settle(self, *, clear_unknown: bool) -> int:
-        """Mend every topic in doubt; returns how many. `clear_unknown`: also clear topics nobody wants, which
-        is right only once the host knows all it has."""
+        """Mend every topic in doubt; returns how many. `clear_unknown`: also clear topics nobody
+        wants, which is right only once the host knows all it has."""
         mended = 0
         for topic in sorted(self._doubtful):
             wanted = self._wanted.get(topic, b"")

@@ -15,9 +15,9 @@ from sat_bus.transport.bus import Bus
 
 
 @dataclass
-class _Stream:
-    """What is known of a device's stream of one type: the driver's and worker's losses, and by form those of the bus
-    and the topic."""
+class _StreamLosses:
+    """What is known of a device's stream of one type: the driver's and worker's losses, and by form
+    those of the bus and the topic."""
 
     id: str
     before: dict[str, int] = field(default_factory=dict)
@@ -34,7 +34,7 @@ class StreamPublisher:
         self._host = host
         self._boot = boot
         self._lock = threading.Lock()
-        self._streams: dict[tuple[str, str], dict[str, _Stream]] = {}
+        self._streams: dict[tuple[str, str], dict[str, _StreamLosses]] = {}
         self._total: dict[str, int] = {}
 
     def totals(self) -> dict[str, int]:
@@ -43,7 +43,8 @@ class StreamPublisher:
             return dict(self._total)
 
     def dropped(self, driver: str, device: str) -> dict[str, dict[str, int]]:
-        """Frames lost of each of a device's present streams, by type and cause, wherever they were lost."""
+        """Frames lost of each of a device's present streams, by type and cause, wherever they were
+        lost."""
         with self._lock:
             return {
                 kind: _sum([stream.before, *stream.bus.values()])
@@ -51,7 +52,8 @@ class StreamPublisher:
             }
 
     def publish(self, driver: str, device: str, header: dict[str, Any], frames: bytes) -> None:
-        """Send one batch. `header` is the worker's: type, format, stream, seq, n, t0, dropped, channel."""
+        """Send one batch. `header` is the worker's: type, format, stream, seq, n, t0, dropped,
+        channel."""
         kind, form, count = header.pop("type"), header.pop("format"), header["n"]
         stream, dropped = self._account((driver, device), kind, form, header)
         header |= {"boot": self._boot, "dropped": dropped}
@@ -71,7 +73,7 @@ class StreamPublisher:
         with self._lock:
             self._streams.pop((driver, device), None)
 
-    def _topic(self, stream: _Stream, form: str, driver: str, device: str, kind: str) -> str:
+    def _topic(self, stream: _StreamLosses, form: str, driver: str, device: str, kind: str) -> str:
         row = topics.STREAM_BIN if form == "bin" else topics.STREAM_JSON
         topic = row.build(self._site, host=self._host, driver=driver, device=device, stream=kind)
         stream.topics[form] = topic
@@ -79,17 +81,17 @@ class StreamPublisher:
 
     def _account(
         self, device: tuple[str, str], kind: str, form: str, header: dict[str, Any]
-    ) -> tuple[_Stream, dict[str, int]]:
+    ) -> tuple[_StreamLosses, dict[str, int]]:
         """The stream that a batch belongs to, and all that a reader of this form has lost of it."""
         with self._lock:
             streams = self._streams.setdefault(device, {})
             stream = streams.get(kind)
             if stream is None or stream.id != header["stream"]:
-                stream = streams[kind] = _Stream(header["stream"])
+                stream = streams[kind] = _StreamLosses(header["stream"])
             stream.before = header["dropped"]
             return stream, _sum([stream.before, stream.bus.get(form, {})])
 
-    def _lost(self, stream: _Stream, form: str, cause: str, count: int) -> None:
+    def _lost(self, stream: _StreamLosses, form: str, cause: str, count: int) -> None:
         if not count:
             return
         with self._lock:

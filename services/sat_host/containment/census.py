@@ -1,7 +1,8 @@
 """Which processes there are below a worker, and what they use: read from /proc.
 
-A worker's process group is not enough to hold what a plugin starts: a child may leave it. What loses its parent
-becomes a child of the host, which asks the kernel for that (`become_subreaper`), and is ended there.
+A worker's process group is not enough to hold what a plugin starts: a child may leave it. What
+loses its parent becomes a child of the host, which asks the kernel for that (`become_subreaper`),
+and is ended there.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ _PAGE_KB = os.sysconf("SC_PAGE_SIZE") // 1024
 
 @dataclass(frozen=True)
 class Census:
-    """Some or all processes, at one moment: the children of each, and the resident memory of each in KiB."""
+    """Some or all processes, at one moment: the children of each, and the resident memory of each
+    in KiB."""
 
     children: dict[int, list[int]]
     resident_kb: dict[int, int]
@@ -69,8 +71,8 @@ def _stat(pid: int, proc: Path) -> list[bytes]:
 
 
 def tasks(loadavg: int) -> int:
-    """How many processes and threads the machine has, which /proc/loadavg, kept open as `loadavg`, tells at no cost.
-    0 where it does not tell."""
+    """How many processes and threads the machine has, which /proc/loadavg, kept open as `loadavg`,
+    tells at no cost. 0 where it does not tell."""
     try:
         return int(os.pread(loadavg, 128, 0).split()[3].partition(b"/")[2])
     except (OSError, ValueError, IndexError):
@@ -93,22 +95,28 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
 
 
 def mark_of(pid: int) -> str:
-    """The mark of the worker that a process comes from, as its environment tells; empty when it does not."""
+    """The mark of the worker that a process comes from, as its environment tells; empty when it
+    does not."""
     prefix = f"{MARK}=".encode()
     try:
         environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
     except OSError:
         return ""
     return next(
-        (entry[len(prefix) :].decode(errors="replace") for entry in environment if entry.startswith(prefix)), ""
+        (
+            entry[len(prefix) :].decode(errors="replace")
+            for entry in environment
+            if entry.startswith(prefix)
+        ),
+        "",
     )
 
 
 def exceeds_memory(census: Census, pids: list[int], limit_kb: int) -> bool:
     """Whether processes take more memory than `limit_kb` together.
 
-    A page that several of them have counts once in all, which the kernel has to walk their tables to know: that is
-    asked only when it would be too much with each page counted for each of them.
+    A page that several of them have counts once in all, which the kernel has to walk their tables
+    to know: that is asked only when it would be too much with each page counted for each of them.
     """
     if sum(census.resident_kb.get(pid, 0) for pid in pids) <= limit_kb:
         return False

@@ -1,9 +1,11 @@
-"""A cgroup for each worker, where this process may make some: what a plugin starts stays in it, wherever it hides.
+"""A cgroup for each worker, where this process may make some: what a plugin starts stays in it,
+wherever it hides.
 
-The kernel refuses processes beyond a ceiling at the moment they are forked, so nothing has to be fast to hold a fork
-bomb. Where the cpu controller is to be had as well, all of a worker shares the processor with others as one. Both
-versions of cgroups will do, as soon as the pids controller and the folder are this process's own to use. The folder of
-a host names its process, so that the next host finds and removes what a killed one has left.
+The kernel refuses processes beyond a ceiling at the moment they are forked, so nothing has to be
+fast to hold a fork bomb. Where the cpu controller is to be had as well, all of a worker shares the
+processor with others as one. Both versions of cgroups will do, as soon as the pids controller and
+the folder are this process's own to use. The folder of a host names its process, so that the next
+host finds and removes what a killed one has left.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ _ROUNDS = 5  # of looking for those that were being forked when no more were all
 
 
 class Cgroup:
-    """What holds one worker and all that it starts: a folder for each controller, that of pids first.
+    """What holds one worker and all that it starts: a folder for each controller, that of pids
+    first.
 
     Raises:
         OSError: it cannot be made.
@@ -52,7 +55,8 @@ class Cgroup:
                 (folder / "cgroup.procs").write_text(str(pid))
 
     def pids(self) -> list[int]:
-        """The processes that live here; those that have ended and wait for their parent do not count."""
+        """The processes that live here; those that have ended and wait for their parent do not
+        count."""
         return _pids(self._pids)
 
     def refused(self) -> bool:
@@ -85,7 +89,8 @@ class Cgroups:
 
     @classmethod
     def find(cls, root: Path = ROOT, proc: Path = PROC) -> Cgroups:
-        """Make the host's folder, below the cgroup that this process is in or beside it; remove those of the dead.
+        """Make the host's folder, below the cgroup that this process is in or beside it; remove
+        those of the dead.
 
         Raises:
             OSError: there is no pids controller, or its cgroups are not this process's to use.
@@ -112,9 +117,13 @@ class Cgroups:
         return Cgroup(folders, processes)
 
     def close(self) -> None:
-        """Remove what is left; a folder that cannot go is removed by the next host or the service manager."""
+        """Remove what is left; a folder that cannot go is removed by the next host or the service
+        manager."""
         with contextlib.suppress(OSError):
-            for folder in (*_children(self.folder), *(self._cpu.glob(f"{self._name}-*") if self._cpu else ())):
+            for folder in (
+                *_children(self.folder),
+                *(self._cpu.glob(f"{self._name}-*") if self._cpu else ()),
+            ):
                 if folder.name != _SELF:
                     _remove(folder)
         for control, word in self._undo:
@@ -142,7 +151,8 @@ class Cgroups:
         return self
 
     def _delegate(self, home: Path) -> None:
-        """Version 2: only a cgroup without processes hands controllers on, so this process goes into one of its own."""
+        """Version 2: only a cgroup without processes hands controllers on, so this process goes
+        into one of its own."""
         leaf = self.folder / _SELF
         leaf.mkdir(exist_ok=True)
         (leaf / "cgroup.procs").write_text(str(os.getpid()))
@@ -179,7 +189,8 @@ def _check_in(folder: Path) -> None:
 
 
 def _delegated(folder: Path) -> bool:
-    """Whether the service manager leaves `folder` to those who live in it, as it says on the folder itself."""
+    """Whether the service manager leaves `folder` to those who live in it, as it says on the folder
+    itself."""
     try:
         return os.getxattr(folder, "user.delegate") == b"1"
     except OSError:
@@ -198,7 +209,10 @@ def _remove_stale(base: Path) -> None:
         if str(start_time(int(pid))) == started:
             continue
         deadline = time.monotonic() + STALE_DEADLINE
-        while not all(_remove(one) for one in (*_children(folder), folder)) and time.monotonic() < deadline:
+        while (
+            not all(_remove(one) for one in (*_children(folder), folder))
+            and time.monotonic() < deadline
+        ):
             time.sleep(0.01)
 
 

@@ -25,7 +25,8 @@ class WorkerLimits:
 
 
 def apply(limits: WorkerLimits) -> None:
-    """Have the kernel keep the limits that it can, for this process and its children; no core dumps."""
+    """Have the kernel keep the limits that it can, for this process and its children; no core
+    dumps."""
     size = limits.memory_mb * 1_048_576
     for kind, value in (
         (resource.RLIMIT_CORE, 0),

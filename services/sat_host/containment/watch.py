@@ -1,8 +1,10 @@
-"""Watches what the workers' processes use and leave behind, on a thread of its own, so that no heartbeat waits for it.
+"""Watches what the workers' processes use and leave behind, on a thread of its own, so that no
+heartbeat waits for it.
 
-Once a second it takes a census, and at once when the machine has many more processes than at the last one. Where
-workers have cgroups, only those are looked at, and nothing can escape. Otherwise it is the whole process table, and
-what has left its worker's tree is found as a child of this process, the subreaper.
+Once a second it takes a census, and at once when the machine has many more processes than at the
+last one. Where workers have cgroups, only those are looked at, and nothing can escape. Otherwise it
+is the whole process table, and what has left its worker's tree is found as a child of this process,
+the subreaper.
 """
 
 from __future__ import annotations
@@ -18,7 +20,15 @@ from pathlib import Path
 
 import structlog
 
-from sat_host.containment.census import PROC, Census, all_pids, mark_of, signal_all, take_census, tasks
+from sat_host.containment.census import (
+    PROC,
+    Census,
+    all_pids,
+    mark_of,
+    signal_all,
+    take_census,
+    tasks,
+)
 from sat_host.containment.cgroup import Cgroup
 from sat_host.pool.process import WorkerProcess
 
@@ -31,8 +41,9 @@ STOP_DEADLINE = 1.0  # for finding all of a tree
 END_DEADLINE = 3.0  # for the kernel to be done with what was killed, when the host ends
 
 
-class Watch:
-    """Holds worker processes to their limits and ends what they leave behind, which `orphans_ended` counts.
+class UsageWatch:
+    """Holds worker processes to their limits and ends what they leave behind, which `orphans_ended`
+    counts.
 
     Args:
         ends_orphans: this process is the subreaper of its workers and has no other children.
@@ -65,7 +76,7 @@ class Watch:
         return worker
 
     def end(self) -> None:
-        """Watch no more. All workers were killed: end what is left of them."""
+        """UsageWatch no more. All workers were killed: end what is left of them."""
         self._stopping.set()
         self._thread.join(END_DEADLINE)
         self._leaving += [worker.cgroup for worker in self._workers if worker.cgroup is not None]
@@ -87,7 +98,8 @@ class Watch:
                     _log.warning("census failed", error=str(error))
 
     def _look(self, count: int) -> None:
-        """Take a census if it is time, or if `count`, the tasks of the machine, has grown by many since the last."""
+        """Take a census if it is time, or if `count`, the tasks of the machine, has grown by many
+        since the last."""
         now = time.monotonic()
         self._tasks = min(self._tasks, count)
         due = now >= self._due
@@ -100,13 +112,18 @@ class Watch:
     def _check(self, *, regular: bool) -> None:
         """Take a census; end the workers that use too much, and in a regular one all orphans.
 
-        Those that were ended since the regular census before count against the limit of their worker.
+        Those that were ended since the regular census before count against the limit of their
+        worker.
         """
         self._reap()
         workers = self._living()
         self._leaving = [cgroup for cgroup in self._leaving if not cgroup.remove()]
-        held = {worker.mark: worker.cgroup.pids() for worker in workers if worker.cgroup is not None}
-        census = take_census(all_pids(self._proc) if self._whole_table else chain(*held.values()), self._proc)
+        held = {
+            worker.mark: worker.cgroup.pids() for worker in workers if worker.cgroup is not None
+        }
+        census = take_census(
+            all_pids(self._proc) if self._whole_table else chain(*held.values()), self._proc
+        )
         escaped: dict[str, list[int]] = {}
         for pid in self._orphans(census):
             escaped.setdefault(mark_of(pid), []).extend(census.below(pid))
@@ -124,7 +141,8 @@ class Watch:
     def _end(self, condemned: Sequence[WorkerProcess], census: Census) -> int:
         """End `condemned` with all they started, and all orphans; how many processes were found.
 
-        All are stopped before one is killed: what has been killed cannot be found in its tree any more, and those
+        All are stopped before one is killed: what has been killed cannot be found in its tree any
+            more, and those
         that were not found yet go on and start others.
         """
         for worker in condemned:
@@ -135,7 +153,9 @@ class Watch:
         deadline = time.monotonic() + STOP_DEADLINE
         while time.monotonic() < deadline:
             orphans.update(self._orphans(census))
-            roots = stopped.union(orphans, (worker.pid for worker in condemned if worker.cgroup is None))
+            roots = stopped.union(
+                orphans, (worker.pid for worker in condemned if worker.cgroup is None)
+            )
             doomed = {below for pid in roots for below in census.below(pid)}
             if doomed <= stopped:
                 break
@@ -153,7 +173,8 @@ class Watch:
         return take_census((pid for pid in pids if pid not in without), self._proc)
 
     def _orphans(self, census: Census) -> list[int]:
-        """The children of this process that are no workers, where no cgroup holds them until their worker ends."""
+        """The children of this process that are no workers, where no cgroup holds them until their
+        worker ends."""
         if not self._ends_orphans or not self._whole_table:
             return []
         with self._lock:
@@ -161,7 +182,8 @@ class Watch:
         return [pid for pid in census.children.get(os.getpid(), ()) if pid not in own]
 
     def _living(self) -> list[WorkerProcess]:
-        """The workers that live; those that have ended are forgotten, but for what they left behind."""
+        """The workers that live; those that have ended are forgotten, but for what they left
+        behind."""
         with self._lock:
             ended = [worker for worker in self._workers if not worker.alive]
             self._workers = [worker for worker in self._workers if worker.alive]
@@ -170,7 +192,8 @@ class Watch:
         return self._workers.copy()
 
     def _reap(self) -> None:
-        """Let go of the orphans that have ended. A worker that has ended is its handle's to reap."""
+        """Let go of the orphans that have ended. A worker that has ended is its handle's to
+        reap."""
         while self._ends_orphans:
             with self._lock:
                 own = {worker.pid for worker in self._workers}

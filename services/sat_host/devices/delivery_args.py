@@ -1,4 +1,5 @@
-"""What a start says of the delivery of streams, taken out of a command's args before the plugin sees them. PURE.
+"""What a start says of the delivery of streams, taken out of a command's args before the plugin
+sees them. PURE.
 
 Of the host alone: a worker, which starts for each device, has no need of the contract's models.
 """
@@ -11,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sat_bus.contract.messages import StreamWish, explain
+from sat_bus.contract.messages import DeliveryArgs, explain
 from sat_toolkit.core.commands import Command
 from sat_toolkit.errors import BadArgs
 
@@ -21,38 +22,47 @@ _ABOUT = (
 )
 
 
-def take_wish(
+def take_delivery(
     command: Command, streams: Collection[str], args: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The args of a start command without its ``stream``, and that; a driver that declares one of its own keeps it.
+    """The args of a start command without its ``stream``, and that; a driver that declares one of
+    its own keeps it.
 
     Raises:
-        BadArgs: a wish that makes no sense, or that none of the device's `streams` can have.
+        BadArgs: a delivery that makes no sense, or that none of the device's `streams` can have.
     """
-    if not _may_wish(command, streams):
+    if not _takes_delivery(command, streams):
         return dict(args), {}
     rest = {name: value for name, value in args.items() if name != "stream"}
     try:
-        wish = StreamWish.model_validate(args.get("stream", {}))
+        delivery = DeliveryArgs.model_validate(args.get("stream", {}))
     except ValidationError as error:
-        raise BadArgs(f"stream: {explain(error)}; accepted: {', '.join(StreamWish.model_fields)}") from None
-    if wish.formats == ["bin"] and "can" not in streams:
-        raise BadArgs(f"stream.formats: bin is for CAN streams, this device has {', '.join(streams)}; json is accepted")
-    return rest, wish.model_dump(exclude_none=True)
+        raise BadArgs(
+            f"stream: {explain(error)}; accepted: {', '.join(DeliveryArgs.model_fields)}"
+        ) from None
+    if delivery.formats == ["bin"] and "can" not in streams:
+        raise BadArgs(
+            f"stream.formats: bin is for CAN streams, this device has {', '.join(streams)}; json is accepted"
+        )
+    return rest, delivery.model_dump(exclude_none=True)
 
 
-def with_wish(command: Command, streams: Collection[str]) -> dict[str, Any]:
+def with_delivery(command: Command, streams: Collection[str]) -> dict[str, Any]:
     """The JSON Schema of a command's args, with the ``stream`` that the host takes out of them."""
     schema = command.parameters
-    if not _may_wish(command, streams):
+    if not _takes_delivery(command, streams):
         return schema
-    return {**schema, "properties": {**schema.get("properties", {}), "stream": _wish_schema()}}
+    return {**schema, "properties": {**schema.get("properties", {}), "stream": _delivery_schema()}}
 
 
-def _may_wish(command: Command, streams: Collection[str]) -> bool:
-    return command.name == "start" and bool(streams) and "stream" not in command.parameters.get("properties", {})
+def _takes_delivery(command: Command, streams: Collection[str]) -> bool:
+    return (
+        command.name == "start"
+        and bool(streams)
+        and "stream" not in command.parameters.get("properties", {})
+    )
 
 
 @cache
-def _wish_schema() -> dict[str, Any]:
-    return {**StreamWish.model_json_schema(), "description": _ABOUT}
+def _delivery_schema() -> dict[str, Any]:
+    return {**DeliveryArgs.model_json_schema(), "description": _ABOUT}

@@ -1,8 +1,8 @@
 """One device of a host: its state, its queue of jobs, and its worker. Lives on the work loop alone.
 
-Jobs run one at a time. Each step of an operation is a call to the worker whose result comes back as a job
-of the loop, so nothing here ever waits. The lifecycle's rules are `sat_toolkit.core.lifecycle`; here they
-meet a process that may be slow, wrong or gone.
+Jobs run one at a time. Each step of an operation is a call to the worker whose result comes back as
+a job of the loop, so nothing here ever waits. The lifecycle's rules are
+`sat_toolkit.core.lifecycle`; here they meet a process that may be slow, wrong or gone.
 """
 
 from __future__ import annotations
@@ -13,15 +13,23 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from sat_bus.contract.messages import CommandInfo, Meta, Status, StreamStatus
-from sat_host.devices.delivery_args import take_wish, with_wish
-from sat_host.devices.jobs import Deadlines, Job, Outcome
-from sat_host.pool.handle import CallResult, Worker
+from sat_host.devices.delivery_args import take_delivery, with_delivery
+from sat_host.devices.jobs import Deadlines, Job, JobOutcome
+from sat_host.pool.handle import CallResult, WorkerHandle
 from sat_toolkit.core import driver_events, lifecycle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.lifecycle import Operation, Step
-from sat_toolkit.errors import BadState, Busy, DriverError, Expired, Quarantined, SatError, UnknownDevice
+from sat_toolkit.errors import (
+    BadState,
+    Busy,
+    DriverError,
+    Expired,
+    Quarantined,
+    SatError,
+    UnknownDevice,
+)
 
 QUEUE_LENGTH = 16
 QUARANTINE_DEATHS = 5
@@ -49,7 +57,7 @@ class DeviceContext(Protocol):
 
     def event(self, device: HostedDevice, event: str, **fields: Any) -> None: ...
 
-    def spawn(self, device: HostedDevice) -> Worker:
+    def spawn(self, device: HostedDevice) -> WorkerHandle:
         """A worker for the device.
 
         Raises:
@@ -97,7 +105,7 @@ class HostedDevice:
         self._urgent: deque[Job] = deque()
         self._queue: deque[Job] = deque()
         self._job: Job | None = None
-        self._worker: Worker | None = None
+        self._worker: WorkerHandle | None = None
         self._deaths: deque[float] = deque(maxlen=QUARANTINE_DEATHS)
         self._quarantined = False
         self._shown: tuple[Any, ...] = ()
@@ -128,7 +136,7 @@ class HostedDevice:
             commands={
                 name: CommandInfo(
                     description=c.description,
-                    parameters=with_wish(c, self.declared_streams),
+                    parameters=with_delivery(c, self.declared_streams),
                     timeout_ms=c.timeout_ms,
                 )
                 for name, c in self.commands.items()
@@ -141,7 +149,7 @@ class HostedDevice:
         return len(self._queue) + len(self._urgent)
 
     @property
-    def worker(self) -> Worker | None:
+    def worker(self) -> WorkerHandle | None:
         return self._worker
 
     @property
@@ -193,9 +201,12 @@ class HostedDevice:
         return changed
 
     def missing(self) -> None:
-        """A scan did not find it. What is initialised or more keeps its state, as some ports are not listed while
-        they are in use: only its driver can tell. The reason says so meanwhile."""
-        if self.state in (DeviceState.DISCOVERED, DeviceState.DISCONNECTED, DeviceState.ERROR) and self._job is None:
+        """A scan did not find it. What is initialised or more keeps its state, as some ports are
+        not listed while they are in use: only its driver can tell. The reason says so meanwhile."""
+        if (
+            self.state in (DeviceState.DISCOVERED, DeviceState.DISCONNECTED, DeviceState.ERROR)
+            and self._job is None
+        ):
             self._drop_worker()
             self._by, self._operation = HOST, Operation.SCAN.value
             self._move(DeviceState.UNKNOWN, "unplugged")
@@ -236,9 +247,11 @@ class HostedDevice:
         """
         self._taking().call_frames(block, self._deadlines.command, done)
 
-    def _taking(self) -> Worker:
+    def _taking(self) -> WorkerHandle:
         if self._worker is None or self.state not in (DeviceState.CONNECTED, DeviceState.ACTIVE):
-            raise BadState(f"data needs a connected device, {self.id} is {self.state}; connect it first")
+            raise BadState(
+                f"data needs a connected device, {self.id} is {self.state}; connect it first"
+            )
         return self._worker
 
     def abandon(self, error: SatError) -> None:
@@ -250,10 +263,11 @@ class HostedDevice:
         if self._worker is not None:
             self._worker.kill()
         for job in jobs:
-            job.done(Outcome(error=error))
+            job.done(JobOutcome(error=error))
 
     def release(self) -> bool:
-        """End the quarantine; whether there was one. The device stays in ERROR until it is reset."""
+        """End the quarantine; whether there was one. The device stays in ERROR until it is
+        reset."""
         released, self._quarantined = self._quarantined, False
         self._deaths.clear()
         self._show()
@@ -277,7 +291,11 @@ class HostedDevice:
         while self._job is None and self.queued:
             job = (self._urgent or self._queue).popleft()
             if self._context.monotonic() >= job.deadline:
-                job.done(Outcome(error=Expired(f"{job.word} waited past its deadline and was not started")))
+                job.done(
+                    JobOutcome(
+                        error=Expired(f"{job.word} waited past its deadline and was not started")
+                    )
+                )
                 continue
             self._start(job)
 
@@ -286,11 +304,11 @@ class HostedDevice:
             self._check_quarantine(job)
             job.steps.extend(lifecycle.plan(job.operation, self.state))
         except SatError as error:
-            job.done(Outcome(error=error))
+            job.done(JobOutcome(error=error))
             return
         if not job.steps:
             message = f"Device already {self.state}"
-            job.done(Outcome(result={"changed": False, "message": message}))
+            job.done(JobOutcome(result={"changed": False, "message": message}))
             return
         self._job = job
         job.started = True
@@ -306,7 +324,7 @@ class HostedDevice:
                 f"{self.id} is {self._reason}; when the cause is mended, release it: sat release {self.id}"
             )
 
-    def _finish(self, outcome: Outcome) -> None:
+    def _finish(self, outcome: JobOutcome) -> None:
         """The job is over: reply first, then the state that the bus shows."""
         job, self._job = self._job, None
         if job is not None:
@@ -320,7 +338,7 @@ class HostedDevice:
             self._died()
             self._drop_worker()
         self._enter_error(str(error))
-        self._finish(Outcome(error=error))
+        self._finish(JobOutcome(error=error))
 
     def _enter_error(self, reason: str) -> None:
         if lifecycle.allowed(self.state, DeviceState.ERROR):
@@ -341,7 +359,7 @@ class HostedDevice:
         if job is None:
             return
         if not job.steps:
-            self._finish(Outcome(result={"changed": True, "message": ""}))
+            self._finish(JobOutcome(result={"changed": True, "message": ""}))
             return
         step = job.steps[0]
         if step.operation is Operation.SCAN:
@@ -364,7 +382,9 @@ class HostedDevice:
 
     def _scanned(self) -> None:
         if self.state is DeviceState.UNKNOWN:
-            self._finish(Outcome(error=UnknownDevice(f"{self.id} is not there: a scan did not find it")))
+            self._finish(
+                JobOutcome(error=UnknownDevice(f"{self.id} is not there: a scan did not find it"))
+            )
         elif self._job is not None:
             self._job.steps.popleft()
             self._step()
@@ -403,7 +423,11 @@ class HostedDevice:
         self._move(DeviceState.ACTIVE)
         showing = self._context.later(ACTIVE_SHOWN_AFTER, lambda: self._show_active(job))
         declared = self.commands.get(job.command)
-        limit = declared.timeout_ms / 1000 if declared and declared.timeout_ms else self._deadlines.command
+        limit = (
+            declared.timeout_ms / 1000
+            if declared and declared.timeout_ms
+            else self._deadlines.command
+        )
 
         def commanded(result: CallResult) -> None:
             showing.cancel()
@@ -416,11 +440,13 @@ class HostedDevice:
                 self._move(DeviceState.CONNECTED)
                 if self.rev == rev:  # nobody saw it active
                     self._previous, self._since, self._reason = before
-            self._finish(Outcome(result=result.result, error=result.error))
+            self._finish(JobOutcome(result=result.result, error=result.error))
 
         message = {"do": "command", "command": job.command, "args": job.args}
         if declared is not None and job.command == "start":
-            message["args"], message["stream"] = take_wish(declared, self.declared_streams, job.args)
+            message["args"], message["stream"] = take_delivery(
+                declared, self.declared_streams, job.args
+            )
         worker.call(message, limit, commanded)
 
     def _show_active(self, job: Job) -> None:
@@ -459,7 +485,8 @@ class HostedDevice:
             self._fail(DriverError(reason))
 
     def _acquisition_failed(self, reason: str) -> None:
-        """Into ERROR by itself. A job that runs goes on, and its own outcome is told to who asked."""
+        """Into ERROR by itself. A job that runs goes on, and its own outcome is told to who
+        asked."""
         self._by, self._operation = HOST, ""
         self._enter_error(f"acquisition failed: {reason}")
         self._show()

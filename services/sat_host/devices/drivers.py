@@ -1,4 +1,5 @@
-"""A driver of a host: its scan worker, what it declares, and its scans. Lives on the work loop alone."""
+"""A driver of a host: its scan worker, what it declares, and its scans. Lives on the work loop
+alone."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sat_bus.service.loop import Timer
-from sat_host.pool.handle import CallResult, Worker
+from sat_host.pool.handle import CallResult, WorkerHandle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.plugin_loader import PluginFile
 from sat_toolkit.errors import SatError
@@ -42,7 +43,7 @@ class Driver:
     def __init__(
         self,
         plugin: PluginFile,
-        spawn: Callable[[Driver], Worker],
+        spawn: Callable[[Driver], WorkerHandle],
         on_described: Callable[[Driver], None],
         on_hardware_changed: Callable[[Driver], None],
     ) -> None:
@@ -60,32 +61,37 @@ class Driver:
         self._spawn = spawn
         self._on_described = on_described
         self._on_hardware_changed = on_hardware_changed
-        self._worker: Worker | None = None
+        self._worker: WorkerHandle | None = None
         self._waiting: list[ScanDone] = []
         self._scanning = False
         self._describing = False
 
     @property
-    def worker(self) -> Worker | None:
+    def worker(self) -> WorkerHandle | None:
         return self._worker
 
     @property
     def scan_wait(self) -> float:
         """Seconds until the next periodic scan."""
-        return min(max(self.scan_period, MAX_SCAN_WAIT), self.scan_period * 2.0 ** min(self._failures, 10))
+        return min(
+            max(self.scan_period, MAX_SCAN_WAIT), self.scan_period * 2.0 ** min(self._failures, 10)
+        )
 
     def start(self) -> None:
         """Start the scan worker and ask what the driver declares."""
         try:
             self._worker = self._spawn(self)
         except OSError as error:
-            self._described(CallResult(error=SatError(f"no worker process could be started: {error}")))
+            self._described(
+                CallResult(error=SatError(f"no worker process could be started: {error}"))
+            )
             return
         self._describing = True
         self._worker.call({"do": "describe"}, DESCRIBE_DEADLINE, self._described)
 
     def reload(self) -> None:
-        """Read the plugin's file again, in a new worker. Devices keep theirs until they are initialised anew."""
+        """Read the plugin's file again, in a new worker. Devices keep theirs until they are
+        initialised anew."""
         self.reloading = True
         self.stop()
         self.start()

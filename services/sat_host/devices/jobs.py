@@ -12,7 +12,7 @@ from sat_toolkit.errors import SatError
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobOutcome:
     """What became of a job. `error` None: it succeeded."""
 
     result: Any = None
@@ -28,13 +28,14 @@ class Job:
         deadline: on the host's monotonic clock; a job not begun by then is `expired`.
         done: told the outcome, once.
         reason: why the host itself wants it; stands in the status.
-        started: whether the driver has been asked; until then the job can be dropped without effect.
+        started: whether the driver has been asked; until then the job can be dropped without
+            effect.
     """
 
     operation: Operation
     by: str
     deadline: float
-    done: Callable[[Outcome], None]
+    done: Callable[[JobOutcome], None]
     command: str = ""
     args: dict[str, Any] = field(default_factory=dict)
     reason: str = ""

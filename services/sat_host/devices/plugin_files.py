@@ -1,4 +1,5 @@
-"""Notices when the files of a family's plugins change: a driver's own file, a helper module, a new driver."""
+"""Notices when the files of a family's plugins change: a driver's own file, a helper module, a new
+driver."""
 
 from __future__ import annotations
 

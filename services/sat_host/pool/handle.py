@@ -1,8 +1,9 @@
-"""A worker as its host sees it: called with deadlines, watched for signs of life, ended, its end explained.
+"""A worker as its host sees it: called with deadlines, watched for signs of life, ended, its end
+explained.
 
-What it runs in is the business of `process` and `thread`. Everything here runs on the host's work loop, except
-the handing on of frames, which goes straight from the multiplexer's thread to `on_frames`. Nothing a worker does
-or sends can block the loop.
+What it runs in is the business of `process` and `thread`. Everything here runs on the host's work
+loop, except the handing on of frames, which goes straight from the multiplexer's thread to
+`on_frames`. Nothing a worker does or sends can block the loop.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class _Pending:
 
 
 class WorkerOwner(Protocol):
-    """Who is told of a worker's doings. On the loop, but `on_frames`: on the multiplexer's thread."""
+    """Who is told of a worker's doings. On the loop, but `on_frames`: on the multiplexer's
+    thread."""
 
     def on_frames(self, header: dict[str, Any], frames: bytes) -> None: ...
 
@@ -56,8 +58,9 @@ class WorkerOwner(Protocol):
     def on_exit(self, reason: str) -> None: ...
 
 
-class Worker(abc.ABC):
-    """A worker. `name` names it in logs; `config` is the first message it gets; `end` is the host's of its socket."""
+class WorkerHandle(abc.ABC):
+    """A worker. `name` names it in logs; `config` is the first message it gets; `end` is the host's
+    of its socket."""
 
     def __init__(
         self,
@@ -91,28 +94,48 @@ class Worker(abc.ABC):
     def alive(self) -> bool:
         return not self._exited
 
-    def call(self, message: dict[str, Any], timeout: float, done: Callable[[CallResult], None]) -> None:
-        """Ask the worker; `done` is called once, on the loop. A call that outlives `timeout` seconds fails with
-        `Timeout`, fatal; one whose worker dies fails with `Indeterminate`, fatal."""
+    def call(
+        self, message: dict[str, Any], timeout: float, done: Callable[[CallResult], None]
+    ) -> None:
+        """Ask the worker; `done` is called once, on the loop. A call that outlives `timeout`
+        seconds fails with `Timeout`, fatal; one whose worker dies fails with `Indeterminate`,
+        fatal."""
         what = message.get("command") or message["do"]
         self._call(what, lambda number: wire.pack({**message, "call": number}), timeout, done)
 
-    def call_frames(self, block: FrameBlock, timeout: float, done: Callable[[CallResult], None]) -> None:
+    def call_frames(
+        self, block: FrameBlock, timeout: float, done: Callable[[CallResult], None]
+    ) -> None:
         """As `call`: hand over CAN frames of a client; the result says what became of each."""
         header = {"size": block.size}
-        self._call("sending", lambda number: wire.pack_frames({**header, "call": number}, block.records), timeout, done)
+        self._call(
+            "sending",
+            lambda number: wire.pack_frames({**header, "call": number}, block.records),
+            timeout,
+            done,
+        )
 
     def _call(
-        self, what: str, packed: Callable[[int], bytes], timeout: float, done: Callable[[CallResult], None]
+        self,
+        what: str,
+        packed: Callable[[int], bytes],
+        timeout: float,
+        done: Callable[[CallResult], None],
     ) -> None:
         self._next_call += 1
         number = self._next_call
         if self._exited or not self._channel.send(packed(number)):
             gone = f"the worker of {self.name} is gone"
             why = self._channel.problem  # it is told before the end of the channel is
-            done(CallResult(error=Indeterminate(f"{gone}: {why}" if why else gone), fatal=True, gone=True))
+            done(
+                CallResult(
+                    error=Indeterminate(f"{gone}: {why}" if why else gone), fatal=True, gone=True
+                )
+            )
             return
-        timer = self._loop.later(timeout, lambda: self._expire(number, f"{what} did not end within {timeout:g} s"))
+        timer = self._loop.later(
+            timeout, lambda: self._expire(number, f"{what} did not end within {timeout:g} s")
+        )
         self._calls[number] = _Pending(done, timer)
 
     def tell(self, message: dict[str, Any]) -> None:
@@ -152,7 +175,8 @@ class Worker(abc.ABC):
             self._heard = time.monotonic()
 
     def _watch(self) -> None:
-        """Once a second: ask for a sign of life. Silence means that no thread of the worker runs any more."""
+        """Once a second: ask for a sign of life. Silence means that no thread of the worker runs
+        any more."""
         if self._exited:
             self._watchdog.cancel()
             return
@@ -189,7 +213,9 @@ class Worker(abc.ABC):
             self._event_second, self._events = second, 0
         self._events += 1
         if self._events > EVENTS_PER_SECOND:
-            raise BufferError(f"worker floods its host: more than {EVENTS_PER_SECOND} events in a second")
+            raise BufferError(
+                f"worker floods its host: more than {EVENTS_PER_SECOND} events in a second"
+            )
 
     def _on_message(self, message: dict[str, Any]) -> None:
         if "event" in message:

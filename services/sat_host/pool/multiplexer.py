@@ -1,6 +1,8 @@
-"""One thread that reads every worker's socket and output pipe, and finishes writes that did not fit.
+"""One thread that reads every worker's socket and output pipe, and finishes writes that did not
+fit.
 
-Callbacks run on that thread and must be quick. A worker that does not read costs its own bounded buffer.
+Callbacks run on that thread and must be quick. A worker that does not read costs its own bounded
+buffer.
 """
 
 from __future__ import annotations
@@ -62,7 +64,8 @@ class Channel:
         self._lock = threading.Lock()
 
     def send(self, data: bytes) -> bool:
-        """Write now what fits, the rest later. False: closed, or more than MAX_PENDING bytes would wait."""
+        """Write now what fits, the rest later. False: closed, or more than MAX_PENDING bytes would
+        wait."""
         with self._lock:
             if self.closed or len(self._pending) + len(data) > MAX_PENDING:
                 return False
@@ -127,11 +130,18 @@ class Multiplexer:
         self._thread.start()
 
     def add(
-        self, fd: int, on_bytes: Callable[[bytes], None], on_closed: Callable[[str], None], *, bytes_per_s: float
+        self,
+        fd: int,
+        on_bytes: Callable[[bytes], None],
+        on_closed: Callable[[str], None],
+        *,
+        bytes_per_s: float,
     ) -> Channel:
-        """Serve `fd`, which the channel owns from now on. Who writes more than `bytes_per_s` has to wait.
+        """Serve `fd`, which the channel owns from now on. Who writes more than `bytes_per_s` has to
+        wait.
 
-        `on_closed` is told why when it was `on_bytes` that raised, and nothing at the end of the file.
+        `on_closed` is told why when it was `on_bytes` that raised, and nothing at the end of the
+        file.
         """
         channel = Channel(self, fd, on_bytes, on_closed, bytes_per_s)
         self._call(lambda: self._register(channel))
@@ -184,7 +194,8 @@ class Multiplexer:
                     self._serve(key.data, events)
 
     def _resume(self) -> float | None:
-        """Read again those whose pause is over; seconds until the next is, None when none pauses."""
+        """Read again those whose pause is over; seconds until the next is, None when none
+        pauses."""
         now = time.monotonic()
         for channel in [c for c, until in self._paused.items() if until <= now]:
             del self._paused[channel]
@@ -205,7 +216,9 @@ class Multiplexer:
             job()
         for key in list(self._selector.get_map().values()):
             if isinstance(key.data, Channel) and key.data.waiting:
-                self._selector.modify(key.fd, selectors.EVENT_READ | selectors.EVENT_WRITE, key.data)
+                self._selector.modify(
+                    key.fd, selectors.EVENT_READ | selectors.EVENT_WRITE, key.data
+                )
 
     def _serve(self, channel: Channel, events: int) -> None:
         if channel.closed or channel in self._paused:  # since this turn's look at the descriptors

@@ -1,4 +1,5 @@
-"""All workers of a host: started, held to their limits, ended together. Lives on the work loop alone."""
+"""All workers of a host: started, held to their limits, ended together. Lives on the work loop
+alone."""
 
 from __future__ import annotations
 
@@ -9,9 +10,9 @@ import structlog
 
 from sat_bus.service.loop import WorkLoop
 from sat_host.containment.cgroup import Cgroup, Cgroups
-from sat_host.containment.watch import Watch
+from sat_host.containment.watch import UsageWatch
 from sat_host.devices.drivers import Driver
-from sat_host.pool.handle import Worker, WorkerOwner
+from sat_host.pool.handle import WorkerHandle, WorkerOwner
 from sat_host.pool.multiplexer import Multiplexer
 from sat_host.pool.process import WorkerProcess
 from sat_host.pool.thread import WorkerThread
@@ -30,10 +31,10 @@ class Pool:
     def __init__(self, settings: HostSettings, loop: WorkLoop, *, ends_orphans: bool) -> None:
         self._settings = settings
         self._loop = loop
-        self._watch = Watch(f"host/{settings.host}", ends_orphans=ends_orphans)
+        self._watch = UsageWatch(f"host/{settings.host}", ends_orphans=ends_orphans)
         self._cgroups: Cgroups | None = None
         self._multiplexer = Multiplexer(f"host/{settings.host}")
-        self._workers: list[Worker] = []
+        self._workers: list[WorkerHandle] = []
 
     def __len__(self) -> int:
         """How many live."""
@@ -50,7 +51,9 @@ class Pool:
         self._find_cgroups()
         self._watch.start()
 
-    def spawn(self, name: str, driver: Driver, device: dict[str, Any] | None, owner: WorkerOwner) -> Worker:
+    def spawn(
+        self, name: str, driver: Driver, device: dict[str, Any] | None, owner: WorkerOwner
+    ) -> WorkerHandle:
         """A worker for `device` (a Device as a dict), or one that only scans (None).
 
         Raises:
@@ -62,15 +65,17 @@ class Pool:
             "path": str(driver.plugin.path),
             "info": self._settings.drivers.get(driver.name, {}),
             "limits": self._settings.limits,
-            "wishes": asdict(self._settings.wishes),
+            "delivery": asdict(self._settings.delivery),
             "device": device,
         }
-        worker: Worker
+        worker: WorkerHandle
         if device is not None and self._settings.isolation == "thread":
             worker = WorkerThread(name, config, self._loop, self._multiplexer, owner)
         else:
             worker = self._watch.spawn(
-                lambda: WorkerProcess(name, config, self._loop, self._multiplexer, owner, self._cgroup())
+                lambda: WorkerProcess(
+                    name, config, self._loop, self._multiplexer, owner, self._cgroup()
+                )
             )
         self._workers = [*(w for w in self._workers if w.alive), worker]
         return worker

@@ -15,9 +15,16 @@ from typing import Any
 import structlog
 
 from sat_bus.service.loop import WorkLoop
-from sat_host.containment.census import MARK, Census, all_pids, exceeds_memory, signal_all, take_census
+from sat_host.containment.census import (
+    MARK,
+    Census,
+    all_pids,
+    exceeds_memory,
+    signal_all,
+    take_census,
+)
 from sat_host.containment.cgroup import Cgroup
-from sat_host.pool.handle import Worker, WorkerOwner
+from sat_host.pool.handle import WorkerHandle, WorkerOwner
 from sat_host.pool.multiplexer import Multiplexer
 
 _log = structlog.get_logger(__name__)
@@ -29,7 +36,7 @@ MAX_LINE = 2_000
 LINES_PER_SECOND = 200
 
 
-class WorkerProcess(Worker):
+class WorkerProcess(WorkerHandle):
     """A worker process.
 
     Attributes:
@@ -56,7 +63,13 @@ class WorkerProcess(Worker):
         read_end, write_end = os.pipe()
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "sat_host.worker.server", str(theirs.fileno()), str(os.getpid())],
+                [
+                    sys.executable,
+                    "-m",
+                    "sat_host.worker.server",
+                    str(theirs.fileno()),
+                    str(os.getpid()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=write_end,
                 stderr=write_end,
@@ -75,7 +88,9 @@ class WorkerProcess(Worker):
             os.close(write_end)
         if cgroup is not None:  # before it hears which driver to load
             self._enter(name, cgroup)
-        multiplexer.add(read_end, _OutputLog(name).feed, lambda problem: None, bytes_per_s=OUTPUT_BYTES_PER_S)
+        multiplexer.add(
+            read_end, _OutputLog(name).feed, lambda problem: None, bytes_per_s=OUTPUT_BYTES_PER_S
+        )
         super().__init__(name, config, loop, multiplexer, owner, ours)
 
     @property
@@ -83,7 +98,8 @@ class WorkerProcess(Worker):
         return self._process.pid
 
     def kill(self, reason: str = "") -> None:
-        """SIGKILL the worker and all below it. `reason` is what its owner hears instead of the signal's name."""
+        """SIGKILL the worker and all below it. `reason` is what its owner hears instead of the
+        signal's name."""
         if self._exited:
             return
         self._kill_reason = self._kill_reason or reason
@@ -92,10 +108,13 @@ class WorkerProcess(Worker):
         else:
             signal_all(take_census(all_pids()).below(self._process.pid), signal.SIGKILL)
         self._kill_group()
-        self._loop.post(self._on_eof)  # what it started may hold its socket open for longer than it lives
+        self._loop.post(
+            self._on_eof
+        )  # what it started may hold its socket open for longer than it lives
 
     def excess(self, census: Census, pids: list[int], ended: int) -> str:
-        """Which limit it and what it started, `pids`, are over; empty when none. For the watch's thread.
+        """Which limit it and what it started, `pids`, are over; empty when none. For the watch's
+        thread.
 
         `ended`: those that were found outside its tree and ended meanwhile.
         """
@@ -111,7 +130,8 @@ class WorkerProcess(Worker):
         return ""
 
     def condemn(self, reason: str) -> None:
-        """Have it killed for `reason`; from any thread. Whoever kills it from now on does so for that reason."""
+        """Have it killed for `reason`; from any thread. Whoever kills it from now on does so for
+        that reason."""
         self._loop.post(lambda: self.kill(reason))
 
     def wait(self, timeout: float) -> None:
@@ -136,7 +156,9 @@ class WorkerProcess(Worker):
     def _has_ended(self) -> bool:
         if self._exited:
             return True
-        return os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        return (
+            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        )
 
     def _on_eof(self, problem: str = "") -> None:
         """The process has ended, or has lost its only way to be of use."""

@@ -1,7 +1,9 @@
-"""A worker on threads of the host itself: for thousands of light simulated devices, whose drivers are trusted.
+"""A worker on threads of the host itself: for thousands of light simulated devices, whose drivers
+are trusted.
 
-A thread cannot be killed. One that hangs is abandoned: its device is in ERROR and the thread stays until the host
-ends. Limits of memory, processes and files do not apply, and a driver that ends the process ends the host.
+A thread cannot be killed. One that hangs is abandoned: its device is in ERROR and the thread stays
+until the host ends. Limits of memory, processes and files do not apply, and a driver that ends the
+process ends the host.
 """
 
 from __future__ import annotations
@@ -11,20 +13,25 @@ import threading
 from typing import Any
 
 from sat_bus.service.loop import WorkLoop
-from sat_host.pool.handle import Worker, WorkerOwner
+from sat_host.pool.handle import WorkerHandle, WorkerOwner
 from sat_host.pool.multiplexer import Multiplexer
-from sat_host.worker.server import Link, LinkClosedError, serve
+from sat_host.worker.server import HostLink, LinkClosedError, serve
 
 
-class WorkerThread(Worker):
+class WorkerThread(WorkerHandle):
     """A worker thread."""
 
     def __init__(
-        self, name: str, config: dict[str, Any], loop: WorkLoop, multiplexer: Multiplexer, owner: WorkerOwner
+        self,
+        name: str,
+        config: dict[str, Any],
+        loop: WorkLoop,
+        multiplexer: Multiplexer,
+        owner: WorkerOwner,
     ) -> None:
         ours, theirs = socket.socketpair()
         self._reason = ""
-        self._link = Link(theirs)
+        self._link = HostLink(theirs)
         self._thread = threading.Thread(target=self._run, name=f"worker/{name}", daemon=True)
         super().__init__(name, config, loop, multiplexer, owner, ours)
         self._thread.start()

@@ -1,10 +1,12 @@
 """Frames into batches, inside a worker: numbered, bounded, and closed by count, bytes or age.
 
-Any thread of the plugin may broadcast. While the host does not read, the newest frames are kept and the dropped
-ones are counted. Numbers go on over dropped frames, so that a receiver sees exactly where how many are missing.
+Any thread of the plugin may broadcast. While the host does not read, the newest frames are kept and
+the dropped ones are counted. Numbers go on over dropped frames, so that a receiver sees exactly
+where how many are missing.
 
-Single frames are gathered and sent by one thread. A block that its driver has gathered is sent by the caller
-itself when nothing waits before it and the host reads: one thread less on the way of most frames.
+Single frames are gathered and sent by one thread. A block that its driver has gathered is sent by
+the caller itself when nothing waits before it and the host reads: one thread less on the way of
+most frames.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sat_host import wire
-from sat_host.delivery import Thinner, Wishes
+from sat_host.delivery import Delivery, Thinner
 from sat_host.worker.encoding import Run, encode, run_of_block
 from sat_toolkit.core.frame_block import CLASSIC, FrameBlock
 from sat_toolkit.core.stream_manager import StreamData, StreamType
@@ -39,7 +41,7 @@ class _Gap:
 
 
 @dataclass
-class _Stream:
+class _OpenStream:
     type: str
     channel: str
     id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
@@ -59,7 +61,9 @@ class _Stream:
     def append(self, item: StreamData | FrameBlock | _Gap) -> None:
         """Queue `item`; what is too much falls out at the other end."""
         frames, size = _measure(item)
-        while self.waiting and (self.frames + frames > MAX_WAITING or self.bytes + size > MAX_WAITING_BYTES):
+        while self.waiting and (
+            self.frames + frames > MAX_WAITING or self.bytes + size > MAX_WAITING_BYTES
+        ):
             oldest = self.popleft()
             if not isinstance(oldest, _Gap):
                 count = _measure(oldest)[0]
@@ -97,7 +101,7 @@ class Batcher:
         send: hands bytes to the host; blocks while the host does not read.
         ready: whether `send` would not block now.
         announce: tells the host that a stream runs or has stopped: ``(type, stream id, running)``.
-        wishes: how streams are delivered where a start says nothing else.
+        delivery: how streams are delivered where a start says nothing else.
     """
 
     def __init__(
@@ -107,33 +111,35 @@ class Batcher:
         send: Callable[[bytes], None],
         ready: Callable[[], bool],
         announce: Callable[[str, str, bool], None],
-        wishes: Wishes | None = None,
+        delivery: Delivery | None = None,
     ) -> None:
         self._declared = declared
         self._send = send
         self._ready = ready
         self._announce = announce
-        self._defaults = self._wishes = wishes or Wishes()
+        self._defaults = self._delivery = delivery or Delivery()
         self._thinner: Thinner | None = None
-        self._streams: dict[str, _Stream] = {}
+        self._streams: dict[str, _OpenStream] = {}
         self._channel = device_id
         self._changed = threading.Condition()
-        self._sending = threading.Lock()  # who numbers and sends; taken before `_changed`, or without waiting
+        self._sending = (
+            threading.Lock()
+        )  # who numbers and sends; taken before `_changed`, or without waiting
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"stream/{device_id}", daemon=True)
 
-    def wish(self, wish: Mapping[str, Any]) -> float:
-        """What a start wishes of the delivery; how long frames may be gathered, in seconds.
+    def deliver(self, changes: Mapping[str, Any]) -> float:
+        """Deliver as a start says from now on; how long frames may be gathered, in seconds.
 
         While streams run, formats are added and all else is as the newest says.
         """
         with self._changed:
             running = any(not stream.closed for stream in self._streams.values())
-            known = self._wishes if running else self._defaults
-            self._wishes = wishes = known.with_changes(wish, running=running)
-            if not running or wish.get("max_hz") is not None:
-                self._thinner = None if wishes.max_hz is None else Thinner(wishes.max_hz)
-            return wishes.window_ms / 1000
+            known = self._delivery if running else self._defaults
+            self._delivery = delivery = known.with_changes(changes, running=running)
+            if not running or changes.get("max_hz") is not None:
+                self._thinner = None if delivery.max_hz is None else Thinner(delivery.max_hz)
+            return delivery.window_ms / 1000
 
     def opened(self, channel: str) -> None:
         """StreamSink: acquisition starts."""
@@ -167,7 +173,7 @@ class Batcher:
                     self._append(stream, block[start : start + MAX_FRAMES])
                 return
         try:
-            self._send_run(stream, run_of_block(block, self._wishes.forms_of(stream.type)))
+            self._send_run(stream, run_of_block(block, self._delivery.forms_of(stream.type)))
         finally:
             self._sending.release()
 
@@ -182,7 +188,9 @@ class Batcher:
             for stream in self._streams.values():
                 stream.closed = True
             self._changed.notify()
-            self._changed.wait_for(lambda: not any(s.closed for s in self._streams.values()), timeout=1.0)
+            self._changed.wait_for(
+                lambda: not any(s.closed for s in self._streams.values()), timeout=1.0
+            )
 
     def stop(self) -> None:
         """End the thread."""
@@ -192,29 +200,29 @@ class Batcher:
         if self._thread.ident is not None:
             self._thread.join(1.0)
 
-    def _of(self, kind: str, channel: str) -> _Stream:
+    def _of(self, kind: str, channel: str) -> _OpenStream:
         stream = self._streams.get(kind)
         return self._open(kind, channel) if stream is None or stream.closed else stream
 
-    def _open(self, kind: str, channel: str) -> _Stream:
+    def _open(self, kind: str, channel: str) -> _OpenStream:
         if self._thread.ident is None:
             self._thread.start()
-        stream = _Stream(kind, channel)
+        stream = _OpenStream(kind, channel)
         stream.sent_at = time.monotonic()
         self._streams[kind] = stream
         self._announce(kind, stream.id, True)
         return stream
 
-    def _append(self, stream: _Stream, item: StreamData | FrameBlock) -> None:
+    def _append(self, stream: _OpenStream, item: StreamData | FrameBlock) -> None:
         before = stream.frames
         stream.append(item)
         if not before or before < MAX_FRAMES <= stream.frames:
             self._changed.notify()
 
-    def _takes_now(self, stream: _Stream, block: FrameBlock) -> bool:
-        """Whether the caller may send `block` itself, and has the right to: a batch of its own is worth it, nothing
-        waits, nobody else sends, the host reads."""
-        soon = time.monotonic() - stream.sent_at < self._wishes.window_ms / 2000
+    def _takes_now(self, stream: _OpenStream, block: FrameBlock) -> bool:
+        """Whether the caller may send `block` itself, and has the right to: a batch of its own is
+        worth it, nothing waits, nobody else sends, the host reads."""
+        soon = time.monotonic() - stream.sent_at < self._delivery.window_ms / 2000
         if soon and len(block) < MAX_FRAMES // 4:
             return False
         if stream.frames or not self._sending.acquire(blocking=False):
@@ -240,18 +248,22 @@ class Batcher:
                     self._changed.wait(IDLE / 2)
                 full = any(s.frames >= MAX_FRAMES or s.closed for s in self._streams.values())
                 if not full and any(s.waiting for s in self._streams.values()):
-                    self._changed.wait(self._wishes.window_ms / 1000)
+                    self._changed.wait(self._delivery.window_ms / 1000)
                 streams = list(self._streams.values())
             for stream in streams:
                 with self._sending:
                     self._drain(stream)
 
-    def _drain(self, stream: _Stream) -> None:
+    def _drain(self, stream: _OpenStream) -> None:
         with self._changed:
             closing = stream.closed
         while (items := self._take(stream)) is not None:
-            forms = self._wishes.forms_of(stream.type)
-            runs = [run_of_block(items, forms)] if isinstance(items, FrameBlock) else _runs(stream, items, forms)
+            forms = self._delivery.forms_of(stream.type)
+            runs = (
+                [run_of_block(items, forms)]
+                if isinstance(items, FrameBlock)
+                else _runs(stream, items, forms)
+            )
             for run in runs:
                 self._send_run(stream, run)
         if closing:
@@ -264,8 +276,9 @@ class Batcher:
         elif time.monotonic() - stream.sent_at >= IDLE:
             self._send_empty(stream)
 
-    def _take(self, stream: _Stream) -> FrameBlock | list[StreamData] | None:
-        """What waits first: blocks of one kind as one, or single frames; at most MAX_FRAMES. None: nothing waits."""
+    def _take(self, stream: _OpenStream) -> FrameBlock | list[StreamData] | None:
+        """What waits first: blocks of one kind as one, or single frames; at most MAX_FRAMES. None:
+        nothing waits."""
         with self._changed:
             stream.pass_gaps()
             if not stream.waiting:
@@ -273,24 +286,35 @@ class Batcher:
             if isinstance(stream.waiting[0], FrameBlock):
                 return _taken_blocks(stream)
             items: list[StreamData] = []
-            while stream.waiting and len(items) < MAX_FRAMES and isinstance(stream.waiting[0], StreamData):
+            while (
+                stream.waiting
+                and len(items) < MAX_FRAMES
+                and isinstance(stream.waiting[0], StreamData)
+            ):
                 items.append(stream.popleft())  # type: ignore[arg-type]
             return items
 
-    def _send_run(self, stream: _Stream, run: Run) -> None:
+    def _send_run(self, stream: _OpenStream, run: Run) -> None:
         for form in run.forms:
             size = run.block.size if form == "bin" and run.block is not None else None
             for start, count, t0, payload in run.parts(form):
                 self._send_batch(stream, form, stream.next_seq + start, count, t0, payload, size)
         stream.next_seq += run.n
 
-    def _send_empty(self, stream: _Stream) -> None:
-        for form in self._wishes.forms_of(stream.type):
+    def _send_empty(self, stream: _OpenStream) -> None:
+        for form in self._delivery.forms_of(stream.type):
             payload, size = (b"", CLASSIC) if form == "bin" else (b"[]", None)
             self._send_batch(stream, form, stream.next_seq, 0, time.time(), payload, size)
 
     def _send_batch(
-        self, stream: _Stream, form: str, seq: int, n: int, t0: float, payload: bytes | memoryview, size: int | None
+        self,
+        stream: _OpenStream,
+        form: str,
+        seq: int,
+        n: int,
+        t0: float,
+        payload: bytes | memoryview,
+        size: int | None,
     ) -> None:
         header = {
             "type": stream.type,
@@ -316,10 +340,12 @@ def _measure(item: StreamData | FrameBlock | _Gap) -> tuple[int, int]:
         return len(item), len(item.records)
     if isinstance(item, _Gap):
         return 0, _ITEM_BYTES
-    return 1, _ITEM_BYTES + (len(item.data) if isinstance(item.data, str | bytes | bytearray) else 0)
+    return 1, _ITEM_BYTES + (
+        len(item.data) if isinstance(item.data, str | bytes | bytearray) else 0
+    )
 
 
-def _taken_blocks(stream: _Stream) -> FrameBlock:
+def _taken_blocks(stream: _OpenStream) -> FrameBlock:
     """The blocks of one kind that wait first, joined."""
     first = stream.popleft()
     assert isinstance(first, FrameBlock)
@@ -336,9 +362,9 @@ def _taken_blocks(stream: _Stream) -> FrameBlock:
     return FrameBlock(b"".join(records), first.size)
 
 
-def _runs(stream: _Stream, items: list[StreamData], forms: tuple[str, ...]) -> Iterator[Run]:
-    """`items` as runs. A frame that cannot be sent is counted and numbered over, which ends a run; so does a record
-    of another size. Each run is sent before the next is asked for."""
+def _runs(stream: _OpenStream, items: list[StreamData], forms: tuple[str, ...]) -> Iterator[Run]:
+    """`items` as runs. A frame that cannot be sent is counted and numbered over, which ends a run;
+    so does a record of another size. Each run is sent before the next is asked for."""
     texts: list[bytes] = []
     times: list[float] = []
     blocks: list[FrameBlock] = []
@@ -359,6 +385,12 @@ def _runs(stream: _Stream, items: list[StreamData], forms: tuple[str, ...]) -> I
         yield _run(texts, times, blocks, forms)
 
 
-def _run(texts: list[bytes], times: list[float], blocks: list[FrameBlock], forms: tuple[str, ...]) -> Run:
-    packed = FrameBlock(b"".join([block.records for block in blocks]), blocks[0].size) if blocks else None
+def _run(
+    texts: list[bytes], times: list[float], blocks: list[FrameBlock], forms: tuple[str, ...]
+) -> Run:
+    packed = (
+        FrameBlock(b"".join([block.records for block in blocks]), blocks[0].size)
+        if blocks
+        else None
+    )
     return Run(len(texts), forms, texts, times, packed)

@@ -1,4 +1,5 @@
-"""Client data on its way to a driver, inside a worker: on a thread of its own, so that no long command holds it up."""
+"""Client data on its way to a driver, inside a worker: on a thread of its own, so that no long
+command holds it up."""
 
 from __future__ import annotations
 
@@ -19,13 +20,18 @@ TOO_SLOW = "the device takes its data too slowly"
 
 
 class Feeder:
-    """Takes what clients sent. `send` tells the host of it: what was lost, and what became of each block."""
+    """Takes what clients sent. `send` tells the host of it: what was lost, and what became of each
+    block."""
 
-    def __init__(self, runner: DriverRunner, device_id: str, send: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(
+        self, runner: DriverRunner, device_id: str, send: Callable[[dict[str, Any]], None]
+    ) -> None:
         self._runner = runner
         self._device_id = device_id
         self._send = send
-        self._inputs: queue.Queue[StreamData | tuple[int, FrameBlock] | None] = queue.Queue(INPUT_LENGTH)
+        self._inputs: queue.Queue[StreamData | tuple[int, FrameBlock] | None] = queue.Queue(
+            INPUT_LENGTH
+        )
         self._failures = _Failures()
         self._thread = threading.Thread(target=self._feed, name=f"input/{device_id}", daemon=True)
         self._thread.start()
@@ -42,7 +48,8 @@ class Feeder:
             self._failures.add(Code.BUSY, TOO_SLOW, dropped)
 
     def put_block(self, number: int, block: FrameBlock) -> None:
-        """Frames of ``in/can/bin``, and the number of the host's call, which is answered when they are sent."""
+        """Frames of ``in/can/bin``, and the number of the host's call, which is answered when they
+        are sent."""
         try:
             self._inputs.put_nowait((number, block))
         except queue.Full:
@@ -102,7 +109,12 @@ class _Failures:
             now = time.monotonic()
             if not self._count or now - self._told < REPORT_PERIOD:
                 return
-            event = {"event": "input_failed", "code": self._code, "reason": self._reason, "n": self._count}
+            event = {
+                "event": "input_failed",
+                "code": self._code,
+                "reason": self._reason,
+                "n": self._count,
+            }
             self._count, self._told = 0, now
         send(event)
 
@@ -112,7 +124,8 @@ def _failed(number: int, error: SatError) -> dict[str, Any]:
 
 
 def _client_data(stream: str, channel: str, item: dict[str, Any]) -> StreamData:
-    """An item of ``in/<stream>/json`` as a driver gets it: the ``data`` of a StreamData, or a frame itself."""
+    """An item of ``in/<stream>/json`` as a driver gets it: the ``data`` of a StreamData, or a frame
+    itself."""
     try:
         kind = StreamType(stream)
     except ValueError:

@@ -26,7 +26,7 @@ class Run:
 
     Attributes:
         forms: those in which it is sent; it is made ready for them only.
-        texts: the JSON objects; of a block none where only ``bin`` is wished.
+        texts: the JSON objects; of a block empty where only ``bin`` is sent.
         times: when each was captured, seconds since the epoch; none where a block tells.
     """
 
@@ -37,7 +37,8 @@ class Run:
     block: FrameBlock | None = None
 
     def parts(self, form: str) -> Iterator[tuple[int, int, float, bytes | memoryview]]:
-        """Parts of at most MAX_BYTES: index of the first frame, how many, time of the first, the payload."""
+        """Parts of at most MAX_BYTES: index of the first frame, how many, time of the first, the
+        payload."""
         if form == "bin":
             assert self.block is not None
             most = MAX_BYTES // self.block.size
@@ -48,7 +49,12 @@ class Run:
         start = size = 0
         for index, text in enumerate(self.texts):
             if index > start and size + len(text) > MAX_BYTES:
-                yield start, index - start, self._time(start), b"[" + b",".join(self.texts[start:index]) + b"]"
+                yield (
+                    start,
+                    index - start,
+                    self._time(start),
+                    b"[" + b",".join(self.texts[start:index]) + b"]",
+                )
                 start, size = index, 0
             size += len(text)
         yield start, self.n - start, self._time(start), b"[" + b",".join(self.texts[start:]) + b"]"
@@ -63,7 +69,8 @@ def run_of_block(block: FrameBlock, forms: tuple[str, ...]) -> Run:
 
 
 def encode(item: StreamData, forms: tuple[str, ...]) -> tuple[bytes, FrameBlock | None, str]:
-    """The frame as JSON and, where `forms` has ``bin``, as a block of one; or the cause of its loss."""
+    """The frame as JSON and, where `forms` has ``bin``, as a block of one; or the cause of its
+    loss."""
     if not _is_time(item.timestamp):
         return b"", None, "bad_timestamp"
     try:
@@ -82,7 +89,8 @@ def encode(item: StreamData, forms: tuple[str, ...]) -> tuple[bytes, FrameBlock 
 
 
 def frame_of(item: StreamData) -> dict[str, Any]:
-    """A StreamData as a frame of the contract: a CAN frame flat, anything else with ``t data metadata``."""
+    """A StreamData as a frame of the contract: a CAN frame flat, anything else with ``t data
+    metadata``."""
     if item.stream_type is StreamType.CAN and isinstance(item.data, dict) and "id" in item.data:
         return {"t": item.timestamp, **jsonable(item.data)}
     frame = {"t": item.timestamp, "data": jsonable(item.data)}

@@ -1,8 +1,8 @@
 """The worker process: loads one driver, serves one device (or only scans), and dies with its host.
 
-Started by the host as ``python -m sat_host.worker.server FD HOST_PID``; its first message says what it is for.
-Plugin code runs here and nowhere else. Calls run one at a time on the main thread, client data on a thread
-of its own, so that a long command does not hold it up.
+Started by the host as ``python -m sat_host.worker.server FD HOST_PID``; its first message says what
+it is for. Plugin code runs here and nowhere else. Calls run one at a time on the main thread,
+client data on a thread of its own, so that a long command does not hold it up.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sat_bus.service.loop import SWITCH_INTERVAL_S
 from sat_host import wire
 from sat_host.containment import limits
 from sat_host.containment.limits import WorkerLimits
-from sat_host.delivery import Wishes
+from sat_host.delivery import Delivery
 from sat_host.worker.batcher import Batcher
 from sat_host.worker.client_data import Feeder
 from sat_host.worker.driver_events import DriverEvents
@@ -51,7 +51,7 @@ class LinkClosedError(Exception):
     """The host has closed its end: there is nothing more to do."""
 
 
-class Link:
+class HostLink:
     """The worker's end of the socketpair. Sending blocks while the host does not read."""
 
     def __init__(self, end: socket.socket) -> None:
@@ -63,7 +63,8 @@ class Link:
         self._room.register(end, select.POLLOUT)
 
     def ready(self) -> bool:
-        """Whether a batch could be sent now without waiting: nobody sends, and most of the buffer is free."""
+        """Whether a batch could be sent now without waiting: nobody sends, and most of the buffer
+        is free."""
         try:
             return not self._lock.locked() and bool(self._room.poll(0))
         except OSError as error:
@@ -82,7 +83,8 @@ class Link:
                 raise LinkClosedError from error
 
     def send_batch(self, data: bytes) -> None:
-        """Send a batch once most of the buffer is free, so that a reply never waits behind more than two.
+        """Send a batch once most of the buffer is free, so that a reply never waits behind more
+        than two.
 
         Raises:
             LinkClosedError: the host is gone.
@@ -129,10 +131,10 @@ def _unpacked(kind: wire.Kind, body: bytes) -> dict[str, Any]:
     return {**header, "block": FrameBlock(records, header["size"])}
 
 
-class Worker:
+class DriverServer:
     """Serves the calls of one host for one driver."""
 
-    def __init__(self, link: Link, config: dict[str, Any]) -> None:
+    def __init__(self, link: HostLink, config: dict[str, Any]) -> None:
         self._link = link
         self._calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._config = config
@@ -168,9 +170,9 @@ class Worker:
                 self._link.send_batch,
                 self._link.ready,
                 self._announce,
-                Wishes.from_dict(config["wishes"]),
+                Delivery.from_dict(config["delivery"]),
             )
-            self._runner.driver.stream_manager.window = self._batcher.wish({})
+            self._runner.driver.stream_manager.window = self._batcher.deliver({})
         except SatError as error:
             self._load_error = error
 
@@ -216,17 +218,35 @@ class Worker:
             reply = {"call": number, "ok": True, "result": self._do(message)}
         except SatError as error:
             fatal = isinstance(error, DriverError) and not isinstance(error, CommandFailed)
-            reply = {"call": number, "ok": False, "code": error.code, "message": str(error), "fatal": fatal}
+            reply = {
+                "call": number,
+                "ok": False,
+                "code": error.code,
+                "message": str(error),
+                "fatal": fatal,
+            }
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything anywhere
-            reply = {"call": number, "ok": False, "code": Code.DRIVER_ERROR, "message": text_of(error), "fatal": True}
+            reply = {
+                "call": number,
+                "ok": False,
+                "code": Code.DRIVER_ERROR,
+                "message": text_of(error),
+                "fatal": True,
+            }
         try:
             packed = wire.pack(reply)
             most = MAX_SCAN if message.get("do") == "scan" else MAX_RESULT
-            problem = f"the result of {len(packed)} bytes is too large, at most {most}" if len(packed) > most else ""
+            problem = (
+                f"the result of {len(packed)} bytes is too large, at most {most}"
+                if len(packed) > most
+                else ""
+            )
         except (TypeError, wire.WireError) as error:
             packed, problem = b"", f"the result cannot be sent: {error}"
         if problem:
-            packed = wire.pack({"call": number, "ok": False, "code": Internal.code, "message": problem})
+            packed = wire.pack(
+                {"call": number, "ok": False, "code": Internal.code, "message": problem}
+            )
         self._link.send_bytes(packed)
 
     def _do(self, message: dict[str, Any]) -> Any:
@@ -238,7 +258,7 @@ class Worker:
         what = message["do"]
         if what == "command":
             if "stream" in message and self._batcher is not None:
-                runner.driver.stream_manager.window = self._batcher.wish(message["stream"])
+                runner.driver.stream_manager.window = self._batcher.deliver(message["stream"])
             return runner.command(message["command"], message["args"])
         if what == "describe":
             return self._describe(runner)
@@ -253,10 +273,16 @@ class Worker:
         return operation[what]()
 
     def _describe(self, runner: DriverRunner) -> dict[str, Any]:
-        threading.Thread(target=self._watch, args=(runner.driver.wait_for_change,), name="watch", daemon=True).start()
+        threading.Thread(
+            target=self._watch, args=(runner.driver.wait_for_change,), name="watch", daemon=True
+        ).start()
         return {
             "commands": {
-                name: {"description": c.description, "parameters": c.parameters, "timeout_ms": c.timeout_ms}
+                name: {
+                    "description": c.description,
+                    "parameters": c.parameters,
+                    "timeout_ms": c.timeout_ms,
+                }
                 for name, c in runner.commands().items()
             },
             "streams": [kind.value for kind in runner.driver.stream_types],
@@ -346,8 +372,9 @@ def _die_with(host_pid: int) -> None:
         os._exit(0)
 
 
-def serve(link: Link, *, own_process: bool) -> None:
-    """Serve the host at the other end of `link`; its first message says as what, and within which limits.
+def serve(link: HostLink, *, own_process: bool) -> None:
+    """Serve the host at the other end of `link`; its first message says as what, and within which
+    limits.
 
     Raises:
         LinkClosedError: the host is gone.
@@ -355,7 +382,7 @@ def serve(link: Link, *, own_process: bool) -> None:
     first, *rest = link.receive()
     if own_process:
         limits.apply(WorkerLimits(**first["config"]["limits"]))
-    worker = Worker(link, first["config"])
+    worker = DriverServer(link, first["config"])
     for message in rest:
         worker.take(message)
     worker.serve()
@@ -368,7 +395,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     os.set_inheritable(fd, False)
-    link = Link(socket.socket(fileno=fd))
+    link = HostLink(socket.socket(fileno=fd))
     threading.excepthook = _end_with_the_link
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     with contextlib.suppress(LinkClosedError):
@@ -377,7 +404,8 @@ def main() -> None:
 
 
 def _end_with_the_link(args: threading.ExceptHookArgs) -> None:
-    """A thread that finds the host gone ends the process; any other's exception is printed as usual."""
+    """A thread that finds the host gone ends the process; any other's exception is printed as
+    usual."""
     if isinstance(args.exc_value, LinkClosedError):
         os._exit(0)
     threading.__excepthook__(args)

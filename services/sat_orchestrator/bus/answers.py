@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from sat_bus.contract import strict_json
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import ListArgs, Reply
 from sat_orchestrator.fleet import rows
 from sat_orchestrator.fleet.fleet import Fleet
-from sat_orchestrator.fleet.table import Host, Key, Presence, Row
+from sat_orchestrator.fleet.table import KnownHost, Presence, Row
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import HostLost
 
@@ -16,7 +17,7 @@ LIST_BYTES = 200_000
 _BRIEF = 200
 
 
-def wish(row: Row) -> dict[str, Any]:
+def desired(row: Row) -> dict[str, Any]:
     """Of `set`: what is desired now, where that comes from, and why nothing may come of it."""
     return {
         "desired": row.desired.model_dump(mode="json") if row.desired is not None else None,
@@ -39,9 +40,12 @@ def add_scan(result: dict[str, Any], host: str, reply: Reply) -> None:
 
 
 def listing(fleet: Fleet, wanted: ListArgs) -> dict[str, Any]:
-    """Of `list`: ``hosts``, and ``devices``, each its row with what it is. When that is more than a reply can
-    carry, the descriptions are left out and `complete` is False; they are retained at each device's `meta`."""
-    hosts = [_host(host) for name, host in sorted(fleet.hosts.items()) if wanted.host in (None, name)]
+    """Of `list`: ``hosts``, and ``devices``, each its row with what it is. When that is more than a
+    reply can carry, the descriptions are left out and `complete` is False; they are retained at
+    each device's `meta`."""
+    hosts = [
+        _host(host) for name, host in sorted(fleet.hosts.items()) if wanted.host in (None, name)
+    ]
     keys = [
         key
         for key in sorted(fleet.rows)
@@ -57,11 +61,19 @@ def listing(fleet: Fleet, wanted: ListArgs) -> dict[str, Any]:
 
 def closed(key: Key, reply: Reply) -> dict[str, Any]:
     """Of `cleanup`: what became of one device."""
-    outcome = {"status": reply.status, "code": reply.code, "message": reply.message, "state": reply.state}
-    return {**key._asdict(), **{name: value for name, value in outcome.items() if value is not None}}
+    outcome = {
+        "status": reply.status,
+        "code": reply.code,
+        "message": reply.message,
+        "state": reply.state,
+    }
+    return {
+        **key._asdict(),
+        **{name: value for name, value in outcome.items() if value is not None},
+    }
 
 
-def check_askable(host: Host) -> None:
+def check_askable(host: KnownHost) -> None:
     """Raise HostLost when `host` cannot be asked now."""
     if host.presence is Presence.GONE:
         raise HostLost(f"host {host.name} is lost: {host.reason}")
@@ -74,7 +86,7 @@ def brief(args: dict[str, Any]) -> str:
     return strict_json.dumps(args).decode()[:_BRIEF]
 
 
-def _host(host: Host) -> dict[str, Any]:
+def _host(host: KnownHost) -> dict[str, Any]:
     birth = host.birth
     return {
         "host": host.name,
@@ -82,7 +94,9 @@ def _host(host: Host) -> dict[str, Any]:
         "boot": host.boot,
         "reason": host.reason,
         "family": birth.family if birth is not None else None,
-        "drivers": [driver.model_dump(mode="json") for driver in birth.drivers] if birth is not None else [],
+        "drivers": [driver.model_dump(mode="json") for driver in birth.drivers]
+        if birth is not None
+        else [],
     }
 
 

@@ -1,6 +1,8 @@
-"""Requests to driver hosts: sent with an id, a deadline and the host's boot, and each over exactly once.
+"""Requests to driver hosts: sent with an id, a deadline and the host's boot, and each over exactly
+once.
 
-A reply that never comes is an outcome too: `timeout`, its effect unknown. Lives on the work loop alone.
+A reply that never comes is an outcome too: `timeout`, its effect unknown. Lives on the work loop
+alone.
 """
 
 from __future__ import annotations
@@ -68,11 +70,14 @@ class HostCalls:
 
         Args:
             boot: the boot that it is meant for.
-            timeout: seconds until it is over in any case; the host is given a little less, so that its own
-                account of being late comes in time.
+            timeout: seconds until it is over in any case; the host is given a little less, so that
+                its own account of being late comes in time.
         """
         if len(self._waiting) >= CAPACITY:
-            self._fail(_Call(host, boot, operation, 0.0, done), Expired(f"{CAPACITY} requests wait for hosts already"))
+            self._fail(
+                _Call(host, boot, operation, 0.0, done),
+                Expired(f"{CAPACITY} requests wait for hosts already"),
+            )
             return
         request_id = uuid.uuid4().hex  # hosts remember the ids of those before us
         call = _Call(host, boot, operation, self._clock() + timeout, done)
@@ -87,9 +92,16 @@ class HostCalls:
         )
         topic = topics.HOST_REQUEST.build(self._site, host=host, op=operation)
         self._waiting[request_id] = call
-        if not self._bus.publish(topic, request.encode(), expiry_s=timeout, traceparent=traceparent):
+        if not self._bus.publish(
+            topic, request.encode(), expiry_s=timeout, traceparent=traceparent
+        ):
             del self._waiting[request_id]
-            self._fail(call, Expired(f"the request to {host} could not be sent: the broker is away or its queue full"))
+            self._fail(
+                call,
+                Expired(
+                    f"the request to {host} could not be sent: the broker is away or its queue full"
+                ),
+            )
 
     def replied(self, request_id: str, reply: Reply) -> None:
         """A reply came; one that nobody waits for is late, and counted."""
@@ -105,7 +117,12 @@ class HostCalls:
         for request_id in [key for key, call in self._waiting.items() if now >= call.deadline]:
             call = self._waiting.pop(request_id)
             self.counts["timeouts"] += 1
-            self._fail(call, Timeout(f"{call.host} did not answer {call.operation} in time; its effect is unknown"))
+            self._fail(
+                call,
+                Timeout(
+                    f"{call.host} did not answer {call.operation} in time; its effect is unknown"
+                ),
+            )
 
     def host_gone(self, host: str, reason: str) -> None:
         """End what waits for `host`: it is lost, or its boot is over."""

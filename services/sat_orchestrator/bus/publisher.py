@@ -1,22 +1,24 @@
-"""What the orchestrator writes to the bus beside replies: rows, events, and the truth about lost hosts."""
+"""What the orchestrator writes to the bus beside replies: rows, events, and the truth about lost
+hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from sat_bus.contract import topics
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Event, HostState, Status, TableRow
 from sat_bus.contract.topics import Topic, Traffic
 from sat_bus.transport.bus import Bus
 from sat_orchestrator.fleet import rows
 from sat_orchestrator.fleet.fleet import Fleet
-from sat_orchestrator.fleet.table import Key
 
 ROW_PERIOD_S = 0.2
 
 
 class Publisher:
-    """Writes to the bus. A row that changes often is published 5 times a second, the newest each time.
+    """Writes to the bus. A row that changes often is published 5 times a second, the newest each
+    time.
 
     Args:
         fleet: whose rows are published.
@@ -66,7 +68,14 @@ class Publisher:
     def event(self, key: Key, event: str, reason: str, boot: str, rev: int) -> None:
         """Tell of something that happened to a device."""
         message = Event.model_validate(
-            {"event": event, "at": self._wall(), "boot": boot, "rev": rev, "by": "orchestrator", "reason": reason}
+            {
+                "event": event,
+                "at": self._wall(),
+                "boot": boot,
+                "rev": rev,
+                "by": "orchestrator",
+                "reason": reason,
+            }
         )
         self._bus.publish(topics.DEVICE_EVENT.build(self._site, **key._asdict()), message.encode())
 
@@ -91,4 +100,6 @@ class Publisher:
             self._retain(topics.TABLE_ROW, key, row.encode())
 
     def _retain(self, topic: Topic, key: Key, payload: bytes) -> None:
-        self._bus.publish(topic.build(self._site, **key._asdict()), payload, retain=True, traffic=Traffic.STATE)
+        self._bus.publish(
+            topic.build(self._site, **key._asdict()), payload, retain=True, traffic=Traffic.STATE
+        )

@@ -1,8 +1,10 @@
-"""The fleet: hosts and devices as the bus shows them, in memory. PURE: messages and `now` in, effects out.
+"""The fleet: hosts and devices as the bus shows them, in memory. PURE: messages and `now` in,
+effects out.
 
-The driver hosts own the truth of their devices; what they say is taken as it is and no transition is ever
-refused here. Whether a host is there is judged by its heartbeat on the receiver's own monotonic clock; its
-will is only the fast path. What carries another boot than the host's newest birth is stale.
+The driver hosts own the truth of their devices; what they say is taken as it is and no transition
+is ever refused here. Whether a host is there is judged by its heartbeat on the receiver's own
+monotonic clock; its will is only the fast path. What carries another boot than the host's newest
+birth is stale.
 
 `now` is the orchestrator's monotonic clock in seconds throughout.
 """
@@ -13,18 +15,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sat_bus.contract.boot import boot_time, is_newer
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Birth, Desired, Heartbeat, HostState, Meta, Status
 from sat_orchestrator.fleet import planner, recovery, rows
-from sat_orchestrator.fleet.policy import Rule, decide
+from sat_orchestrator.fleet.policy import PolicyRule, decide
 from sat_orchestrator.fleet.table import (
     NOT_CLIENTS,
     Action,
     Effect,
     EpochSeen,
-    Host,
-    HostLost,
+    HostGone,
     HostRestarted,
-    Key,
+    KnownHost,
     Noted,
     Presence,
     Record,
@@ -32,7 +34,6 @@ from sat_orchestrator.fleet.table import (
     Row,
     RowChanged,
     ScanWanted,
-    WishChanged,
     WriteLost,
 )
 from sat_toolkit.core.device_spec import DeviceState
@@ -59,14 +60,14 @@ class Fleet:
 
     def __init__(
         self,
-        rules: Sequence[Rule],
+        rules: Sequence[PolicyRule],
         jitter: Callable[[], float],
         *,
         lost_after: float = LOST_AFTER_S,
         scan_period: float = SCAN_PERIOD_S,
         recovery_limit: int = RECOVERY_LIMIT,
     ) -> None:
-        self.hosts: dict[str, Host] = {}
+        self.hosts: dict[str, KnownHost] = {}
         self.rows: dict[Key, Row] = {}
         self._rules = rules
         self._jitter = jitter
@@ -95,14 +96,18 @@ class Fleet:
         host.birth = birth
         return [*effects, EpochSeen(birth.epoch_seen), *self._due(host, now)]
 
-    def host_state(self, name: str, message: HostState, now: float, *, retained: bool) -> list[Effect]:
-        """A host, its will or an orchestrator said whether it is there. Raises BadRequest where its boot is none."""
+    def host_state(
+        self, name: str, message: HostState, now: float, *, retained: bool
+    ) -> list[Effect]:
+        """A host, its will or an orchestrator said whether it is there. Raises BadRequest where its
+        boot is none."""
         host = self.host(name, now)
         is_current, effects = self._boot(host, message.boot, now)
         if not is_current:
             return effects
         if message.state == "lost":
-            # Only an orchestrator says so: news of the past, or an echo that a returning host has overtaken.
+            # Only an orchestrator says so: news of the past, or an echo that a returning host has
+            # overtaken.
             if host.presence is Presence.AWAITED and retained:
                 effects += self._gone(host, "it was lost before", now)
             return effects
@@ -129,7 +134,8 @@ class Fleet:
         return effects + self._refresh_host(host) + self._due(host, now)
 
     def restart_timers(self, now: float) -> None:
-        """Give every host its full time again: we were away or asleep, so that silence says nothing of them."""
+        """Give every host its full time again: we were away or asleep, so that silence says nothing
+        of them."""
         for host in self.hosts.values():
             host.timer = now
 
@@ -151,12 +157,16 @@ class Fleet:
             else:
                 effects += self._due(host, now)
         for row in self.rows.values():
-            recovery.note_health(row, planner.converged(rows.view(row, self.hosts[row.key.host])), now)
+            recovery.note_health(
+                row, planner.converged(rows.view(row, self.hosts[row.key.host])), now
+            )
         return effects
 
     # -- devices -----------------------------------------------------------------------------------
 
-    def status(self, key: Key, status: Status | None, now: float, *, retained: bool) -> list[Effect]:
+    def status(
+        self, key: Key, status: Status | None, now: float, *, retained: bool
+    ) -> list[Effect]:
         """What the bus says of a device now; None when it was cleared."""
         row, host = self.row(key, now), self.hosts[key.host]
         before = row.status
@@ -185,7 +195,6 @@ class Fleet:
         effects: list[Effect] = [RowChanged(key)]
         if row.hardware_id is None and meta.hardware_id:
             row.hardware_id = meta.hardware_id
-            effects.append(WishChanged(key))
         held = rows.foreign_identity(row, meta)
         if held and held != row.held:
             effects.append(Noted(key, "held", held))
@@ -196,16 +205,17 @@ class Fleet:
         """Forget a device."""
         self.rows.pop(key, None)
 
-    # -- wishes and actions ------------------------------------------------------------------------
+    # -- what is desired, and actions ------------------------------------------------------------------------
 
     def proposal(self, key: Key, desired: Desired | None, *, accept: bool) -> Record:
-        """The record to store before `wish` may be called with the same arguments."""
+        """The record to store before `set_desired` may be called with the same arguments."""
         row = self.rows[key]
         own = self._accepted_identity(row) if accept else row.hardware_id
         return replace(rows.record(row), explicit=desired, hardware_id=own)
 
-    def wish(self, key: Key, desired: Desired | None, *, accept: bool) -> list[Effect]:
-        """A client wants `desired`, or what policy says (None). It starts with a clean record of failures.
+    def set_desired(self, key: Key, desired: Desired | None, *, accept: bool) -> list[Effect]:
+        """A client wants `desired`, or what policy says (None). It starts with a clean record of
+        failures.
 
         Args:
             accept: the client takes the hardware that answers to the name now.
@@ -225,7 +235,9 @@ class Fleet:
     def next_action(self, key: Key, now: float) -> Action | None:
         """What the planner would do with the device now."""
         row = self.rows.get(key)
-        return None if row is None else planner.next_action(rows.view(row, self.hosts[key.host]), now)
+        return (
+            None if row is None else planner.next_action(rows.view(row, self.hosts[key.host]), now)
+        )
 
     def begin(self, key: Key, action: Action) -> None:
         """The planner's action is under way."""
@@ -253,7 +265,9 @@ class Fleet:
         """A client's lifecycle request is under way: the planner keeps still."""
         self.rows[key].clients += 1
 
-    def client_ends(self, key: Key, reached: DeviceState | None, now: float, *, failed: bool) -> list[Effect]:
+    def client_ends(
+        self, key: Key, reached: DeviceState | None, now: float, *, failed: bool
+    ) -> list[Effect]:
         """It is over; after a failure the client has a while to mend things itself."""
         row = self.rows.get(key)
         if row is None:
@@ -266,9 +280,9 @@ class Fleet:
 
     # -- inside ------------------------------------------------------------------------------------
 
-    def host(self, name: str, now: float) -> Host:
+    def host(self, name: str, now: float) -> KnownHost:
         """The host of this name; one that was never seen is awaited from now on."""
-        return self.hosts.setdefault(name, Host(name, timer=now))
+        return self.hosts.setdefault(name, KnownHost(name, timer=now))
 
     def row(self, key: Key, now: float) -> Row:
         """The row of `key`, made where it is new.
@@ -293,17 +307,24 @@ class Fleet:
         """The rows of a host."""
         return [row for row in self.rows.values() if row.key.host == name]
 
-    def _boot(self, host: Host, boot: str, now: float, *, revive: bool = False) -> tuple[bool, list[Effect]]:
+    def _boot(
+        self, host: KnownHost, boot: str, now: float, *, revive: bool = False
+    ) -> tuple[bool, list[Effect]]:
         """Whether `boot` is the host's present one, after taking it as such where it is newer.
 
         Args:
-            revive: also take an older one when the present one is gone: the host's clock was set back.
+            revive: also take an older one when the present one is gone: the host's clock was set
+                back.
         """
         boot_time(boot)
         if boot == host.boot:
             return True, []
         known = bool(host.boot)
-        if known and not is_newer(boot, host.boot) and not (revive and host.presence is Presence.GONE):
+        if (
+            known
+            and not is_newer(boot, host.boot)
+            and not (revive and host.presence is Presence.GONE)
+        ):
             return False, []
         host.boot, host.birth, host.word, host.reason = boot, None, "", ""
         host.presence, host.timer = Presence.AWAITED, now
@@ -312,17 +333,17 @@ class Fleet:
         effects: list[Effect] = [HostRestarted(host.name)] if known else []
         return True, effects + self._refresh_host(host)
 
-    def _gone(self, host: Host, reason: str, now: float) -> list[Effect]:
+    def _gone(self, host: KnownHost, reason: str, now: float) -> list[Effect]:
         host.presence, host.reason = Presence.GONE, reason
-        effects: list[Effect] = [HostLost(host.name, reason)]
+        effects: list[Effect] = [HostGone(host.name, reason)]
         effects += self._refresh_host(host)
         for row in self.of_host(host.name):
             effects.append(Noted(row.key, "lost", f"host {host.name} is lost: {reason}"))
         return effects + self._write_lost(host, now, at_once=True)
 
-    def _write_lost(self, host: Host, now: float, *, at_once: bool = False) -> list[Effect]:
-        """The devices that the bus still shows as if their host were there. One that was written a moment ago,
-        perhaps by a host that is just coming back, is given that moment."""
+    def _write_lost(self, host: KnownHost, now: float, *, at_once: bool = False) -> list[Effect]:
+        """The devices that the bus still shows as if their host were there. One that was written a
+        moment ago, perhaps by a host that is just coming back, is given that moment."""
         effects: list[Effect] = []
         for row in self.of_host(host.name):
             if row.status is None or row.status.quality == "lost":
@@ -334,7 +355,7 @@ class Fleet:
                 effects.append(WriteLost(row.key))
         return effects
 
-    def _due(self, host: Host, now: float) -> list[Effect]:
+    def _due(self, host: KnownHost, now: float) -> list[Effect]:
         """What a living host is to do now: scan, or tell again what is missing."""
         if host.presence is not Presence.ALIVE:
             return []
@@ -351,29 +372,39 @@ class Fleet:
             effects.append(Resync(host.name, missing))
         return effects
 
-    def _missing(self, host: Host) -> str:
+    def _missing(self, host: KnownHost) -> str:
         if host.birth is None:
             return "its birth is missing"
         own = self.of_host(host.name)
-        lost = [row for row in own if row.status and row.status.boot == host.boot and row.status.quality == "lost"]
+        lost = [
+            row
+            for row in own
+            if row.status and row.status.boot == host.boot and row.status.quality == "lost"
+        ]
         if lost:
             return f"{lost[0].key.device} is shown as lost"
         seen = sum(rows.current(row, host) and row.meta is not None for row in own)
-        return "" if seen >= host.birth.manifest.count else f"{seen} of {host.birth.manifest.count} devices are known"
+        return (
+            ""
+            if seen >= host.birth.manifest.count
+            else f"{seen} of {host.birth.manifest.count} devices are known"
+        )
 
-    def _is_late(self, host: Host, before: Status, status: Status) -> bool:
+    def _is_late(self, host: KnownHost, before: Status, status: Status) -> bool:
         """Whether `status` is older than the one that is known."""
         if status.boot == before.boot:
             return status.rev < before.rev
-        return before.boot == host.boot or (status.boot != host.boot and is_newer(before.boot, status.boot))
+        return before.boot == host.boot or (
+            status.boot != host.boot and is_newer(before.boot, status.boot)
+        )
 
     def _weigh(
         self, row: Row, before: Status | None, status: Status, now: float, *, retained: bool
     ) -> list[Effect]:  # fmt: skip
-        """What a status of the present boot means for wish, failures and the client's turn."""
+        """What a status of the present boot means for what is desired, failures and the client's
+        turn."""
         effects: list[Effect] = [RowChanged(row.key)]
-        if rows.learn_streams(row, status):
-            effects.append(WishChanged(row.key))
+        rows.learn_streams(row, status)
         old = before.state if before is not None and before.quality == "good" else None
         if before is None or old is status.state:
             return effects
@@ -393,7 +424,7 @@ class Fleet:
     def _refresh(self, row: Row) -> list[Effect]:
         return [RowChanged(row.key)] if rows.refresh(row, self.hosts[row.key.host]) else []
 
-    def _refresh_host(self, host: Host) -> list[Effect]:
+    def _refresh_host(self, host: KnownHost) -> list[Effect]:
         """All rows of a host whose presence or boot changed: each is to be planned anew."""
         effects: list[Effect] = []
         for row in self.of_host(host.name):

@@ -1,7 +1,7 @@
 """Who leads: the rising epoch, and what another orchestrator's word means. PURE.
 
-Each start claims an epoch above every one that was ever seen; hosts refuse requests of a lower one. Of two
-that are alive the higher epoch leads and the other ends.
+Each start claims an epoch above every one that was ever seen; hosts refuse requests of a lower one.
+Of two that are alive the higher epoch leads and the other ends.
 """
 
 from __future__ import annotations

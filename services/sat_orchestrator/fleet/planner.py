@@ -1,7 +1,8 @@
-"""The planner: desired x observed -> at most one next action. PURE, and level-triggered: it remembers nothing.
+"""The planner: desired x observed -> at most one next action. PURE, and level-triggered: it
+remembers nothing.
 
-It is asked on every change and once a second. It never stops a stream that runs beyond what is desired, and
-never acts while a client does.
+It is asked on every change and once a second. It never stops a stream that runs beyond what is
+desired, and never acts while a client does.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class View(NamedTuple):
 
 
 def next_action(view: View, now: float) -> Action | None:
-    """The one action that brings the device nearer to what is desired; None when there is none, or not now."""
+    """The one action that brings the device nearer to what is desired; None when there is none, or
+    not now."""
     if not view.certain or view.held or view.stopped or view.busy or now < view.not_before:
         return None
     return _missing(view)
@@ -50,14 +52,20 @@ def next_action(view: View, now: float) -> Action | None:
 
 def converged(view: View) -> bool:
     """Whether the device is certainly where it should be."""
-    return view.certain and not view.held and view.observed is not DeviceState.ERROR and _missing(view) is None
+    return (
+        view.certain
+        and not view.held
+        and view.observed is not DeviceState.ERROR
+        and _missing(view) is None
+    )
 
 
 def backoff(attempts: int, jitter: float) -> float:
     """Seconds to wait after the `attempts`-th failure in a row: doubling from 1 to 30.
 
     Args:
-        jitter: 0 to 1; spreads the wait by a quarter either way, so that devices do not retry in step.
+        jitter: 0 to 1; spreads the wait by a quarter either way, so that devices do not retry in
+            step.
     """
     base = min(BACKOFF_MAX_S, BACKOFF_MIN_S * 2.0 ** min(max(attempts, 1) - 1, 10))
     return min(BACKOFF_MAX_S, max(BACKOFF_MIN_S, base * (0.75 + jitter / 2)))
@@ -74,7 +82,8 @@ def _missing(view: View) -> Action | None:
     if level is not DeviceState.CONNECTED or view.observed is not DeviceState.CONNECTED:
         return None
     for stream, args in sorted(view.desired.streams.items()):
-        # A driver that declares no stream types acquires under a type of its own: any acquisition will do.
+        # A driver that declares no stream types acquires under a type of its own: any acquisition
+        # will do.
         undeclared = view.acquiring and stream not in view.declared
         if stream not in view.running and not undeclared:
             return Action("start", stream, args)

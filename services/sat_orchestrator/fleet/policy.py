@@ -12,16 +12,17 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired, Level
-from sat_orchestrator.fleet.table import Key
 
 
-class Rule(BaseModel):
+class PolicyRule(BaseModel):
     """One rule.
 
     Attributes:
         match: shell patterns (``* ? [a-z]``) for ``<host>/<driver>/<device>``; two parts stand for
-            ``<driver>/<device>`` and one for ``<device>``. A pattern that begins with ``/`` is a device's.
+            ``<driver>/<device>`` and one for ``<device>``. A pattern that begins with ``/`` is a
+            device's.
         level: where the device goes.
         streams: the streams that run there, each with the args of its start.
         name: how the table calls the rule; default its pattern.
@@ -43,11 +44,13 @@ class Decision:
     rule: str
 
 
-def decide(rules: Sequence[Rule], key: Key) -> Decision | None:
+def decide(rules: Sequence[PolicyRule], key: Key) -> Decision | None:
     """What the first matching rule says of `key`; None when no rule speaks of it."""
     for rule in rules:
         if matches(rule.match, key):
-            return Decision(Desired(level=rule.level, streams=rule.streams), rule.name or rule.match)
+            return Decision(
+                Desired(level=rule.level, streams=rule.streams), rule.name or rule.match
+            )
     return None
 
 

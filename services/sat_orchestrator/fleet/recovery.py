@@ -1,4 +1,5 @@
-"""Failures of a device: counted, waited for, given up, forgiven. PURE; the only writer of a row's counters."""
+"""Failures of a device: counted, waited for, given up, forgiven. PURE; the only writer of a row's
+counters."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def give_up(row: Row, limit: int) -> list[Effect]:
 
 
 def forgive(row: Row) -> None:
-    """Start afresh: a client acted, the device was plugged in again, its host restarted, or it was well long enough."""
+    """Start afresh: a client acted, the device was plugged in again, its host restarted, or it was
+    well long enough."""
     row.attempts = row.rounds = 0
     row.not_before = row.settle_until = 0.0
     row.stopped, row.healthy_since = "", None

@@ -1,4 +1,5 @@
-"""What follows from a row: what is observed, what clients have wished by acting, and how the bus shows it. PURE."""
+"""What follows from a row: what is observed, what clients desire by acting, and how the bus shows
+it. PURE."""
 
 from __future__ import annotations
 
@@ -6,12 +7,12 @@ from typing import Any
 
 from sat_bus.contract.messages import Desired, Meta, Quality, Status, TableRow
 from sat_orchestrator.fleet.planner import View
-from sat_orchestrator.fleet.table import NOT_CLIENTS, Host, Presence, Record, Row
+from sat_orchestrator.fleet.table import NOT_CLIENTS, KnownHost, Presence, Record, Row
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation
 
 
-def refresh(row: Row, host: Host) -> bool:
+def refresh(row: Row, host: KnownHost) -> bool:
     """Bring `observed`, `quality` and `last_known` up to date; whether one of them changed."""
     seen = observe(row, host)
     changed = seen != (row.observed, row.quality, row.last_known)
@@ -19,9 +20,9 @@ def refresh(row: Row, host: Host) -> bool:
     return changed
 
 
-def observe(row: Row, host: Host) -> tuple[DeviceState, Quality, DeviceState | None]:
-    """State, quality and last known state, as `status` and the host's presence give them. Nothing is validated:
-    what a host says of its device is so."""
+def observe(row: Row, host: KnownHost) -> tuple[DeviceState, Quality, DeviceState | None]:
+    """State, quality and last known state, as `status` and the host's presence give them. Nothing
+    is validated: what a host says of its device is so."""
     status = row.status
     if status is None:
         return DeviceState.UNKNOWN, "lost", _known(row.observed) or row.last_known
@@ -31,13 +32,13 @@ def observe(row: Row, host: Host) -> tuple[DeviceState, Quality, DeviceState | N
     return DeviceState.UNKNOWN, "lost", _known(last) or row.last_known
 
 
-def current(row: Row, host: Host) -> bool:
+def current(row: Row, host: KnownHost) -> bool:
     """Whether the row's status is of the host's present boot, and the host's own word."""
     status = row.status
     return status is not None and status.quality == "good" and host.boot in ("", status.boot)
 
 
-def view(row: Row, host: Host) -> View:
+def view(row: Row, host: KnownHost) -> View:
     """The row as the planner weighs it."""
     status = row.status
     streams = status.streams if status is not None else {}
@@ -55,19 +56,18 @@ def view(row: Row, host: Host) -> View:
     )
 
 
-def learn_streams(row: Row, status: Status) -> bool:
-    """Take the starts and stops of clients into the wish; whether what is kept of the row changed.
+def learn_streams(row: Row, status: Status) -> None:
+    """Take the starts and stops of clients into what is desired.
 
-    The retained status names who started or stopped each stream last, so that nothing is missed while the
-    orchestrator is away; `streams_seen` keeps what has been taken into account, as a later wish outweighs it.
+    The retained status names who started or stopped each stream last, so that nothing is missed
+    while the orchestrator is away; `streams_seen` keeps what has been taken into account, as a
+    later `set` outweighs it.
     """
-    changed = False
     for name, stream in status.streams.items():
         mark = f"{stream.stream}/{stream.state}/{stream.by}"[:200]
         if row.streams_seen.get(name) == mark:
             continue
         row.streams_seen[name] = mark
-        changed = True
         desired = row.desired
         if stream.by in NOT_CLIENTS or desired is None:
             continue
@@ -78,10 +78,9 @@ def learn_streams(row: Row, status: Status) -> bool:
             streams.pop(name, None)
         if streams != desired.streams:
             row.explicit = Desired(level=desired.level, streams=streams)
-    return changed
 
 
-def wish_behind(operation: Operation, row: Row) -> Desired:
+def desired_behind(operation: Operation, row: Row) -> Desired:
     """What a client wants who asks for `operation`."""
     if operation is Operation.INITIALIZE:
         return Desired(level="initialized")
@@ -99,7 +98,8 @@ def policy_streams(row: Row) -> dict[str, dict[str, Any]]:
 
 
 def foreign_identity(row: Row, meta: Meta) -> str:
-    """Why the device is held: another hardware answers to its name. Empty when it is the one that is known."""
+    """Why the device is held: another hardware answers to its name. Empty when it is the one that
+    is known."""
     if not meta.hardware_id or not row.hardware_id or meta.hardware_id == row.hardware_id:
         return ""
     return (
@@ -108,7 +108,7 @@ def foreign_identity(row: Row, meta: Meta) -> str:
     )
 
 
-def table_row(row: Row, host: Host) -> TableRow:
+def table_row(row: Row, host: KnownHost) -> TableRow:
     """The row as `orch/table` shows it."""
     status = row.status
     if row.quality == "lost":
@@ -129,7 +129,7 @@ def table_row(row: Row, host: Host) -> TableRow:
     )
 
 
-def lost_status(row: Row, host: Host, at: float) -> Status:
+def lost_status(row: Row, host: KnownHost, at: float) -> Status:
     """The status to write in the stead of a host that is gone, with its boot and rev.
 
     Args:

@@ -1,30 +1,20 @@
 """The rows of the lifecycle table and what happens to them, as data. PURE.
 
-`Host` and `Row` are changed by `fleet.Fleet` alone. Effects are what the shell must do about a change; they
-are level-triggered wherever that is possible, so that one which is lost comes again.
+`KnownHost` and `Row` are changed by `fleet.Fleet` alone. Effects are what the shell must do about a
+change; they are level-triggered wherever that is possible, so that one which is lost comes again.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any
 
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import EXPLICIT, Birth, Desired, Meta, Quality, Status
 from sat_toolkit.core.device_spec import DeviceState
 
 NOT_CLIENTS = frozenset({"host", "orchestrator", "policy"})
-
-
-class Key(NamedTuple):
-    """The name of a device."""
-
-    host: str
-    driver: str
-    device: str
-
-    def __str__(self) -> str:
-        return "/".join(self)
 
 
 @dataclass(frozen=True)
@@ -45,7 +35,7 @@ class Presence(StrEnum):
 
 
 @dataclass
-class Host:
+class KnownHost:
     """A driver host as the bus shows it. Times are the orchestrator's monotonic clock.
 
     Attributes:
@@ -74,14 +64,19 @@ class Host:
 
     @property
     def askable(self) -> bool:
-        """A client's request may go to it: nothing says that it is away, though its heartbeat may be yet to come."""
+        """A client's request may go to it: nothing says that it is away, though its heartbeat may
+        be yet to come."""
         away = self.presence is Presence.GONE or self.word in ("init", "draining")
         return self.birth is not None and not away
 
     @property
     def drivers(self) -> frozenset[str]:
         """The drivers that its birth names."""
-        return frozenset(driver.name for driver in self.birth.drivers) if self.birth is not None else frozenset()
+        return (
+            frozenset(driver.name for driver in self.birth.drivers)
+            if self.birth is not None
+            else frozenset()
+        )
 
 
 @dataclass
@@ -93,11 +88,14 @@ class Row:
         observed, quality, last_known: follow from the status and the host's presence.
         explicit: what a client wants; None leaves it to policy.
         policy, rule: what policy wants, and which rule says so.
-        hardware_id: the identity that belongs to the name; `held` says that another one answers to it.
-        streams_seen: of each stream type the start or stop that `explicit` already takes into account.
+        hardware_id: the identity that belongs to the name; `held` says that another one answers to
+            it.
+        streams_seen: of each stream type the start or stop that `explicit` already takes into
+            account.
         attempts, rounds: failures and recoveries since it was last healthy for a while.
-        not_before, client_until, settle_until: the planner waits for its back-off, for the client whose turn
-            it is, for the status that a reply has announced: the state or the stream `settle_for`.
+        not_before, client_until, settle_until: the planner waits for its back-off, for the client
+            whose turn it is, for the status that a reply has announced: the state or the stream
+                `settle_for`.
         in_flight: what the planner has asked for; `clients` counts the clients' requests under way.
         stopped: why the planner has given up.
     """
@@ -129,7 +127,7 @@ class Row:
 
     @property
     def desired(self) -> Desired | None:
-        """What is wanted: the client's wish, else the rule's."""
+        """What is wanted: by the client, else by the rule."""
         return self.explicit or self.policy
 
     @property
@@ -156,7 +154,7 @@ class Effect:
 
 
 @dataclass(frozen=True)
-class HostLost(Effect):
+class HostGone(Effect):
     """The host is gone: what waits for it fails, and `host/<host>/state` says so."""
 
     host: str
@@ -194,14 +192,8 @@ class RowChanged(Effect):
 
 @dataclass(frozen=True)
 class WriteLost(Effect):
-    """The bus shows a device of a host that is gone as if it were there: write the truth in the host's stead."""
-
-    key: Key
-
-
-@dataclass(frozen=True)
-class WishChanged(Effect):
-    """What is kept of the row in the database has changed: its wish or its identity."""
+    """The bus shows a device of a host that is gone as if it were there: write the truth in the
+    host's stead."""
 
     key: Key
 

@@ -1,4 +1,5 @@
-"""The orchestrator's database: its engine, its migrations and its few statements. Blocking; `store` calls it."""
+"""The orchestrator's database: its engine, its migrations and its few statements. Blocking; `store`
+calls it."""
 
 from __future__ import annotations
 
@@ -17,8 +18,9 @@ from pydantic import ValidationError
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired
-from sat_orchestrator.fleet.table import Key, Record
+from sat_orchestrator.fleet.table import Record
 from sat_orchestrator.store.schema import audit, devices, leadership
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import ConfigError
@@ -75,7 +77,9 @@ class Database:
                 "where the package psycopg is installed"
             ) from None
         self.name = parsed.render_as_string(hide_password=True)
-        self._file = Path(parsed.database) if arguments.get("connect_args") and parsed.database else None
+        self._file = (
+            Path(parsed.database) if arguments.get("connect_args") and parsed.database else None
+        )
         if self._file is not None:
             sa.event.listen(self.engine, "connect", _prepare_sqlite)
 
@@ -95,8 +99,12 @@ class Database:
                 rows = connection.execute(sa.select(devices)).mappings().all()
         except (*ERRORS, CommandError) as error:
             self.engine.dispose()
-            raise ConfigError(f"database_url: {self.name} cannot be used: {reason(error)}") from None
-        return Kept([record for row in rows if (record := _record(dict(row))) is not None], epoch or 0)
+            raise ConfigError(
+                f"database_url: {self.name} cannot be used: {reason(error)}"
+            ) from None
+        return Kept(
+            [record for row in rows if (record := _record(dict(row))) is not None], epoch or 0
+        )
 
     def close(self) -> None:
         """Close all connections."""
@@ -125,8 +133,11 @@ def save_record(connection: Connection, record: Record) -> None:
 
 
 def save_observed(connection: Connection, observed: Sequence[tuple[Key, DeviceState, int]]) -> None:
-    """Write what was observed, all in one statement where the rows are there, and leave the rest of each row alone."""
-    values = [{"of_" + level: name for level, name in key._asdict().items()} for key, _, _ in observed]
+    """Write what was observed, all in one statement where the rows are there, and leave the rest of
+    each row alone."""
+    values = [
+        {"of_" + level: name for level, name in key._asdict().items()} for key, _, _ in observed
+    ]
     for value, (_, state, rev) in zip(values, observed, strict=True):
         value |= {"observed": state.value, "rev": rev, "updated_at": time.time()}
     if not values or connection.execute(_UPDATE_OBSERVED, values).rowcount == len(values):
@@ -142,7 +153,9 @@ def delete_record(connection: Connection, key: Key) -> None:
 
 def save_epoch(connection: Connection, epoch: int) -> None:
     """Write the epoch of our leadership."""
-    if not connection.execute(sa.update(leadership).where(leadership.c.id == 1).values(epoch=epoch)).rowcount:
+    if not connection.execute(
+        sa.update(leadership).where(leadership.c.id == 1).values(epoch=epoch)
+    ).rowcount:
         connection.execute(sa.insert(leadership).values(id=1, epoch=epoch))
 
 
@@ -168,16 +181,27 @@ def _upsert(connection: Connection, key: Key, **values: Any) -> None:
     values["updated_at"] = time.time()
     if connection.execute(sa.update(devices).where(*_is(key)).values(**values)).rowcount:
         return
-    fresh = {"streams_seen": {}, "observed": DeviceState.UNKNOWN.value, "rev": 0, **key._asdict(), **values}
+    fresh = {
+        "streams_seen": {},
+        "observed": DeviceState.UNKNOWN.value,
+        "rev": 0,
+        **key._asdict(),
+        **values,
+    }
     connection.execute(sa.insert(devices).values(**fresh))
 
 
 def _is(key: Key) -> tuple[sa.ColumnElement[bool], ...]:
-    return devices.c.host == key.host, devices.c.driver == key.driver, devices.c.device == key.device
+    return (
+        devices.c.host == key.host,
+        devices.c.driver == key.driver,
+        devices.c.device == key.device,
+    )
 
 
 def _record(row: dict[str, Any]) -> Record | None:
-    """A row of the table; one that makes no sense, after a hand has been at it, is passed over and said."""
+    """A row of the table; one that makes no sense, after a hand has been at it, is passed over and
+    said."""
     key = Key(row["host"], row["driver"], row["device"])
     try:
         desired = row["desired"]

@@ -1,4 +1,5 @@
-"""The database's tables, as the newest migration leaves them. A change here needs a migration beside it."""
+"""The database's tables, as the newest migration leaves them. A change here needs a migration
+beside it."""
 
 from __future__ import annotations
 

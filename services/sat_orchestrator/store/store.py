@@ -1,8 +1,9 @@
 """What must survive a restart, written on a thread of its own (`orchestrator/store`).
 
-Wishes and the epoch are written at once, and their caller is told; what was observed and the audit are
-written behind, once a second, conflated and bounded. A database that is full, slow or broken fails single
-writes, counted and with a reason; it never ends the service nor holds up its work loop.
+Delivery and the epoch are written at once, and their caller is told; what was observed and the
+audit are written behind, once a second, conflated and bounded. A database that is full, slow or
+broken fails single writes, counted and with a reason; it never ends the service nor holds up its
+work loop.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from dataclasses import dataclass
 
 from sqlalchemy.engine import Connection
 
-from sat_orchestrator.fleet.table import Key, Record
+from sat_bus.contract.device_key import Key
+from sat_orchestrator.fleet.table import Record
 from sat_orchestrator.store import database
 from sat_orchestrator.store.database import AuditEntry, Database, Kept
 from sat_toolkit.core.device_spec import DeviceState
@@ -39,7 +41,8 @@ class _Urgent:
 
 
 class Store:
-    """A `Database` behind a thread. `done` callbacks get an error text, empty for success, on that thread."""
+    """A `Database` behind a thread. `done` callbacks get an error text, empty for success, on that
+    thread."""
 
     def __init__(self, db: Database) -> None:
         self._db = db
@@ -120,7 +123,11 @@ class Store:
                 self._changed.notify()
                 return
             self._counts["desired_failed"] += 1
-        done("the database is stopped" if self._stopped else f"{URGENT_CAPACITY} writes wait for the database already")
+        done(
+            "the database is stopped"
+            if self._stopped
+            else f"{URGENT_CAPACITY} writes wait for the database already"
+        )
 
     def _run(self) -> None:
         wait, due = PERIOD_S, time.monotonic() + PERIOD_S

@@ -1,1 +1,2 @@
-"""What the bus carries: topics, payloads, JSON, bin batches, boots. PURE: no I/O, threads, clock or logging."""
+"""What the bus carries: topics, payloads, JSON, bin batches, boots. PURE: no I/O, threads, clock or
+logging."""

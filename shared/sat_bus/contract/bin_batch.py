@@ -11,7 +11,8 @@ offset size    content
 8 + H  n * size the records, see `sat_toolkit.core.frame_block`; nothing comes after them
 ====== ======= ==================================================================================
 
-The header is the JSON batch without its ``frames``, and with ``size``: 24 or 80, the bytes of a record.
+The header is the JSON batch without its ``frames``, and with ``size``: 24 or 80, the bytes of a
+record.
 """
 
 from __future__ import annotations
@@ -62,13 +63,17 @@ def decode(payload: bytes) -> tuple[dict[str, Any], FrameBlock]:
         BadRequest: it is no batch of this version; the message says what is wrong.
     """
     if len(payload) < _PREFIX.size or payload[:4] != MAGIC:
-        raise BadRequest("no bin batch: it begins with SATF, version 1, 0 and the length of its header")
+        raise BadRequest(
+            "no bin batch: it begins with SATF, version 1, 0 and the length of its header"
+        )
     _, version, _, size = _PREFIX.unpack_from(payload)
     if version != VERSION:
         raise BadRequest(f"a bin batch of version {version}; version {VERSION} is accepted")
     begin = _PREFIX.size + size
     if size > MAX_HEADER or begin > len(payload):
-        raise BadRequest(f"a header of {size} bytes; at most {MAX_HEADER} are accepted, and it is whole")
+        raise BadRequest(
+            f"a header of {size} bytes; at most {MAX_HEADER} are accepted, and it is whole"
+        )
     header = strict_json.loads(payload[_PREFIX.size : begin])
     if not isinstance(header, dict):
         raise BadRequest("the header of a bin batch is a JSON object")

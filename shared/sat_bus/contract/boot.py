@@ -1,4 +1,5 @@
-"""The identity of one start of a service: ``<UTC ms>-<random>``. PURE: clock and randomness are arguments."""
+"""The identity of one start of a service: ``<UTC ms>-<random>``. PURE: clock and randomness are
+arguments."""
 
 from __future__ import annotations
 
@@ -37,8 +38,8 @@ def boot_time(boot: str) -> int:
 
 
 def is_newer(boot: str, other: str) -> bool:
-    """Whether `boot` was started after `other`; of two in one millisecond the greater text counts as newer, so
-    that both sides come to the same verdict.
+    """Whether `boot` was started after `other`; of two in one millisecond the greater text counts
+    as newer, so that both sides come to the same verdict.
 
     Raises:
         BadRequest: one of them is no boot.

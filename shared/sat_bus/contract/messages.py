@@ -1,8 +1,9 @@
 """Every payload of the bus contract as a frozen model, and the parsing of requests. PURE.
 
-Times `at`, `since`, `clock`, `t`, `t0` are seconds since the Unix epoch (UTC); `mono_ms` is the sender's
-monotonic clock in milliseconds and means something only to compare with another of the same boot.
-Unknown fields are refused in requests and ignored in everything else, so that a newer sender is understood.
+Times `at`, `since`, `clock`, `t`, `t0` are seconds since the Unix epoch (UTC); `mono_ms` is the
+sender's monotonic clock in milliseconds and means something only to compare with another of the
+same boot. Unknown fields are refused in requests and ignored in everything else, so that a newer
+sender is understood.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ from sat_toolkit.errors import BadArgs, BadRequest, Code, SatError
 
 NAME_PATTERN = r"^[A-Za-z0-9_.:-]{1,64}$"
 MAX_TIMEOUT_MS = 600_000
-EXPLICIT = "explicit"  # the policy of a row whose `desired` is a client's wish
+EXPLICIT = "explicit"  # the policy of a row whose `desired` is a client's
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
-ArbitrationId = Annotated[str, StringConstraints(pattern=r"^(0[xX][0-9A-Fa-f]{1,8}|[1-9][0-9]{0,9}|0)$")]
+ArbitrationId = Annotated[
+    str, StringConstraints(pattern=r"^(0[xX][0-9A-Fa-f]{1,8}|[1-9][0-9]{0,9}|0)$")
+]
 Rate = Annotated[float, Field(gt=0, le=1_000_000)]
 Level = Literal["disconnected", "initialized", "connected"]
 Quality = Literal["good", "lost"]
@@ -36,7 +39,9 @@ class Message(BaseModel):
         """The payload: JSON, fields that are None left out."""
         try:
             return self.model_dump_json(exclude_none=True).encode()
-        except ValueError:  # text that UTF-8 has no form for, such as a file's name in a driver's complaint
+        except (
+            ValueError
+        ):  # text that UTF-8 has no form for, such as a file's name in a driver's complaint
             return strict_json.dumps(self.model_dump(mode="json", exclude_none=True))
 
     @classmethod
@@ -97,7 +102,8 @@ class Heartbeat(Message):
 
 
 class Health(Message):
-    """Once a second: queue lengths, frames and messages dropped by cause, workers by state, memory, bus."""
+    """Once a second: queue lengths, frames and messages dropped by cause, workers by state, memory,
+    bus."""
 
     boot: str
     queues: dict[str, int] = {}
@@ -111,8 +117,8 @@ class Health(Message):
 
 
 class StreamStatus(Message):
-    """A stream of a device. `by` is who started or stopped it last, `args` what it was started with, `dropped`
-    the frames lost of it so far, by cause; brought up to date once a second."""
+    """A stream of a device. `by` is who started or stopped it last, `args` what it was started
+    with, `dropped` the frames lost of it so far, by cause; brought up to date once a second."""
 
     state: Literal["running", "stopped"]
     stream: str
@@ -144,7 +150,8 @@ class CommandInfo(Message):
 
 
 class Meta(Message):
-    """What a device is. `commands` maps a name to its description and the JSON Schema of its args."""
+    """What a device is. `commands` maps a name to its description and the JSON Schema of its
+    args."""
 
     name: str
     device_type: str
@@ -154,10 +161,10 @@ class Meta(Message):
     streams: list[str] = []
 
 
-class Batch(Message):
+class JsonBatch(Message):
     """Frames of one stream. `seq` is the index of the first in the stream, `n` how many there are;
-    `dropped` is the running total of frames known lost before the bus, by cause; `thinned` that of frames left
-    out on purpose, which have no numbers."""
+    `dropped` is the running total of frames known lost before the bus, by cause; `thinned` that of
+    frames left out on purpose, which have no numbers."""
 
     stream: str
     boot: str
@@ -171,8 +178,8 @@ class Batch(Message):
 
 
 class Event(Message):
-    """Something that happened; fields beyond these belong to the event's kind. What a driver reports by itself is
-    `driver.<name>` with its fields in `data`."""
+    """Something that happened; fields beyond these belong to the event's kind. What a driver
+    reports by itself is `driver.<name>` with its fields in `data`."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
 
@@ -199,7 +206,8 @@ class Desired(Demand):
 
 
 class TableRow(Message):
-    """A device as the orchestrator sees it. `policy` names what `desired` comes from: a rule or `explicit`."""
+    """A device as the orchestrator sees it. `policy` names what `desired` comes from: a rule or
+    `explicit`."""
 
     observed: DeviceState
     desired: Desired | None
@@ -229,7 +237,8 @@ class Request(Demand):
 
 
 class Reply(Message):
-    """The one outcome of a request. `code` and `message` say what failed and what would be accepted."""
+    """The one outcome of a request. `code` and `message` say what failed and what would be
+    accepted."""
 
     request_id: str | None = None
     status: Literal["ok", "error"]
@@ -265,14 +274,16 @@ class StartArgs(Demand):
     args: dict[str, Any] = {}
 
 
-class StreamWish(Demand):
+class DeliveryArgs(Demand):
     """How streams are delivered: the ``stream`` among the args of any driver's start command.
 
-    `window_ms` is how long frames are gathered into a batch; `max_hz` how many frames of each arbitration id go out
-    per second, one figure for all or ``{"0x123": 10}``.
+    `window_ms` is how long frames are gathered into a batch; `max_hz` how many frames of each
+    arbitration id go out per second, one figure for all or ``{"0x123": 10}``.
     """
 
-    formats: Annotated[list[Literal["json", "bin"]], Field(min_length=1, max_length=2)] | None = None
+    formats: Annotated[list[Literal["json", "bin"]], Field(min_length=1, max_length=2)] | None = (
+        None
+    )
     window_ms: Annotated[int, Field(ge=1, le=1000)] | None = None
     max_hz: Rate | Annotated[dict[ArbitrationId, Rate], Field(max_length=1000)] | None = None
 
@@ -299,14 +310,17 @@ class MalformedRequest(BadRequest):
         reply_to: the reply topic in it, not yet checked against who may name it.
     """
 
-    def __init__(self, message: str, request_id: str | None = None, reply_to: str | None = None) -> None:
+    def __init__(
+        self, message: str, request_id: str | None = None, reply_to: str | None = None
+    ) -> None:
         super().__init__(message)
         self.request_id = request_id
         self.reply_to = reply_to
 
 
 def parse_request(payload: bytes) -> Request:
-    """The request in `payload`: an envelope, or an object without the key ``args``, which is the args.
+    """The request in `payload`: an envelope, or an object without the key ``args``, which is the
+    args.
 
     Raises:
         MalformedRequest: neither; the message says what is wrong and what would be accepted.
@@ -317,20 +331,17 @@ def parse_request(payload: bytes) -> Request:
         raise MalformedRequest(str(error)) from None
     if not isinstance(value, dict):
         kind = type(value).__name__
-        raise MalformedRequest(f'a JSON object is accepted, such as {{}} or {{"args": {{}}}}; this is a {kind}')
+        raise MalformedRequest(
+            f'a JSON object is accepted, such as {{}} or {{"args": {{}}}}; this is a {kind}'
+        )
     if "args" not in value:
         return Request(args=value)
     return _envelope(value)
 
 
-def parse_set(payload: bytes) -> tuple[Request, Desired | None]:
-    """The envelope and the wish of a ``set``, by `parse_set_request` and `parse_wish`."""
-    request = parse_set_request(payload)
-    return request, parse_wish(request)
-
-
 def parse_set_request(payload: bytes) -> Request:
-    """The envelope of a ``set``: a word (bare or as a JSON string) becomes the args ``{"level": word}``.
+    """The envelope of a ``set``: a word (bare or as a JSON string) becomes the args ``{"level":
+    word}``.
 
     Raises:
         MalformedRequest: as `parse_request`.
@@ -341,12 +352,12 @@ def parse_set_request(payload: bytes) -> Request:
     return parse_request(payload)
 
 
-def parse_wish(request: Request) -> Desired | None:
-    """The wish in the args of a ``set``: the levels connected, initialized, disconnected, or an object
-    ``{"level", "streams"}``. None stands for auto.
+def parse_desired(request: Request) -> Desired | None:
+    """What the args of a ``set`` desire: the levels connected, initialized, disconnected, or an
+    object ``{"level", "streams"}``. None stands for auto.
 
     Raises:
-        BadArgs: a wish that is none of these.
+        BadArgs: they are neither.
     """
     if request.args == {"level": "auto"}:
         return None
@@ -378,7 +389,9 @@ def ok(request: Request, *, host: str, boot: str, result: Any = None, **fields: 
     )  # fmt: skip
 
 
-def failed(request_id: str | None, error: SatError, *, host: str, boot: str, **fields: Any) -> Reply:
+def failed(
+    request_id: str | None, error: SatError, *, host: str, boot: str, **fields: Any
+) -> Reply:
     """The reply that carries `error`."""
     return Reply(
         request_id=request_id,
@@ -395,7 +408,10 @@ def failed(request_id: str | None, error: SatError, *, host: str, boot: str, **f
 def explain(error: ValidationError) -> str:
     """What pydantic found, in one line: ``field: what is wrong``, at most three of them."""
     found = error.errors(include_url=False, include_context=False)
-    lines = [f"{'.'.join(str(part) for part in item['loc']) or 'payload'}: {item['msg']}" for item in found[:3]]
+    lines = [
+        f"{'.'.join(str(part) for part in item['loc']) or 'payload'}: {item['msg']}"
+        for item in found[:3]
+    ]
     more = f" (+{len(found) - 3} more)" if len(found) > 3 else ""
     return "; ".join(lines) + more
 

@@ -3,8 +3,9 @@
 What Python's parser lets through and a contract must not: NaN and Infinity, duplicate keys, lone
 surrogates, numbers that overflow to infinity, and nesting deep enough to exhaust a reader's stack.
 
-A fast parser goes first and a count of strings tells whether it passed over a duplicate key. Whatever it refuses, or
-may have understood otherwise, goes to the exact one, which alone says what is wrong.
+A fast parser goes first and a count of strings tells whether it passed over a duplicate key.
+Whatever it refuses, or may have understood otherwise, goes to the exact one, which alone says what
+is wrong.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def loads(payload: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
     """The JSON value in `payload`.
 
     Raises:
-        BadRequest: too large, not UTF-8, not JSON, or JSON that the contract refuses; the message says which.
+        BadRequest: too large, not UTF-8, not JSON, or JSON that the contract refuses; the message
+            says which.
     """
     if len(payload) > max_bytes:
         raise BadRequest(f"payload of {len(payload)} bytes; at most {max_bytes} are accepted")
@@ -49,8 +51,8 @@ def dumps(value: Any) -> bytes:
 
 
 def _fast(payload: bytes) -> Any:
-    """The value in `payload`, or `_UNSURE`. Without a backslash quotes stand at the ends of strings only, so that a
-    key that stood twice, of which the parser keeps one, leaves quotes over."""
+    """The value in `payload`, or `_UNSURE`. Without a backslash quotes stand at the ends of strings
+    only, so that a key that stood twice, of which the parser keeps one, leaves quotes over."""
     if b"\\" in payload:
         return _UNSURE
     try:

@@ -1,9 +1,11 @@
-"""The bus contract, version 1: every topic with its payload, QoS, retain flag and writer, in one table. PURE.
+"""The bus contract, version 1: every topic with its payload, QoS, retain flag and writer, in one
+table. PURE.
 
-A topic is ``sat/1/<site>/`` and the pattern. ``{host}`` and ``{client}`` are plain names; ``{driver}``,
-``{device}``, ``{stream}`` and ``{command}`` are any text of 1 to 128 bytes of UTF-8, in which ``/ + # %``
-and control characters stand as ``%XX``. ``[/{client}]`` is a last level that may be left out: a broker's
-access list can vouch for it. `contract.md` and `asyncapi.json` in docs/reference are generated from `TABLE`.
+A topic is ``sat/1/<site>/`` and the pattern. ``{host}`` and ``{client}`` are plain names;
+``{driver}``, ``{device}``, ``{stream}`` and ``{command}`` are any text of 1 to 128 bytes of UTF-8,
+in which ``/ + # %`` and control characters stand as ``%XX``. ``[/{client}]`` is a last level that
+may be left out: a broker's access list can vouch for it. `contract.md` and `asyncapi.json` in
+docs/reference are generated from `TABLE`.
 """
 
 from __future__ import annotations
@@ -25,8 +27,8 @@ _OPTIONAL = "[/{client}]"
 
 
 class Traffic(StrEnum):
-    """How a message is queued on its way out: control is never dropped silently, state is conflated to the
-    newest of its topic, frames drop the oldest of the topic with most bytes and count."""
+    """How a message is queued on its way out: control is never dropped silently, state is conflated
+    to the newest of its topic, frames drop the oldest of the topic with most bytes and count."""
 
     CONTROL = "control"
     STATE = "state"
@@ -35,7 +37,8 @@ class Traffic(StrEnum):
 
 @dataclass(frozen=True)
 class Topic:
-    """One row of the contract. `payload` is None where the payload is no JSON object; `about` says what it is."""
+    """One row of the contract. `payload` is None where the payload is no JSON object; `about` says
+    what it is."""
 
     name: str
     pattern: str
@@ -59,7 +62,8 @@ class Topic:
         return f"{ROOT}/{_plain('site', site)}/{pattern.format(**filled)}"
 
     def filters(self, site: str, **levels: str) -> tuple[str, ...]:
-        """The subscriptions that catch this topic: levels not named are ``+``; two where one is optional."""
+        """The subscriptions that catch this topic: levels not named are ``+``; two where one is
+        optional."""
         base = self.pattern.removesuffix(_OPTIONAL)
         patterns = (base, base + "/{client}") if base != self.pattern else (base,)
         return tuple(
@@ -117,7 +121,7 @@ DEVICE_REPLY = Topic(
     "device_reply", "dev/{host}/{driver}/{device}/res/{command}", m.Reply,
     "reply to a command, `in` or `set` that names no reply topic", "host; orchestrator for `set`")  # fmt: skip
 STREAM_JSON = Topic(
-    "stream_json", "dev/{host}/{driver}/{device}/stream/{stream}/json", m.Batch, "batches of frames",
+    "stream_json", "dev/{host}/{driver}/{device}/stream/{stream}/json", m.JsonBatch, "batches of frames",
     "host", traffic=Traffic.FRAMES)  # fmt: skip
 STREAM_BIN = Topic(
     "stream_bin", "dev/{host}/{driver}/{device}/stream/{stream}/bin", None, "batches of CAN frames, packed",
@@ -164,7 +168,8 @@ LEVELS = {
     "id": "The request's id.",
 }
 STREAMS = """\
-Frames travel in batches, as `json` ([Batch](#batch)) and, of CAN streams, as `bin` ([byte by byte](bin-batches.md)).
+Frames travel in batches, as `json` ([JsonBatch](#jsonbatch)) and, of CAN streams, as `bin`
+([byte by byte](bin-batches.md)).
 A start of a stream has an id, `stream`, and its frames have numbers from 0: `seq` is that of a batch's first frame, `n`
 how many it has. Both forms share the numbers. What was lost keeps its numbers, whether it was lost before the host, in
 it or after it, so a reader misses exactly the frames from the last `seq` + `n` up to the next `seq`. `dropped` says by
@@ -172,8 +177,9 @@ cause what the host knows to be lost of this form so far; it may tell a batch or
 numbers show it. `thinned` counts what `max_hz` left out, which has no numbers. A batch without frames is sent each
 second of silence and at the end of a stream.
 
-The args of any driver's `start` may hold a `stream`, which the host takes out: a [StreamWish](#streamwish). While a
-stream runs, another start adds forms to it and changes what else it names. Without a wish the host's settings hold.
+The args of any driver's `start` may hold a `stream`, which the host takes out: a [DeliveryArgs](#deliveryargs). While a
+stream runs, another start adds forms to it and changes what else it names. Where it says nothing, the settings of the
+host hold.
 """
 
 
@@ -207,11 +213,16 @@ def decode_level(text: str) -> str:
     """The value that stands as `text` in a topic.
 
     Raises:
-        BadRequest: a ``%`` that begins no ``%XX`` in upper case, bytes that are not UTF-8, or more than 128 of them.
+        BadRequest: a ``%`` that begins no ``%XX`` in upper case, bytes that are not UTF-8, or more
+            than 128 of them.
     """
     if "%" in _ESCAPE.sub("", text):
         raise BadRequest(f"{text!r}: a % is followed by two upper-case hex digits")
-    raw = re.sub(rb"%([0-9A-F]{2})", lambda hit: bytes.fromhex(hit[1].decode()), text.encode("utf-8", "replace"))
+    raw = re.sub(
+        rb"%([0-9A-F]{2})",
+        lambda hit: bytes.fromhex(hit[1].decode()),
+        text.encode("utf-8", "replace"),
+    )
     if len(raw) > 128:
         raise BadRequest(f"a level of {len(raw)} bytes; 1 to 128 bytes of UTF-8 are accepted")
     try:
@@ -222,8 +233,8 @@ def decode_level(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def parse(site: str, topic: str) -> Match | None:
-    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is none of ours. What it returns is
-    shared by all who ask."""
+    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is none of ours.
+    What it returns is shared by all who ask."""
     prefix = f"{ROOT}/{site}/"
     if not topic.startswith(prefix):
         return None
@@ -233,7 +244,11 @@ def parse(site: str, topic: str) -> Match | None:
         if hit is None:
             continue
         try:
-            levels = {level: decode_level(text) for level, text in hit.groupdict().items() if text is not None}
+            levels = {
+                level: decode_level(text)
+                for level, text in hit.groupdict().items()
+                if text is not None
+            }
         except BadRequest:
             return None
         return Match(row, levels)
@@ -241,8 +256,8 @@ def parse(site: str, topic: str) -> Match | None:
 
 
 def may_reply_to(site: str, reply_to: str, client: str | None) -> bool:
-    """Whether a request may name `reply_to`: below ``reply/<client>/`` only, and below its own when the
-    request's topic has a client level."""
+    """Whether a request may name `reply_to`: below ``reply/<client>/`` only, and below its own when
+    the request's topic has a client level."""
     hit = parse(site, reply_to)
     return hit is not None and hit.topic is REPLY and client in (None, hit.client)
 

@@ -1,9 +1,10 @@
 """The sign of life of a service, given by a timer of its work loop: a loop that hangs gives none.
 
-Two readers, either or none: the service manager, by the datagrams of sd_notify, and whoever looks at the age of a file
-(`deploy/healthcheck` does). They are told different things. To the manager a beat means that the loop turns: it
-would restart a service that a lost broker only makes wait. The file means that the service can be used: it is
-written only once it serves, and while the bus is connected.
+Two readers, either or none: the service manager, by the datagrams of sd_notify, and whoever looks
+at the age of a file (`deploy/healthcheck` does). They are told different things. To the manager a
+beat means that the loop turns: it would restart a service that a lost broker only makes wait. The
+file means that the service can be used: it is written only once it serves, and while the bus is
+connected.
 """
 
 from __future__ import annotations
@@ -26,13 +27,15 @@ _VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
 
 
 def take_notify_socket() -> str:
-    """The service manager's socket, taken out of the environment so that no child inherits it; empty without one."""
+    """The service manager's socket, taken out of the environment so that no child inherits it;
+    empty without one."""
     values = [os.environ.pop(name, "") for name in _VARIABLES]
     return values[0]
 
 
 class Alive:
-    """Beats each `period` on the loop of a service from `begin` to `end`; all methods are for the loop's thread.
+    """Beats each `period` on the loop of a service from `begin` to `end`; all methods are for the
+    loop's thread.
 
     Args:
         connected: whether the bus is connected.
@@ -63,7 +66,9 @@ class Alive:
         self._stopping = False
         self._complained = False
         if file is not None and not (file.parent.is_dir() and os.access(file.parent, os.W_OK)):
-            raise ConfigError(f"alive_file {file}: accepted: a file in a folder that is there and that we may write to")
+            raise ConfigError(
+                f"alive_file {file}: accepted: a file in a folder that is there and that we may write to"
+            )
 
     def begin(self, loop: WorkLoop) -> None:
         """Beat from now on, when `loop` turns."""
@@ -93,9 +98,13 @@ class Alive:
             self._write(self._file)
 
     def _news(self, connected: bool) -> list[str]:
-        """What the manager hears beside the beat. A start that waits for the broker is no start that failed."""
+        """What the manager hears beside the beat. A start that waits for the broker is no start
+        that failed."""
         status = self._words() if connected else "waiting for the broker"
-        return [f"STATUS={status}", "READY=1" if self._was_ready else f"EXTEND_TIMEOUT_USEC={_START_LEAVE_US}"]
+        return [
+            f"STATUS={status}",
+            "READY=1" if self._was_ready else f"EXTEND_TIMEOUT_USEC={_START_LEAVE_US}",
+        ]
 
     def _write(self, file: Path) -> None:
         try:
@@ -108,7 +117,8 @@ class Alive:
 
 
 class _Manager:
-    """The service manager's end of sd_notify. It is told without waiting: a manager that does not read misses beats."""
+    """The service manager's end of sd_notify. It is told without waiting: a manager that does not
+    read misses beats."""
 
     def __init__(self, address: str) -> None:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address

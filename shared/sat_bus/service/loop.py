@@ -1,9 +1,10 @@
 """The work loop that every service runs on: jobs and timers, one at a time.
 
-A service keeps all of its state on this loop, so it needs no locks; other threads hand their results over
-with `WorkLoop.post`, or run them in the loop's place with `WorkLoop.perform` while it has nothing to do, as waking
-another thread takes longer than most jobs. Nothing that blocks belongs here: the heartbeat is a timer of the same
-loop, so that it proves that the service works and not merely that its process exists.
+A service keeps all of its state on this loop, so it needs no locks; other threads hand their
+results over with `WorkLoop.post`, or run them in the loop's place with `WorkLoop.perform` while it
+has nothing to do, as waking another thread takes longer than most jobs. Nothing that blocks belongs
+here: the heartbeat is a timer of the same loop, so that it proves that the service works and not
+merely that its process exists.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ _FEW_TIMERS = 128
 
 
 class Timer:
-    """A job that is due later, once or again and again. `cancel` is safe from any thread and may be repeated."""
+    """A job that is due later, once or again and again. `cancel` is safe from any thread and may be
+    repeated."""
 
     __slots__ = ("_cancelled", "due", "job", "period")
 
@@ -61,7 +63,9 @@ class WorkLoop:
         self._capacity = capacity
         self._clock = clock
         self._changed = threading.Condition()
-        self._turning = threading.RLock()  # held by who runs a job or timer, and from before it is taken
+        self._turning = (
+            threading.RLock()
+        )  # held by who runs a job or timer, and from before it is taken
         self._occupied = True  # by a job; before `run` by whoever sets the service up
         self._wanted = False  # the loop waits for `_turning`
         self._wakes_at = 0.0
@@ -104,7 +108,8 @@ class WorkLoop:
         return self._status
 
     def post(self, job: Job) -> bool:
-        """Queue `job`, from any thread. False, and counted, when the queue is full or the loop has stopped."""
+        """Queue `job`, from any thread. False, and counted, when the queue is full or the loop has
+        stopped."""
         with self._changed:
             if self._stopped or len(self._jobs) >= self._capacity:
                 self._dropped += 1
@@ -114,9 +119,11 @@ class WorkLoop:
         return True
 
     def perform(self, job: Job) -> bool:
-        """Run `job` at once, on the calling thread, when the loop has nothing to do; else as `post`.
+        """Run `job` at once, on the calling thread, when the loop has nothing to do; else as
+        `post`.
 
-        For threads that last as long as the service: what a job starts may be bound to the life of its thread.
+        For threads that last as long as the service: what a job starts may be bound to the life of
+            its thread.
         """
         if self._wanted or not self._turning.acquire(blocking=False):
             return self.post(job)
@@ -145,21 +152,25 @@ class WorkLoop:
         return self._add(Timer(self._clock() + delay, job, None))
 
     def on_gap(self, handler: Callable[[float], None]) -> None:
-        """Call `handler(seconds)`, before anything else runs, when the loop finds that it did not turn for more
-        than 1.5 s: the process was stopped or starved, or a job blocked. What it would have seen is unknown."""
+        """Call `handler(seconds)`, before anything else runs, when the loop finds that it did not
+        turn for more than 1.5 s: the process was stopped or starved, or a job blocked. What it
+            would have seen is unknown."""
         self._gap_handlers.append(handler)
 
     def run(self) -> None:
-        """Run jobs and timers on the calling thread until `stop`. What a job raises is logged and counted."""
+        """Run jobs and timers on the calling thread until `stop`. What a job raises is logged and
+        counted."""
         self._last_turn = None
         self._occupied = False
         while not self._stopped:
             self._turn()
 
     def run_until(self, condition: Callable[[], bool], timeout: float) -> bool:
-        """Run jobs and timers until `condition()` holds or `timeout` seconds are over; say whether it holds.
+        """Run jobs and timers until `condition()` holds or `timeout` seconds are over; say whether
+        it holds.
 
-        Also from within a job: so a service that stops can wait for its workers and still hear them.
+        Also from within a job: so a service that stops can wait for its workers and still hear
+            them.
         """
         deadline = self._clock() + timeout
         while not condition():
@@ -170,7 +181,8 @@ class WorkLoop:
         return True
 
     def stop(self) -> None:
-        """End `run` after the present job; what waits is not run. For any thread and for signal handlers."""
+        """End `run` after the present job; what waits is not run. For any thread and for signal
+        handlers."""
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
@@ -180,7 +192,8 @@ class WorkLoop:
         self._finish_handlers.append(handler)
 
     def finish(self, status: int = 0) -> None:
-        """Ask for an orderly end: before any further job the `on_finish` handlers run, then `run` returns.
+        """Ask for an orderly end: before any further job the `on_finish` handlers run, then `run`
+        returns.
 
         From any thread and from signal handlers. The first call decides the status.
         """

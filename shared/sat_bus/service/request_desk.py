@@ -1,8 +1,9 @@
 """The desk where requests arrive: envelope, deadline, deduplication, refusals and the one reply.
 
-Host and orchestrator both put every request through a `RequestDesk`, so that the contract's rules stand in
-one place. It decides whether a request may run and where its outcome goes; it never runs anything, has no
-thread and no clock of its own, and belongs to the one thread (the work loop) that calls it.
+Host and orchestrator both put every request through a `RequestDesk`, so that the contract's rules
+stand in one place. It decides whether a request may run and where its outcome goes; it never runs
+anything, has no thread and no clock of its own, and belongs to the one thread (the work loop) that
+calls it.
 """
 
 from __future__ import annotations
@@ -42,11 +43,16 @@ _REPLY_LEVELS: dict[str, tuple[str, ...]] = {
 }
 
 
-class Outbox(Protocol):
+class ReplySink(Protocol):
     """The part of a Bus that a desk needs."""
 
     def publish(
-        self, topic: str, payload: bytes, *, correlation: bytes | None = None, traceparent: str | None = None
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        correlation: bytes | None = None,
+        traceparent: str | None = None,
     ) -> bool:
         """Queue a message; never blocks."""
 
@@ -60,8 +66,9 @@ class Destination:
 
 
 @dataclass
-class _Entry:
-    """What is remembered of a request id: the digest of its body, its reply, and who waits for it."""
+class _Remembered:
+    """What is remembered of a request id: the digest of its body, its reply, and who waits for
+    it."""
 
     digest: bytes
     waiting: list[Destination]
@@ -71,12 +78,14 @@ class _Entry:
 
 @dataclass(eq=False)
 class Accepted:
-    """A request that may run. It is answered exactly once: by `ok`, `fail` or `reply`, whichever comes first.
+    """A request that may run. It is answered exactly once: by `ok`, `fail` or `reply`, whichever
+    comes first.
 
     Attributes:
         request: the envelope.
         match: the topic it came on, with its levels.
-        client: who asks: the topic's client level, else that of the reply topic, else ``anonymous``.
+        client: who asks: the topic's client level, else that of the reply topic, else
+            ``anonymous``.
         arrived, deadline: seconds on the desk's monotonic clock.
         traceparent: the trace it belongs to, from the envelope or the transport.
     """
@@ -88,7 +97,7 @@ class Accepted:
     deadline: float
     traceparent: str | None
     _desk: RequestDesk = field(repr=False)
-    _entry: _Entry = field(repr=False)
+    _entry: _Remembered = field(repr=False)
     _answered: bool = field(default=False, repr=False)
 
     @property
@@ -96,7 +105,9 @@ class Accepted:
         """Whether the outcome is out."""
         return self._answered
 
-    def ok(self, result: Any = None, *, state: DeviceState | None = None, message: str = "") -> bool:
+    def ok(
+        self, result: Any = None, *, state: DeviceState | None = None, message: str = ""
+    ) -> bool:
         """Answer with success. False: it had been answered already, nothing was sent."""
         desk, took = self._desk, self._duration_ms()
         return self._answer(
@@ -111,7 +122,9 @@ class Accepted:
             )
         )
 
-    def fail(self, error: SatError, *, state: DeviceState | None = None, result: Any = None) -> bool:
+    def fail(
+        self, error: SatError, *, state: DeviceState | None = None, result: Any = None
+    ) -> bool:
         """Answer with `error`. False: it had been answered already, nothing was sent."""
         desk, took = self._desk, self._duration_ms()
         return self._answer(
@@ -158,7 +171,7 @@ class RequestDesk:
         site: str,
         host: str,
         boot: str,
-        outbox: Outbox,
+        outbox: ReplySink,
         clock: Callable[[], float],
         *,
         own_boot_only: bool = True,
@@ -170,7 +183,7 @@ class RequestDesk:
         self.clock = clock
         self._own_boot_only = own_boot_only
         self._capacity = capacity
-        self._entries: OrderedDict[tuple[str, str], _Entry] = OrderedDict()
+        self._entries: OrderedDict[tuple[str, str], _Remembered] = OrderedDict()
 
     def accept(
         self,
@@ -181,7 +194,8 @@ class RequestDesk:
         arrived: float | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> Accepted | None:
-        """The request in `inbound`, when it may run. None: it was refused, repeated or empty, and is dealt with.
+        """The request in `inbound`, when it may run. None: it was refused, repeated or empty, and
+        is dealt with.
 
         Args:
             parser: reads the envelope from the payload; raises SatError.
@@ -206,7 +220,9 @@ class RequestDesk:
             return None
         try:
             if inbound.retain:
-                raise BadRequest("a retained request is not run; publish it without the retain flag")
+                raise BadRequest(
+                    "a retained request is not run; publish it without the retain flag"
+                )
             entry = self._register(inbound, request, destination, now)
         except SatError as error:
             self._refuse(request, error, destination)
@@ -216,7 +232,9 @@ class RequestDesk:
         trace = request.traceparent or inbound.traceparent
         accepted = Accepted(request, match, client, start, limit, trace, self, entry)
         if self._own_boot_only and request.boot is not None and request.boot != self.boot:
-            accepted.fail(Expired(f"meant for boot {request.boot[:80]}; the present one is {self.boot}"))
+            accepted.fail(
+                Expired(f"meant for boot {request.boot[:80]}; the present one is {self.boot}")
+            )
         elif now >= limit:
             accepted.fail(Expired(f"the deadline passed {now - limit:.3f} s before it could start"))
         return None if accepted.answered else accepted
@@ -227,28 +245,38 @@ class RequestDesk:
         levels = {**match.levels, **fixed}
         return row.build(self.site, **{name: levels[name] for name in _REPLY_LEVELS[row.name]})
 
-    def _destination(self, inbound: Inbound, match: Match, reply_to: str | None) -> tuple[Destination, str]:
+    def _destination(
+        self, inbound: Inbound, match: Match, reply_to: str | None
+    ) -> tuple[Destination, str]:
         """Where the reply goes and who asks.
 
-        A reply topic in the envelope that may not be named is an error, as its sender would wait in vain;
-        a response topic of the transport, which generic clients set for themselves, is then passed over.
+        A reply topic in the envelope that may not be named is an error, as its sender would wait in
+        vain; a response topic of the transport, which generic clients set for themselves, is then
+        passed over.
         """
         if reply_to is not None and not topics.may_reply_to(self.site, reply_to, match.client):
             own = match.client or "<client>"
             accepted = topics.REPLY.pattern.format(client=own, id="<id>")
-            raise Denied(f"reply_to {reply_to[:160]!r}: {topics.ROOT}/{self.site}/{accepted} is accepted")
+            raise Denied(
+                f"reply_to {reply_to[:160]!r}: {topics.ROOT}/{self.site}/{accepted} is accepted"
+            )
         chosen = reply_to
         if chosen is None and inbound.response_topic is not None:
             allowed = topics.may_reply_to(self.site, inbound.response_topic, match.client)
             chosen = inbound.response_topic if allowed else None
         if chosen is None:
-            return Destination(self.default_topic(match), inbound.correlation), match.client or ANONYMOUS
+            return Destination(
+                self.default_topic(match), inbound.correlation
+            ), match.client or ANONYMOUS
         hit = topics.parse(self.site, chosen)
         named = hit.client if hit is not None else None
         return Destination(chosen, inbound.correlation), match.client or named or ANONYMOUS
 
-    def _register(self, inbound: Inbound, request: Request, destination: Destination, now: float) -> _Entry | None:
-        """The entry of a new request; None for a repetition, which gets the stored reply or waits for it.
+    def _register(
+        self, inbound: Inbound, request: Request, destination: Destination, now: float
+    ) -> _Remembered | None:
+        """The entry of a new request; None for a repetition, which gets the stored reply or waits
+        for it.
 
         Raises:
             BadRequest: the id was used with another body.
@@ -256,15 +284,17 @@ class RequestDesk:
         """
         digest = hashlib.blake2b(inbound.payload, digest_size=16).digest()
         if request.request_id is None:
-            return _Entry(digest, [destination])
+            return _Remembered(digest, [destination])
         key = (inbound.topic, request.request_id)
         known = self._entries.get(key)
         if known is None:
             self._make_room(now)
-            self._entries[key] = entry = _Entry(digest, [destination])
+            self._entries[key] = entry = _Remembered(digest, [destination])
             return entry
         if known.digest != digest:
-            raise BadRequest(f"request_id {request.request_id} was used with another body; use a new id")
+            raise BadRequest(
+                f"request_id {request.request_id} was used with another body; use a new id"
+            )
         self.counts["repeated"] += 1
         if known.reply is not None:
             self._send(known.reply, destination)
@@ -273,7 +303,8 @@ class RequestDesk:
         return None
 
     def _make_room(self, now: float) -> None:
-        """Forget what is old, and the oldest answered one when full; never one in progress, it would run twice."""
+        """Forget what is old, and the oldest answered one when full; never one in progress, it
+        would run twice."""
         entries = self._entries
         while entries:
             key, oldest = next(iter(entries.items()))
@@ -287,7 +318,7 @@ class RequestDesk:
             raise Busy(f"{self._capacity} requests are in progress; try again later")
         del entries[answered]
 
-    def _finish(self, accepted: Accepted, entry: _Entry, reply: Reply) -> None:
+    def _finish(self, accepted: Accepted, entry: _Remembered, reply: Reply) -> None:
         entry.reply, entry.done_at = reply, self.clock()
         for destination in entry.waiting:
             self._send(reply, destination, accepted.traceparent)
@@ -312,10 +343,15 @@ class RequestDesk:
         return messages.failed(request_id, error, host=self.host, boot=self.boot)
 
     def _send(self, reply: Reply, destination: Destination, traceparent: str | None = None) -> None:
-        """Publish `reply`; a result that cannot be sent becomes `internal`, as silence is no outcome."""
+        """Publish `reply`; a result that cannot be sent becomes `internal`, as silence is no
+        outcome."""
         try:
             payload = reply.encode()
-            problem = f"the result of {len(payload)} bytes is too large" if len(payload) > MAX_REPLY_BYTES else ""
+            problem = (
+                f"the result of {len(payload)} bytes is too large"
+                if len(payload) > MAX_REPLY_BYTES
+                else ""
+            )
         except (TypeError, ValueError) as error:  # pydantic's serialisation error is a ValueError
             payload, problem = b"", f"the result has no JSON form: {str(error)[:200]}"
         if problem:

@@ -1,4 +1,5 @@
-"""What every service program does the same way: settings, logging, signals, the run loop, health."""
+"""What every service program does the same way: settings, logging, signals, the run loop,
+health."""
 
 from __future__ import annotations
 
@@ -46,8 +47,8 @@ _SECRET = ("broker_url",)
 
 
 class ServiceSettings(BaseSettings):
-    """Settings of every service. Flags win over the environment (``SAT_<NAME>``), that over the TOML file
-    (``config``), that over the defaults. Use `load`."""
+    """Settings of every service. Flags win over the environment (``SAT_<NAME>``), that over the
+    TOML file (``config``), that over the defaults. Use `load`."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True, validate_default=False
@@ -61,7 +62,9 @@ class ServiceSettings(BaseSettings):
     )  # fmt: skip
     log_format: Literal["console", "json"] = Field("console", description="console or json")
     tls_ca: Path | None = Field(None, description="a readable file of PEM certificates")
-    alive_file: Path | None = Field(None, description="a file in a folder that is there and that we may write to")
+    alive_file: Path | None = Field(
+        None, description="a file in a folder that is there and that we may write to"
+    )
     config: Path | None = Field(None, description="a TOML file of settings")
 
     @field_validator("broker_url")
@@ -90,7 +93,8 @@ class ServiceSettings(BaseSettings):
         """The settings; flags that are None count as not given.
 
         Raises:
-            ConfigError: a setting is wrong; the message names it, where it comes from and what it takes.
+            ConfigError: a setting is wrong; the message names it, where it comes from and what it
+                takes.
         """
         given = {name: value for name, value in flags.items() if value is not None}
         unknown = given.keys() - cls.model_fields.keys()
@@ -118,7 +122,9 @@ class ServiceSettings(BaseSettings):
         known = {name: value for name, value in values.items() if name in settings_cls.model_fields}
         for name in values.keys() - known.keys():
             for near in difflib.get_close_matches(name, settings_cls.model_fields, 1, 0.85):
-                log.warning("the setting %r of the configuration file is not known; %r is", name, near)
+                log.warning(
+                    "the setting %r of the configuration file is not known; %r is", name, near
+                )
         return init_settings, env_settings, InitSettingsSource(settings_cls, known)
 
 
@@ -134,13 +140,16 @@ def read_toml(path: Path | None) -> dict[str, Any]:
         with path.open("rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        raise ConfigError(f"config {path}: {error.strerror}; a readable TOML file is accepted") from None
+        raise ConfigError(
+            f"config {path}: {error.strerror}; a readable TOML file is accepted"
+        ) from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"config {path} is no TOML: {error}") from None
 
 
 def configure_logging(service: str, settings: ServiceSettings) -> None:
-    """Send what our code, plugins and libraries log to stderr, as one stream of lines or of JSON objects."""
+    """Send what our code, plugins and libraries log to stderr, as one stream of lines or of JSON
+    objects."""
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -149,12 +158,16 @@ def configure_logging(service: str, settings: ServiceSettings) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _add_service(service),
     ]
-    finish: list[structlog.typing.Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    finish: list[structlog.typing.Processor] = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta
+    ]
     if settings.log_format == "json":
         finish += [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     else:
         finish.append(
-            structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback)
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+            )
         )
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
@@ -163,7 +176,9 @@ def configure_logging(service: str, settings: ServiceSettings) -> None:
         cache_logger_on_first_use=False,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=finish))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=finish)
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
@@ -188,15 +203,16 @@ class Service(Protocol):
         """Begin; must not block. What it raises ends the program."""
 
     def stop(self) -> None:
-        """End in an orderly way, also after a `start` that failed half-way. It may keep the loop turning with
-        `WorkLoop.run_until`."""
+        """End in an orderly way, also after a `start` that failed half-way. It may keep the loop
+        turning with `WorkLoop.run_until`."""
 
 
 def run_service(service: Service, loop: WorkLoop, alive: Alive | None = None) -> int:
-    """Run `service` until SIGTERM, SIGINT or `loop.finish`, with its sign of life; return the exit status.
+    """Run `service` until SIGTERM, SIGINT or `loop.finish`, with its sign of life; return the exit
+    status.
 
-    The first signal stops the service and then the loop; a second one ends the process at once. The status is 0,
-    2 for a wrong setting, 1 for another failure, or what `loop.finish` was given.
+    The first signal stops the service and then the loop; a second one ends the process at once. The
+    status is 0, 2 for a wrong setting, 1 for another failure, or what `loop.finish` was given.
     """
     stopped = False
     sys.setswitchinterval(SWITCH_INTERVAL_S)
@@ -242,7 +258,12 @@ def health(
     return Health(
         boot=boot,
         queues={"loop": loop.depth, "bus_inbox": stats.inbox, **(queues or {})},
-        drops={"loop_full": loop.dropped, "loop_errors": loop.errors, **stats.dropped, **(drops or {})},
+        drops={
+            "loop_full": loop.dropped,
+            "loop_errors": loop.errors,
+            **stats.dropped,
+            **(drops or {}),
+        },
         workers=dict(workers or {}),
         memory_kb=memory_kb(),
         bus={
@@ -265,7 +286,8 @@ def memory_kb() -> int:
 
 
 class _Signals:
-    """SIGTERM and SIGINT while a service runs; only in the main thread, as no other may set handlers."""
+    """SIGTERM and SIGINT while a service runs; only in the main thread, as no other may set
+    handlers."""
 
     def __init__(self, loop: WorkLoop) -> None:
         self._loop = loop
@@ -289,7 +311,9 @@ class _Signals:
 
 
 def _add_service(service: str) -> structlog.typing.Processor:
-    def add(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    def add(
+        _logger: Any, _method: str, event: structlog.typing.EventDict
+    ) -> structlog.typing.EventDict:
         event["service"] = service
         return event
 
@@ -302,7 +326,8 @@ def _config_path(flag: Any) -> Path | None:
 
 
 def _explain_json(cls: type[ServiceSettings], error: SettingsError) -> str:
-    """A variable that holds a structure is JSON; one that is none does not become a ValidationError."""
+    """A variable that holds a structure is JSON; one that is none does not become a
+    ValidationError."""
     for name, field in cls.model_fields.items():
         if f'"{name}"' in str(error):
             takes = f"; accepted: {field.description}" if field.description else ""
@@ -327,7 +352,11 @@ def _explain(cls: type[ServiceSettings], error: ValidationError, flags: Mapping[
         deeper = "".join(f".{part}" for part in item["loc"][1:])
         value = "" if name in _SECRET or item["type"] == "missing" else f" is {item['input']!r}"
         field = cls.model_fields.get(name)
-        takes = f"; accepted: {field.description}" if field is not None and field.description else ""
+        takes = (
+            f"; accepted: {field.description}" if field is not None and field.description else ""
+        )
         message = item["msg"].removeprefix("Value error, ")
-        lines.append(f"{source}{deeper}{value}: {message}{'' if 'accepted: ' in message else takes}")
+        lines.append(
+            f"{source}{deeper}{value}: {message}{'' if 'accepted: ' in message else takes}"
+        )
     return "\n".join(lines)

@@ -1,7 +1,9 @@
-"""The bus as services see it: one Protocol, two adapters (`memory` and `mqtt`) that pass one test class.
+"""The bus as services see it: one Protocol, two adapters (`memory` and `mqtt`) that pass one test
+class.
 
-Handlers run on the adapter's own dispatch thread or, where a service says so, on its work loop; one at a time and
-in order of arrival, never on the network thread. A handler must be quick. What it raises is logged and counted.
+Handlers run on the adapter's own dispatch thread or, where a service says so, on its work loop; one
+at a time and in order of arrival, never on the network thread. A handler must be quick. What it
+raises is logged and counted.
 """
 
 from __future__ import annotations
@@ -18,7 +20,8 @@ from sat_toolkit.errors import BadRequest
 
 @dataclass(frozen=True, slots=True)
 class Inbound:
-    """A message that arrived, at `arrived` on `time.monotonic`, or before that where a dead link held it back.
+    """A message that arrived, at `arrived` on `time.monotonic`, or before that where a dead link
+    held it back.
 
     `retain` is True only for what the broker had kept before the subscription."""
 
@@ -52,10 +55,10 @@ class BusStats:
         control, state, frames: messages waiting to go out, by class.
         frame_bytes: bytes of frames waiting.
         inbox: messages waiting for their handler.
-        dropped: messages lost, by cause: ``control_full control_offline state_full frames_full frames_offline
-            oversize refused inbox_full handler_error``; ``malformed``: it arrived with a topic that is not UTF-8;
-            ``control_unacked frames_unacked``: sent before the connection was lost, so that it is unknown whether
-            they arrived.
+        dropped: messages lost, by cause: ``control_full control_offline state_full frames_full
+            frames_offline oversize refused inbox_full handler_error``; ``malformed``: it arrived
+            with a topic that is not UTF-8; ``control_unacked frames_unacked``: sent before the
+            connection was lost, so that it is unknown whether they arrived.
         reconnects: connections made after the first.
     """
 
@@ -76,10 +79,12 @@ class Bus(Protocol):
 
     @property
     def connected(self) -> bool:
-        """Whether the broker has accepted the present connection and the subscriptions are in place."""
+        """Whether the broker has accepted the present connection and the subscriptions are in
+        place."""
 
     def start(self, timeout: float | None = None) -> bool:
-        """Connect in the background; with `timeout`, wait that many seconds for it and say whether it is up."""
+        """Connect in the background; with `timeout`, wait that many seconds for it and say whether
+        it is up."""
 
     def publish(
         self,
@@ -95,21 +100,23 @@ class Bus(Protocol):
         traceparent: str | None = None,
         on_drop: Callable[[str], None] | None = None,
     ) -> bool:
-        """Queue a message; never blocks. False: it was refused and counted, and will not go out later.
+        """Queue a message; never blocks. False: it was refused and counted, and will not go out
+        later.
 
-        CONTROL is refused while offline and when its queue is full. STATE replaces what waits on the same
-        topic and is kept while offline. FRAMES go out by turns, one of each topic, and are dropped while offline;
-        beyond the byte bound the oldest of the topic with the most bytes are dropped.
-        `on_drop` is called with the cause when the message is lost, now or later, from any thread.
+        CONTROL is refused while offline and when its queue is full. STATE replaces what waits on
+        the same topic and is kept while offline. FRAMES go out by turns, one of each topic, and are
+        dropped while offline; beyond the byte bound the oldest of the topic with the most bytes are
+        dropped. `on_drop` is called with the cause when the message is lost, now or later, from any
+        thread.
 
         Raises:
             BadRequest: no topic to publish to.
         """
 
     def subscribe(self, subscription: str, handler: Handler, *, qos: int = 1) -> None:
-        """Call `handler` for what `subscription` catches, now and after each reconnect; it replaces the handler
-        of an earlier subscription to the same filter. Where two filters of one client catch the same topic,
-        MQTT 3.1.1 may call both handlers once for each.
+        """Call `handler` for what `subscription` catches, now and after each reconnect; it replaces
+        the handler of an earlier subscription to the same filter. Where two filters of one client
+        catch the same topic, MQTT 3.1.1 may call both handlers once for each.
 
         Raises:
             BadRequest: no filter.
@@ -119,20 +126,24 @@ class Bus(Protocol):
         """End a subscription and forget its handler."""
 
     def deliver_on(self, post: Callable[[Callable[[], None]], bool]) -> None:
-        """Before `start`: call all handlers in jobs that `post` takes, `WorkLoop.post`, not on a dispatch thread."""
+        """Before `start`: call all handlers in jobs that `post` takes, `WorkLoop.post`, not on a
+        dispatch thread."""
 
     def on_connection(self, handler: Callable[[bool], None]) -> None:
-        """Call `handler(True)` after each connection, when the subscriptions stand, and `handler(False)` when
-        it is lost (not for `close`). Retained messages may come before `handler(True)`."""
+        """Call `handler(True)` after each connection, when the subscriptions stand, and
+        `handler(False)` when it is lost (not for `close`). Retained messages may come before
+        `handler(True)`."""
 
     def flush(self, timeout: float) -> bool:
-        """Wait until everything queued has gone out and been acknowledged; False when `timeout` seconds ran out."""
+        """Wait until everything queued has gone out and been acknowledged; False when `timeout`
+        seconds ran out."""
 
     def stats(self) -> BusStats:
         """Counters and queue lengths."""
 
     def close(self, timeout: float = 2.0) -> None:
-        """Send what is queued if that takes no more than `timeout`, disconnect cleanly (no will), end the threads."""
+        """Send what is queued if that takes no more than `timeout`, disconnect cleanly (no will),
+        end the threads."""
 
 
 @lru_cache(256)

@@ -1,7 +1,8 @@
 """Where the broker is: the broker URL taken apart. PURE.
 
-``mqtt://host`` (port 1883), ``mqtts://`` (8883, TLS), ``ws://`` (80), ``wss://`` (443, TLS), each with an
-optional ``user:password@`` and ``:port``; the WebSocket forms with a path, ``/mqtt`` unless given.
+``mqtt://host`` (port 1883), ``mqtts://`` (8883, TLS), ``ws://`` (80), ``wss://`` (443, TLS), each
+with an optional ``user:password@`` and ``:port``; the WebSocket forms with a path, ``/mqtt`` unless
+given.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def parse_url(url: str) -> Endpoint:
     """The endpoint that `url` names.
 
     Raises:
-        ConfigError: it is no broker URL; the message says what is accepted, and never repeats a password.
+        ConfigError: it is no broker URL; the message says what is accepted, and never repeats a
+            password.
     """
     try:
         parts = urlsplit(url.strip())
@@ -54,12 +56,16 @@ def parse_url(url: str) -> Endpoint:
     except ValueError as error:
         raise ConfigError(f"the broker URL is wrong ({error}); accepted: {ACCEPTED}") from None
     if parts.scheme not in DEFAULT_PORTS:
-        raise ConfigError(f"the broker URL begins with {parts.scheme + '://'!r}; accepted: {ACCEPTED}")
+        raise ConfigError(
+            f"the broker URL begins with {parts.scheme + '://'!r}; accepted: {ACCEPTED}"
+        )
     if not parts.hostname or port == 0:
         raise ConfigError(f"the broker URL names no host or the port 0; accepted: {ACCEPTED}")
     websocket = parts.scheme in ("ws", "wss")
     if parts.query or parts.fragment or (parts.path not in ("", "/") and not websocket):
-        raise ConfigError(f"the broker URL has a part after the port that means nothing here; accepted: {ACCEPTED}")
+        raise ConfigError(
+            f"the broker URL has a part after the port that means nothing here; accepted: {ACCEPTED}"
+        )
     if parts.password and not parts.username:
         raise ConfigError(f"the broker URL has a password but no user; accepted: {ACCEPTED}")
     return Endpoint(

@@ -1,9 +1,10 @@
-"""Hands arrived messages to their handlers, on one thread, in order of arrival. Shared by all adapters of the bus.
+"""Hands arrived messages to their handlers, on one thread, in order of arrival. Shared by all
+adapters of the bus.
 
-That is a thread of its own, so that a handler that raises or blocks never reaches the network thread and cannot end
-the connection nor let the broker take us for dead; or a service's work loop, which saves each message a hop. The
-inbox is bounded in two lanes, so that a flood of frames never pushes out a command or a state; each lane drops its
-oldest and counts.
+That is a thread of its own, so that a handler that raises or blocks never reaches the network
+thread and cannot end the connection nor let the broker take us for dead; or a service's work loop,
+which saves each message a hop. The inbox is bounded in two lanes, so that a flood of frames never
+pushes out a command or a state; each lane drops its oldest and counts.
 """
 
 from __future__ import annotations
@@ -48,7 +49,8 @@ class _Arrival:
 
 
 class Dispatcher:
-    """Subscriptions, the inbox, and the thread ``bus/dispatch/<client_id>`` unless `deliver_on` gives another.
+    """Subscriptions, the inbox, and the thread ``bus/dispatch/<client_id>`` unless `deliver_on`
+    gives another.
 
     Args:
         client_id: whom it serves.
@@ -56,7 +58,9 @@ class Dispatcher:
         frame_bytes: most bytes of frames that wait.
     """
 
-    def __init__(self, client_id: str, *, capacity: int = 10_000, frame_bytes: int = 32 << 20) -> None:
+    def __init__(
+        self, client_id: str, *, capacity: int = 10_000, frame_bytes: int = 32 << 20
+    ) -> None:
         self._capacity = capacity
         self._frame_limit = frame_bytes
         self._subscriptions: dict[str, Subscription] = {}
@@ -74,7 +78,9 @@ class Dispatcher:
         self._post: Callable[[Callable[[], None]], bool] | None = None
         self._posted = False
         self._changed = threading.Condition()
-        self._thread = threading.Thread(target=self._run, name=f"bus/dispatch/{client_id}", daemon=True)
+        self._thread = threading.Thread(
+            target=self._run, name=f"bus/dispatch/{client_id}", daemon=True
+        )
 
     def deliver_on(self, post: Callable[[Callable[[], None]], bool]) -> None:
         """Before `start`: handle what arrives in jobs that `post` takes, and have no thread."""
@@ -98,7 +104,9 @@ class Dispatcher:
             known = self._subscriptions.get(subscription)
             if known is None:
                 self._last_ident += 1
-            entry = Subscription(subscription, self._last_ident if known is None else known.ident, qos, handler)
+            entry = Subscription(
+                subscription, self._last_ident if known is None else known.ident, qos, handler
+            )
             self._subscriptions[subscription] = entry
             self._revision += 1
             self._by_ident[entry.ident] = entry
@@ -129,8 +137,8 @@ class Dispatcher:
             self._connection_handlers.append(handler)
 
     def message(self, inbound: Inbound, idents: tuple[int, ...] = ()) -> None:
-        """Queue an arrived message; never blocks. With `idents` it is for those subscriptions, else for all whose
-        filter catches its topic."""
+        """Queue an arrived message; never blocks. With `idents` it is for those subscriptions, else
+        for all whose filter catches its topic."""
         with self._changed:
             self._arrivals += 1
             arrival = _Arrival(self._arrivals, inbound, idents)
@@ -164,7 +172,8 @@ class Dispatcher:
 
     @property
     def crowded(self) -> bool:
-        """Whether so much waits that it is better to let the broker keep the next messages for a moment."""
+        """Whether so much waits that it is better to let the broker keep the next messages for a
+        moment."""
         return 2 * len(self._others) > self._capacity
 
     def depth(self) -> int:
@@ -184,7 +193,8 @@ class Dispatcher:
                 return
 
     def _notify(self) -> bool:
-        """Wake the thread, with the lock held; True: there is none, and the inbox is to be handed over."""
+        """Wake the thread, with the lock held; True: there is none, and the inbox is to be handed
+        over."""
         if self._post is None:
             self._changed.notify()
             return False
@@ -206,7 +216,8 @@ class Dispatcher:
             self._call(handlers, event)
 
     def _drain(self) -> None:
-        """A job of the work loop: handle some messages, and leave the rest for after the other jobs that wait."""
+        """A job of the work loop: handle some messages, and leave the rest for after the other jobs
+        that wait."""
         for _ in range(_AT_A_TIME):
             with self._changed:
                 if self._stopped or not (self._others or self._frames):
@@ -239,7 +250,9 @@ class Dispatcher:
         if found is None:
             if len(self._matching) >= _CACHED_TOPICS:
                 self._matching.clear()
-            found = tuple(entry for entry in self._subscriptions.values() if matches(entry.filter, topic))
+            found = tuple(
+                entry for entry in self._subscriptions.values() if matches(entry.filter, topic)
+            )
             self._matching[topic] = found
         return found
 

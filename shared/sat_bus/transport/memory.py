@@ -1,7 +1,9 @@
-"""The bus within one process, for tests: the semantics of MQTT without a broker, a socket or a wait.
+"""The bus within one process, for tests: the semantics of MQTT without a broker, a socket or a
+wait.
 
-What is published is routed at once, on the publisher's thread; handlers run on the subscriber's dispatch
-thread as with every adapter. `MemoryBroker` can lose clients, stop, start and forget, as real brokers do.
+What is published is routed at once, on the publisher's thread; handlers run on the subscriber's
+dispatch thread as with every adapter. `MemoryBroker` can lose clients, stop, start and forget, as
+real brokers do.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ class MemoryBroker:
             return {topic: message.payload for topic, message in self._retained.items()}
 
     def kill(self, client_id: str) -> None:
-        """The client's process is gone without a word: its will is published, and it never comes back."""
+        """The client's process is gone without a word: its will is published, and it never comes
+        back."""
         self._lose(client_id, forever=True)
 
     def cut(self, client_id: str) -> None:
@@ -48,7 +51,8 @@ class MemoryBroker:
             self._retained.clear()
 
     def stop(self) -> None:
-        """The broker ends: every client loses its connection; wills reach nobody. Retained messages are kept."""
+        """The broker ends: every client loses its connection; wills reach nobody. Retained messages
+        are kept."""
         with self._lock:
             self._running = False
             gone = list(self._clients.values())
@@ -67,7 +71,8 @@ class MemoryBroker:
             bus.reconnect()
 
     def admit(self, bus: MemoryBus) -> bool:
-        """Take a client in; one of the same id is thrown out for good, and its will is published."""
+        """Take a client in; one of the same id is thrown out for good, and its will is
+        published."""
         other = self._clients.get(bus.client_id)
         if other is not None and other is not bus:
             self._lose(bus.client_id, forever=True)
@@ -110,7 +115,9 @@ class MemoryBroker:
         elif message.retain:
             self._retained.pop(message.topic, None)
         for bus in self._clients.values():
-            idents = tuple(s.ident for s in bus.dispatcher.subscriptions() if matches(s.filter, message.topic))
+            idents = tuple(
+                s.ident for s in bus.dispatcher.subscriptions() if matches(s.filter, message.topic)
+            )
             if idents:
                 bus.dispatcher.message(_inbound(message, retain=False), idents)
 

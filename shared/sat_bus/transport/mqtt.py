@@ -1,10 +1,10 @@
 """The bus over MQTT 5 or 3.1.1, by TCP or WebSocket. Only this and `paho_client` know paho.
 
-The network thread of `network` alone uses the paho client, which lives for one connection: other threads
-put messages in the outbox and wake it, and what arrives goes to the dispatcher. So no handler runs on that
-thread, none can end it, and none can block it until the broker takes us for dead. At most 20 messages are
-outstanding, 4 of them frames, QoS 0 included. Messages of QoS 1 are made, and over plain TCP
-messages and PUBACKs are read, past paho by `packets`.
+The network thread of `network` alone uses the paho client, which lives for one connection: other
+threads put messages in the outbox and wake it, and what arrives goes to the dispatcher. So no
+handler runs on that thread, none can end it, and none can block it until the broker takes us for
+dead. At most 20 messages are outstanding, 4 of them frames, QoS 0 included. Messages of QoS 1 are
+made, and over plain TCP messages and PUBACKs are read, past paho by `packets`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from sat_bus.transport import packets
 from sat_bus.transport.bus import Inbound, Will
 from sat_bus.transport.endpoint import parse_url
 from sat_bus.transport.inbox import Subscription
-from sat_bus.transport.network import Link, NetworkBus, Outcome
+from sat_bus.transport.network import ConnectionEnd, ConnectionParts, NetworkBus
 from sat_bus.transport.outbox import MAX_PAYLOAD, Outgoing
 from sat_bus.transport.paho_client import CONNECT_TIMEOUT_S, Client
 from sat_bus.transport.reconnect import Version
@@ -41,11 +41,11 @@ log = logging.getLogger(__name__)
 KEEPALIVE_S = 5
 READ_BYTES = 131_072  # more than the largest batch: what does not fit is left to paho, after this has looked at it
 PACKETS_A_TURN = 32
-# While the inbox is crowded nothing is read, as the broker's queue is the longer one. But not for so long that it
-# takes us for dead.
+# While the inbox is crowded nothing is read, as the broker's queue is the longer one. But not for
+# so long that it takes us for dead.
 PAUSE_S, LONGEST_PAUSE_S = 0.002, 1.0
-# A few PUBACKs are held for a moment, so that a reply goes out before the PUBACK of its request: a broker that saves
-# itself at each of them, as Mosquitto can, keeps the reply waiting meanwhile.
+# A few PUBACKs are held for a moment, so that a reply goes out before the PUBACK of its request: a
+# broker that saves itself at each of them, as Mosquitto can, keeps the reply waiting meanwhile.
 HELD_ACKS, HOLD_S = 2, 0.004
 # Reason codes of MQTT 5, which paho also makes of the codes of 3.1.1.
 _UNSUPPORTED_VERSION = 132
@@ -60,7 +60,8 @@ class MqttBus(NetworkBus):
 
     Args:
         url: see `sat_bus.transport.endpoint`.
-        client_id: the name that the broker knows us by; another connection of the same name ends ours.
+        client_id: the name that the broker knows us by; another connection of the same name ends
+            ours.
         will: what the broker publishes, retained, when we are gone without a word.
         protocol: ``auto`` tries MQTT 5 and falls back to 3.1.1.
         tls_ca: a PEM file of certificates to trust instead of the system's.
@@ -94,11 +95,11 @@ class MqttBus(NetworkBus):
 
 
 class _Connection:
-    """One connection, with a paho client of its own. Who uses the client holds `_turn_lock`: the network thread
-    except while it waits, or a publisher that finds it waiting."""
+    """One connection, with a paho client of its own. Who uses the client holds `_turn_lock`: the
+    network thread except while it waits, or a publisher that finds it waiting."""
 
-    def __init__(self, link: Link, version: Version) -> None:
-        self.outcome = Outcome.UNREACHED
+    def __init__(self, link: ConnectionParts, version: Version) -> None:
+        self.outcome = ConnectionEnd.UNREACHED
         self.reason = ""
         self._link = link
         self._version = version
@@ -120,7 +121,7 @@ class _Connection:
     def run(self) -> None:
         link = self._link
         self._client.open()
-        self.outcome = Outcome.UNANSWERED
+        self.outcome = ConnectionEnd.UNANSWERED
         deadline = time.monotonic() + CONNECT_TIMEOUT_S
         self._poll.register(link.waker.fileno(), select.POLLIN)
         while not self._ended:
@@ -152,7 +153,7 @@ class _Connection:
         if not self._turn_lock.acquire(blocking=False):
             return False
         try:
-            if self.outcome is not Outcome.LOST or self._ended:
+            if self.outcome is not ConnectionEnd.LOST or self._ended:
                 return False
             self._reconcile()  # what a caller subscribed to before it publishes, it shall hear
             self._send()
@@ -187,7 +188,7 @@ class _Connection:
         """Send what may go; the socket to wait for, None at the end of the connection."""
         client = self._client
         now = time.monotonic()
-        if self.outcome is Outcome.LOST:
+        if self.outcome is ConnectionEnd.LOST:
             self._reconcile()
             self._send()
             client.prove(now)
@@ -216,8 +217,11 @@ class _Connection:
                 return
 
     def _read_messages(self, sock: Any) -> bool:
-        """Take the messages and PUBACKs that have arrived, up to what is none; False: it is for paho to read."""
-        if type(sock) is not socket.socket or not self._client.between_packets:  # TLS and WebSocket cannot be peeked at
+        """Take the messages and PUBACKs that have arrived, up to what is none; False: it is for
+        paho to read."""
+        if (
+            type(sock) is not socket.socket or not self._client.between_packets
+        ):  # TLS and WebSocket cannot be peeked at
             return False
         try:
             data = sock.recv(READ_BYTES, socket.MSG_PEEK)
@@ -281,12 +285,18 @@ class _Connection:
         """What MQTT 5 adds; left out on 3.1.1, as nothing relies on it."""
         if self._version != "5":
             return None
-        expiry_s = None if message.expiry_s is None else max(1, math.ceil(min(message.expiry_s, _LONGEST_EXPIRY_S)))
-        return packets.properties(message.response_topic, message.correlation, expiry_s, message.traceparent)
+        expiry_s = (
+            None
+            if message.expiry_s is None
+            else max(1, math.ceil(min(message.expiry_s, _LONGEST_EXPIRY_S)))
+        )
+        return packets.properties(
+            message.response_topic, message.correlation, expiry_s, message.traceparent
+        )
 
     def _say_goodbye(self) -> None:
         deadline = time.monotonic() + 0.5
-        if self.outcome is not Outcome.LOST:
+        if self.outcome is not ConnectionEnd.LOST:
             return
         self._client.disconnect()
         while not self._ended and time.monotonic() < deadline:
@@ -299,13 +309,17 @@ class _Connection:
     ) -> None:  # fmt: skip
         if reason.is_failure:
             refused_version = reason.value == _UNSUPPORTED_VERSION
-            self.outcome = Outcome.VERSION_REFUSED if refused_version else Outcome.REFUSED
+            self.outcome = (
+                ConnectionEnd.VERSION_REFUSED if refused_version else ConnectionEnd.REFUSED
+            )
             self.reason = f"refused: {reason}"
             if reason.value in _BAD_CREDENTIALS:
                 self.reason += ": check the user and password in the broker URL, and the broker's list of users"
             return
-        self.outcome = Outcome.LOST  # as it will be some day
-        self._idents = self._idents and getattr(properties, "SubscriptionIdentifierAvailable", 1) == 1
+        self.outcome = ConnectionEnd.LOST  # as it will be some day
+        self._idents = (
+            self._idents and getattr(properties, "SubscriptionIdentifierAvailable", 1) == 1
+        )
         self._reconcile()
         # What arrives while subscriptions are still being confirmed may be answered at once.
         self._link.outbox.online(getattr(properties, "ReceiveMaximum", None))
@@ -338,7 +352,9 @@ class _Connection:
         else:
             self.reason = str(reason)
 
-    def _on_written(self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any) -> None:
+    def _on_written(
+        self, _client: Any, _data: Any, mid: int, _reason: Any, _properties: Any
+    ) -> None:
         """A message of QoS 0 has gone out."""
         self._on_puback(mid, 0)
 
@@ -348,7 +364,12 @@ class _Connection:
             return
         refused = reason >= _FAILURE
         if refused:
-            log.error("the broker refuses %s to publish to %s (code %d)", self._link.client_id, message.topic, reason)
+            log.error(
+                "the broker refuses %s to publish to %s (code %d)",
+                self._link.client_id,
+                message.topic,
+                reason,
+            )
         self._link.outbox.done(message, "refused" if refused else None)
 
     def _on_message(self, _client: Any, _data: Any, message: paho.MQTTMessage) -> None:
@@ -379,7 +400,9 @@ def _tls_context(ca: Path | None) -> ssl.SSLContext:
     try:
         return ssl.create_default_context(cafile=None if ca is None else str(ca))
     except (OSError, ssl.SSLError) as error:
-        raise ConfigError(f"tls_ca {ca}: {error}; a readable file of PEM certificates is accepted") from None
+        raise ConfigError(
+            f"tls_ca {ca}: {error}; a readable file of PEM certificates is accepted"
+        ) from None
 
 
 def _new_properties(packet: int) -> Properties:

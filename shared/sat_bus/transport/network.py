@@ -1,7 +1,9 @@
-"""What a bus on a network does whatever the library: queues, the thread that keeps a connection, its ends.
+"""What a bus on a network does whatever the library: queues, the thread that keeps a connection,
+its ends.
 
-`NetworkBus` owns one thread, ``bus/net/<client_id>``. It makes one `Connection` after the other, each used once
-and thrown away, so that nothing queued in a dead one can go out late. This module knows no MQTT library.
+`NetworkBus` owns one thread, ``bus/net/<client_id>``. It makes one `Connection` after the other,
+each used once and thrown away, so that nothing queued in a dead one can go out late. This module
+knows no MQTT library.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from sat_bus.transport.reconnect import Reconnect, Version
 log = logging.getLogger(__name__)
 
 
-class Outcome(Enum):
+class ConnectionEnd(Enum):
     """How a connection ended."""
 
     UNREACHED = auto()  # no transport
@@ -70,7 +72,7 @@ class Waker:
 
 
 @dataclass(frozen=True)
-class Link:
+class ConnectionParts:
     """What a connection works with.
 
     Attributes:
@@ -92,9 +94,10 @@ class Link:
 
 
 class Connection(Protocol):
-    """One connection; made, run and disposed of on the network thread. Only `push` is for any thread."""
+    """One connection; made, run and disposed of on the network thread. Only `push` is for any
+    thread."""
 
-    outcome: Outcome
+    outcome: ConnectionEnd
     reason: str  # why it ended, for a person, with the next step where there is one
 
     def run(self) -> None:
@@ -106,8 +109,8 @@ class Connection(Protocol):
         """
 
     def push(self) -> bool:
-        """Send what may go at once, on the thread of the caller, without waiting. False: it has to be done, or gone
-        on with, by the network thread."""
+        """Send what may go at once, on the thread of the caller, without waiting. False: it has to
+        be done, or gone on with, by the network thread."""
 
     def dispose(self) -> None:
         """Free what it holds, whatever its state."""
@@ -138,7 +141,7 @@ class NetworkBus:
         versions: tuple[Version, ...],
         tls: ssl.SSLContext | None,
         keepalive_s: int,
-        connect: Callable[[Link, Version], Connection],
+        connect: Callable[[ConnectionParts, Version], Connection],
     ) -> None:
         self.client_id = encode_level("client", client_id)
         if will is not None:
@@ -150,7 +153,7 @@ class NetworkBus:
         self._dispatcher = Dispatcher(client_id)
         self._waker = Waker()
         self._closing = threading.Event()
-        self._link = Link(
+        self._link = ConnectionParts(
             endpoint, client_id, will, tls, keepalive_s,
             self._outbox, self._dispatcher, self._waker, self._closing, self._ready,
         )  # fmt: skip
@@ -181,12 +184,14 @@ class NetworkBus:
 
     @property
     def problem(self) -> str:
-        """Why there is no connection, in words for a person; empty while there is one or before the first attempt."""
+        """Why there is no connection, in words for a person; empty while there is one or before the
+        first attempt."""
         return self._complaint
 
     @property
     def refused(self) -> bool:
-        """Whether nothing listened on the broker's port in the last attempt; not so while there is a connection."""
+        """Whether nothing listened on the broker's port in the last attempt; not so while there is
+        a connection."""
         return self._refused
 
     def start(self, timeout: float | None = None) -> bool:
@@ -214,9 +219,21 @@ class NetworkBus:
         if response_topic is not None:
             check_topic(response_topic)
         accepted = self._outbox.put(
-            Outgoing(topic, payload, qos, retain, traffic, response_topic, correlation, expiry_s, traceparent, on_drop)
+            Outgoing(
+                topic,
+                payload,
+                qos,
+                retain,
+                traffic,
+                response_topic,
+                correlation,
+                expiry_s,
+                traceparent,
+                on_drop,
+            )
         )
-        # The publisher sends by itself where it can: waking another thread for it costs more than the sending.
+        # The publisher sends by itself where it can: waking another thread for it costs more than
+        # the sending.
         connection = self._connection
         if accepted and (connection is None or not connection.push()):
             self._waker.wake()
@@ -263,7 +280,8 @@ class NetworkBus:
             self._waker.close()
 
     def _attempt(self) -> float:
-        """One connection from its beginning to its end; returns the seconds to wait before the next."""
+        """One connection from its beginning to its end; returns the seconds to wait before the
+        next."""
         version = self._reconnect.version
         self._connection = connection = self._connect(self._link, version)
         began = time.monotonic()
@@ -274,7 +292,11 @@ class NetworkBus:
             refused = isinstance(error, ConnectionRefusedError)
             connection.reason = connection.reason or f"{error or type(error).__name__}"
         except Exception as error:
-            log.exception("the connection of %s to %s ended by a fault of ours", self.client_id, self._endpoint)
+            log.exception(
+                "the connection of %s to %s ended by a fault of ours",
+                self.client_id,
+                self._endpoint,
+            )
             connection.reason = repr(error)
         finally:
             self._connection = None
@@ -288,12 +310,12 @@ class NetworkBus:
             self._complain(connection.reason, was_up)
         return delay
 
-    def _delay(self, outcome: Outcome, lasted: float) -> float:
-        if outcome is Outcome.VERSION_REFUSED:
+    def _delay(self, outcome: ConnectionEnd, lasted: float) -> float:
+        if outcome is ConnectionEnd.VERSION_REFUSED:
             return self._reconnect.version_refused()
-        if outcome is Outcome.LOST:
+        if outcome is ConnectionEnd.LOST:
             return self._reconnect.lost(lasted)
-        if outcome is Outcome.UNANSWERED:
+        if outcome is ConnectionEnd.UNANSWERED:
             return self._reconnect.unanswered()
         return self._reconnect.failed()
 

@@ -1,9 +1,10 @@
-"""What waits to go out, in three classes: control, state, frames. Shared by all adapters of the bus.
+"""What waits to go out, in three classes: control, state, frames. Shared by all adapters of the
+bus.
 
-It decides what is kept, replaced, refused and dropped, and counts it; it sends nothing and starts no thread.
-Frames are fair by topic: each is served in turn, and a flood on one drops its own messages.
-An adapter takes messages out in order of their class, has a bounded number of each class outstanding (so that
-a command overtakes any queue of frames) and says when they are done.
+It decides what is kept, replaced, refused and dropped, and counts it; it sends nothing and starts
+no thread. Frames are fair by topic: each is served in turn, and a flood on one drops its own
+messages. An adapter takes messages out in order of their class, has a bounded number of each class
+outstanding (so that a command overtakes any queue of frames) and says when they are done.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from sat_bus.contract.topics import Traffic
 log = logging.getLogger(__name__)
 
 MAX_PAYLOAD = 262_144
-# Outstanding messages by class; their sum is the least that a broker must take (Mosquitto's default is 20).
+# Outstanding messages by class; their sum is the least that a broker must take (Mosquitto's default
+# is 20).
 WINDOW = {Traffic.CONTROL: 8, Traffic.STATE: 8, Traffic.FRAMES: 4}
 _OVERHEAD = 256  # bytes that a queued message costs beside its payload
 
@@ -75,10 +77,12 @@ class _Lane:
 
 
 class FairQueue:
-    """A queue for each topic. `take` serves them in turn, `drop` takes from the one that has most bytes.
+    """A queue for each topic. `take` serves them in turn, `drop` takes from the one that has most
+    bytes.
 
-    So a topic that floods loses its own messages, and delays those of another by one message a round. No
-    operation takes longer than the logarithm of the number of topics, amortised. Not safe from threads.
+    So a topic that floods loses its own messages, and delays those of another by one message a
+    round. No operation takes longer than the logarithm of the number of topics, amortised. Not safe
+    from threads.
 
     Attributes:
         bytes: sum of the sizes of what waits.
@@ -88,9 +92,11 @@ class FairQueue:
         self.bytes = 0
         self._messages = 0
         self._births = count()
-        self._lanes: OrderedDict[str, _Lane] = OrderedDict()  # the one whose turn it is first, none empty
-        # The heaviest first. A lane has an entry of the bytes that it has or more, `listed`: it is corrected when
-        # it comes to the top, as most never do. Entries of other bytes are void.
+        self._lanes: OrderedDict[str, _Lane] = (
+            OrderedDict()
+        )  # the one whose turn it is first, none empty
+        # The heaviest first. A lane has an entry of the bytes that it has or more, `listed`: it is
+        # corrected when it comes to the top, as most never do. Entries of other bytes are void.
         self._heap: list[tuple[int, int, _Lane]] = []
 
     def __len__(self) -> int:
@@ -101,7 +107,8 @@ class FairQueue:
             yield from lane.waiting
 
     def put(self, message: Outgoing) -> None:
-        """Add it behind what waits of its topic; a topic of which nothing waits comes last in the round."""
+        """Add it behind what waits of its topic; a topic of which nothing waits comes last in the
+        round."""
         lane = self._lanes.get(message.topic)
         if lane is None:
             lane = self._lanes[message.topic] = _Lane(next(self._births))
@@ -123,8 +130,8 @@ class FairQueue:
         return self._remove(lane)
 
     def drop(self) -> Outgoing:
-        """The oldest message of the topic with most bytes, of equal topics the one that waits longest; there must be
-        one. The topic keeps its turn."""
+        """The oldest message of the topic with most bytes, of equal topics the one that waits
+        longest; there must be one. The topic keeps its turn."""
         while True:
             negative, _, lane = self._heap[0]
             if -negative != lane.listed:
@@ -152,7 +159,8 @@ class FairQueue:
 
 
 class Outbox:
-    """The queues. All methods are safe from any thread and none blocks but `flush`; it begins offline.
+    """The queues. All methods are safe from any thread and none blocks but `flush`; it begins
+    offline.
 
     Args:
         control: most control messages that wait.
@@ -160,7 +168,9 @@ class Outbox:
         frame_bytes: most bytes of frames that wait, of all topics, each with 256 bytes for itself.
     """
 
-    def __init__(self, *, control: int = 1_000, state: int = 10_000, frame_bytes: int = 8 << 20) -> None:
+    def __init__(
+        self, *, control: int = 1_000, state: int = 10_000, frame_bytes: int = 8 << 20
+    ) -> None:
         self._limits = (control, state, frame_bytes)
         self._control: deque[Outgoing] = deque()
         self._state: dict[str, Outgoing] = {}
@@ -180,7 +190,8 @@ class Outbox:
         return all(gone is not message for gone, _ in lost)
 
     def take(self) -> Outgoing | None:
-        """The next message that may go out now; it is outstanding until `done`. None: nothing, or no room."""
+        """The next message that may go out now; it is outstanding until `done`. None: nothing, or
+        no room."""
         with self._changed:
             if not self._online or len(self._outstanding) >= self._room:
                 return None
@@ -191,8 +202,8 @@ class Outbox:
             return message
 
     def done(self, message: Outgoing, refused: str | None = None) -> None:
-        """`message` was acknowledged, or written when it needs no acknowledgement. `refused` is the cause to
-        count when the broker would not have it."""
+        """`message` was acknowledged, or written when it needs no acknowledgement. `refused` is the
+        cause to count when the broker would not have it."""
         with self._changed:
             known = message in self._outstanding
             if known:
@@ -207,15 +218,21 @@ class Outbox:
     def online(self, room: int | None = None) -> None:
         """The broker takes messages, at most `room` outstanding."""
         with self._changed:
-            self._room = sum(WINDOW.values()) if room is None else max(1, min(room, sum(WINDOW.values())))
+            self._room = (
+                sum(WINDOW.values()) if room is None else max(1, min(room, sum(WINDOW.values())))
+            )
             self._online = True
 
     def offline(self) -> None:
-        """The connection is gone: control and frames are dropped, so that nothing old goes out later; state is
-        kept. The fate of what was outstanding is unknown: state goes out again, the rest counts as unacked."""
+        """The connection is gone: control and frames are dropped, so that nothing old goes out
+        later; state is kept. The fate of what was outstanding is unknown: state goes out again, the
+        rest counts as unacked."""
         with self._changed:
             self._online = False
-            lost = [(message, f"{message.traffic}_offline") for message in (*self._control, *self._frames)]
+            lost = [
+                (message, f"{message.traffic}_offline")
+                for message in (*self._control, *self._frames)
+            ]
             self._control.clear()
             self._frames.clear()
             again: dict[str, Outgoing] = {}
@@ -232,7 +249,8 @@ class Outbox:
         self._tell(lost)
 
     def flush(self, timeout: float) -> bool:
-        """Wait until nothing waits and nothing is outstanding; False when `timeout` seconds ran out."""
+        """Wait until nothing waits and nothing is outstanding; False when `timeout` seconds ran
+        out."""
         with self._changed:
             return self._changed.wait_for(self._empty, timeout)
 

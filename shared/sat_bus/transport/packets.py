@@ -1,8 +1,9 @@
-"""PUBLISH and PUBACK packets of MQTT 3.1.1 and 5, up to QoS 1: the path of frames, commands and replies. PURE.
+"""PUBLISH and PUBACK packets of MQTT 3.1.1 and 5, up to QoS 1: the path of frames, commands and
+replies. PURE.
 
-paho takes five system calls for each packet that comes, and a tenth of a millisecond for a PUBLISH or PUBACK; here
-all that has arrived is read at once. A packet that is anything else, not whole yet, or not as it should be ends the
-reading and is left to paho, which knows what to do about it.
+paho takes five system calls for each packet that comes, and a tenth of a millisecond for a PUBLISH
+or PUBACK; here all that has arrived is read at once. A packet that is anything else, not whole yet,
+or not as it should be ends the reading and is left to paho, which knows what to do about it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,17 @@ _QOS_0, _QOS_1 = 0x30, 0x32  # the first byte of a PUBLISH, those flags apart
 _ACK = 0x40
 _PUBACK = bytes((_ACK, 2))
 _SIZE = struct.Struct(">H")
-# The properties that a PUBLISH may have in MQTT 5, but for the topic alias, which nobody has allowed the broker.
-_FORMAT, _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION, _SUBSCRIPTION, _USER = 1, 2, 3, 8, 9, 11, 38
+# The properties that a PUBLISH may have in MQTT 5, but for the topic alias, which nobody has
+# allowed the broker.
+_FORMAT, _EXPIRY, _CONTENT_TYPE, _RESPONSE_TOPIC, _CORRELATION, _SUBSCRIPTION, _USER = (
+    1,
+    2,
+    3,
+    8,
+    9,
+    11,
+    38,
+)
 
 
 class Arrived(NamedTuple):
@@ -72,7 +82,9 @@ def read(data: bytes, now: float, *, mqtt5: bool) -> Arrived:
                 break
             retain = bool(data[taken] & _RETAIN)
             answer = given.response_topic, given.correlation, given.trace
-            messages.append((Inbound(topic.decode(), data[at:end], retain, *answer, now), given.subscriptions))
+            messages.append(
+                (Inbound(topic.decode(), data[at:end], retain, *answer, now), given.subscriptions)
+            )
             if ident:
                 acks.append(_PUBACK + ident)
             taken = end
@@ -90,7 +102,9 @@ def puback(body: bytes) -> tuple[int, int]:
     return _SIZE.unpack_from(body)[0], body[2] if len(body) > 2 else 0
 
 
-def publish(topic: str, payload: bytes, ident: int, *, retain: bool = False, properties: bytes | None = None) -> bytes:
+def publish(
+    topic: str, payload: bytes, ident: int, *, retain: bool = False, properties: bytes | None = None
+) -> bytes:
     """A PUBLISH of QoS 1. `properties` are those of MQTT 5, None makes one of 3.1.1."""
     name = topic.encode()
     head = _SIZE.pack(len(name)) + name + _SIZE.pack(ident)
@@ -101,7 +115,10 @@ def publish(topic: str, payload: bytes, ident: int, *, retain: bool = False, pro
 
 
 def properties(
-    response_topic: str | None, correlation: bytes | None, expiry_s: int | None, traceparent: str | None
+    response_topic: str | None,
+    correlation: bytes | None,
+    expiry_s: int | None,
+    traceparent: str | None,
 ) -> bytes:
     """What a PUBLISH of MQTT 5 may say beside its payload."""
     if (response_topic, correlation, expiry_s, traceparent) == (None, None, None, None):

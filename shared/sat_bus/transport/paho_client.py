@@ -20,21 +20,22 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 
 from sat_bus.transport import packets
-from sat_bus.transport.network import Link
+from sat_bus.transport.network import ConnectionParts
 from sat_bus.transport.outbox import Outgoing
 from sat_bus.transport.reconnect import Version
 
 CONNECT_TIMEOUT_S = 3.0
-# How often the broker is asked for a sign of life, and how late at most a request runs that a dead link held back. A
-# live link, whose client looks up twice a second, is proven again well within that.
+# How often the broker is asked for a sign of life, and how late at most a request runs that a dead
+# link held back. A live link, whose client looks up twice a second, is proven again well within
+# that.
 PING_S, UNPROVEN_S = 1.0, 2.0
 _PROTOCOL = {"5": MQTTProtocolVersion.MQTTv5, "3.1.1": MQTTProtocolVersion.MQTTv311}
 _PUBLISH, _PUBACK, _PINGREQ = 0x30, 0x40, 0xC0
 
 
 class Client(paho.Client):
-    """A client of paho's for one connection of `link`, whose stream another may read between two packets, and write
-    whole packets to.
+    """A client of paho's for one connection of `link`, whose stream another may read between two
+    packets, and write whole packets to.
 
     Attributes:
         on_puback: is told the packet identifier and the reason code.
@@ -42,7 +43,7 @@ class Client(paho.Client):
 
     on_puback: Callable[[int, int], None]
 
-    def __init__(self, link: Link, version: Version) -> None:
+    def __init__(self, link: ConnectionParts, version: Version) -> None:
         endpoint = link.endpoint
         super().__init__(
             CallbackAPIVersion.VERSION2,
@@ -53,7 +54,9 @@ class Client(paho.Client):
         )
         self._link = link
         # 3.1.1 says it of the client, by default.
-        self._clean_start: paho.CleanStartOption = True if version == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY
+        self._clean_start: paho.CleanStartOption = (
+            True if version == "5" else paho.MQTT_CLEAN_START_FIRST_ONLY
+        )
         self._pings: deque[float] = deque()
         self._proven = 0.0
         self.suppress_exceptions = True  # a callback that raises must not end the thread
@@ -80,18 +83,22 @@ class Client(paho.Client):
         endpoint = self._link.endpoint
         self._proven = time.monotonic()
         try:
-            self.connect(endpoint.host, endpoint.port, self._link.keepalive_s, clean_start=self._clean_start)
+            self.connect(
+                endpoint.host, endpoint.port, self._link.keepalive_s, clean_start=self._clean_start
+            )
         except Exception as error:
             _close_sockets(error)
             raise
 
     @property
     def between_packets(self) -> bool:
-        """Whether no packet is half read, so that what comes next on the socket is the beginning of one."""
+        """Whether no packet is half read, so that what comes next on the socket is the beginning of
+        one."""
         return self._in_packet["command"] == 0
 
     def read_packet(self) -> bool:
-        """Read one packet, where `loop_read` may go on to those behind it; False: there was none."""
+        """Read one packet, where `loop_read` may go on to those behind it; False: there was
+        none."""
         code = self._packet_read()
         if code > 0:
             self._loop_rc_handle(code)
@@ -100,7 +107,9 @@ class Client(paho.Client):
     def send(self, message: Outgoing, properties: bytes | None) -> int:
         """Send a message of QoS 1 in its turn; its packet identifier, for `on_puback`."""
         mid = self._mid_generate()
-        packet = packets.publish(message.topic, message.payload, mid, retain=message.retain, properties=properties)
+        packet = packets.publish(
+            message.topic, message.payload, mid, retain=message.retain, properties=properties
+        )
         self._packet_queue(_PUBLISH, packet, mid, 1)
         return mid
 
@@ -118,11 +127,13 @@ class Client(paho.Client):
     # -- how fresh it is ---------------------------------------------------------------------------
 
     def arrival(self, now: float) -> float:
-        """When what is read `now` counts as arrived: now, as long as the link is proven to be alive.
+        """When what is read `now` counts as arrived: now, as long as the link is proven to be
+        alive.
 
-        A broker answers a ping behind all that it sent before. So what is read now was sent after the latest ping that
-        was answered, and may be as old as that ping: a link that was cut, or a process that stood still, holds messages
-        back and then brings them all. They count from `UNPROVEN_S` after that ping at the latest.
+        A broker answers a ping behind all that it sent before. So what is read now was sent after
+        the latest ping that was answered, and may be as old as that ping: a link that was cut, or a
+        process that stood still, holds messages back and then brings them all. They count from
+        `UNPROVEN_S` after that ping at the latest.
         """
         return min(now, self._proven + UNPROVEN_S)
 
@@ -153,7 +164,8 @@ def _set_nodelay(_client: Any, _data: Any, sock: Any) -> None:
 
 
 def _close_sockets(error: BaseException) -> None:
-    """Close the sockets of a handshake that failed: paho leaves them to the garbage collector, which warns."""
+    """Close the sockets of a handshake that failed: paho leaves them to the garbage collector,
+    which warns."""
     for frame, _ in traceback.walk_tb(error.__traceback__):
         for value in frame.f_locals.values():
             if isinstance(value, socket.socket):

@@ -1,7 +1,7 @@
 """When to try the broker again, and with which version of MQTT. PURE.
 
-The delay grows from 0.1 s to 1 s and is scattered, so that a fleet does not return as one. A broker that
-refuses MQTT 5 is tried with 3.1.1 at once, and what has worked is remembered.
+The delay grows from 0.1 s to 1 s and is scattered, so that a fleet does not return as one. A broker
+that refuses MQTT 5 is tried with 3.1.1 at once, and what has worked is remembered.
 """
 
 from __future__ import annotations
@@ -55,9 +55,9 @@ class Reconnect:
         return 0.0 if self._refusals < len(self._versions) else self._wait()
 
     def unanswered(self) -> float:
-        """The connection was closed, or stayed silent, before the broker answered: perhaps it does not know this
-        version. One that has worked before is given up only after several such attempts, as a broker that
-        starts may do the same."""
+        """The connection was closed, or stayed silent, before the broker answered: perhaps it does
+        not know this version. One that has worked before is given up only after several such
+        attempts, as a broker that starts may do the same."""
         self._strikes += 1
         if not self._worked or self._strikes >= _STRIKES:
             self._strikes = 0

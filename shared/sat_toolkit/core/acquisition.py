@@ -2,7 +2,8 @@
 
 Knows nothing of devices and streams; `BaseDeviceDriver` builds on it. Two rules live here:
 
-- A run is ended once. Whoever gets the `claim` (a stop, or the loop's own death) cleans up; the other
+- A run is ended once. Whoever gets the `claim` (a stop, or the loop's own death) cleans up; the
+  other
   one waits for `finished`.
 - A loop that outlived its stop never runs again. Each run has an event of its own, which is retired
   with it: it stays clear whatever is done to it, and the run's thread sees no other.
@@ -35,7 +36,9 @@ class AcquisitionEvent(threading.Event):
 class AcquisitionThread(threading.Thread):
     """The thread of one run; `event` is what its driver's `is_acquiring` is to it."""
 
-    def __init__(self, owner: object, event: AcquisitionEvent, name: str, target: Callable[[], None]) -> None:
+    def __init__(
+        self, owner: object, event: AcquisitionEvent, name: str, target: Callable[[], None]
+    ) -> None:
         super().__init__(name=name, target=target, daemon=True)
         self.owner = owner
         self.event = event
@@ -72,7 +75,8 @@ class Acquisition:
         return self._claimed.acquire(blocking=False)
 
     def join(self, timeout: float) -> bool:
-        """Retire the event and wait for the thread; True when the loop is over (or is the caller)."""
+        """Retire the event and wait for the thread; True when the loop is over (or is the
+        caller)."""
         self.event.retire()
         if self.thread is threading.current_thread():
             return True

@@ -1,12 +1,12 @@
 """What `DeviceDriverManager` drives: the protocol that the in-process and the bus backend share.
 
-A backend keeps the devices it knows and their states, applies the lifecycle (or asks those who do) and
-raises a `SatError` for every refusal and failure; the manager turns these into its dicts. So both
-backends give the same keys, statuses and messages.
+A backend keeps the devices it knows and their states, applies the lifecycle (or asks those who do)
+and raises a `SatError` for every refusal and failure; the manager turns these into its dicts. So
+both backends give the same keys, statuses and messages.
 
-A backend from elsewhere is named by the entry point ``bus`` of the group ``sat_toolkit.backends``: a
-callable that takes the broker's URL (the value of SAT_BROKER_URL) and returns a `Backend`. It does no
-I/O when it is called; the first method that needs the broker connects.
+A backend from elsewhere is named by the entry point ``bus`` of the group ``sat_toolkit.backends``:
+a callable that takes the broker's URL (the value of SAT_BROKER_URL) and returns a `Backend`. It
+does no I/O when it is called; the first method that needs the broker connects.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ ENTRY_POINT_NAME = "bus"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Reached:
     """A lifecycle operation that succeeded.
 
-    `changed` is False when the device had reached the operation's target before; `state` is where it
-    is now.
+    `changed` is False when the device had reached the operation's target before; `state` is where
+    it is now.
     """
 
     changed: bool
@@ -42,7 +42,8 @@ def device_key(driver: str, device_id: str) -> str:
 
 
 class Backend(Protocol):
-    """Every method may be called from any thread; of one device one `operate` or `command` at a time.
+    """Every method may be called from any thread; of one device one `operate` or `command` at a
+    time.
 
     Every method may raise `HostLost`, `Timeout` or any other SatError of getting at the device.
     """
@@ -60,7 +61,8 @@ class Backend(Protocol):
         ...
 
     def devices(self, driver: str) -> list[Device]:
-        """The known devices of a driver, without scanning. An id may be there twice, with two hosts."""
+        """The known devices of a driver, without scanning. An id may be there twice, with two
+        hosts."""
         ...
 
     def state(self, driver: str, device: Device) -> DeviceState:
@@ -71,7 +73,7 @@ class Backend(Protocol):
         """All known devices' states under their `device_key`: a copy."""
         ...
 
-    def operate(self, operation: Operation, driver: str, device: Device) -> Outcome:
+    def operate(self, operation: Operation, driver: str, device: Device) -> Reached:
         """Run initialize, connect, reset or close as `lifecycle.plan` has it.
 
         `device` is one of `devices()`, or, when it is not known, what the caller gave: connect then
@@ -99,7 +101,8 @@ class Backend(Protocol):
         ...
 
     def shutdown(self) -> None:
-        """Let go of everything: close what is open in this process, end threads. May be called twice.
+        """Let go of everything: close what is open in this process, end threads. May be called
+        twice.
 
         Called when the manager is closed or collected, at the latest when the interpreter exits.
         """

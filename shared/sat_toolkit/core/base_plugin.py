@@ -1,8 +1,8 @@
 """The base classes of drivers: each public method calls the driver's own `_x_impl` hook.
 
-They keep what every driver needs right (the device, the stream's channel, the acquisition thread) and
-hold no lifecycle state: whoever runs the driver does that, see `DriverRunner`. One instance serves one
-device.
+They keep what every driver needs right (the device, the stream's channel, the acquisition thread)
+and hold no lifecycle state: whoever runs the driver does that, see `DriverRunner`. One instance
+serves one device.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ class BaseDeviceDriver(BasePlugin):
     `_command_impl` puts the device into ERROR, but for `CommandFailed`, `BadArgs`, ValueError and
     TimeoutError, which fail that command only.
 
-    A loop reads ``self.is_acquiring`` each round. A helper thread of the driver's own keeps the event
-    that it found at its start (``event = self.is_acquiring``): it is the event of that run, and never
-    set again once the run is over.
+    A loop reads ``self.is_acquiring`` each round. A helper thread of the driver's own keeps the
+    event that it found at its start (``event = self.is_acquiring``): it is the event of that run,
+    and never set again once the run is over.
     """
 
     # name -> text, or name -> {description, parameters[, timeout_ms]}; may be set on the class.
@@ -120,7 +120,9 @@ class BaseDeviceDriver(BasePlugin):
         """The devices that are there now."""
         found: Iterable[Device] | None = self._scan_impl()
         devices = list(found or ())
-        self._scanned = {device.device_id: device for device in devices if isinstance(device, Device)}
+        self._scanned = {
+            device.device_id: device for device in devices if isinstance(device, Device)
+        }
         return devices
 
     def initialize(self, device: Device) -> bool:
@@ -169,8 +171,8 @@ class BaseDeviceDriver(BasePlugin):
     def report_event(self, event: str, /, **fields: Any) -> None:
         """Tell whoever watches the device that something happened. From any thread.
 
-        On the bus it is the event `driver.<event>` with the fields as its `data`. It is for what happens now and
-        then: more than a few in a second are dropped, and counted.
+        On the bus it is the event `driver.<event>` with the fields as its `data`. It is for what
+        happens now and then: more than a few in a second are dropped, and counted.
 
         Raises:
             ValueError: no name of an event, or too many fields; the message says what is accepted.
@@ -268,7 +270,9 @@ class BaseDeviceDriver(BasePlugin):
                 self._acquiring_event = threading.Event()
             acquisition.finished.set()
 
-    def _acquisition_ended(self, acquisition: Acquisition, device: Device, reason: str | None) -> None:
+    def _acquisition_ended(
+        self, acquisition: Acquisition, device: Device, reason: str | None
+    ) -> None:
         """The loop ended by itself; `reason` is None when the driver's own code told it to."""
         if reason is None and type(self).stop_acquisition is not BaseDeviceDriver.stop_acquisition:
             return  # the driver stops its acquisition in its own way, and cleans up there
@@ -298,7 +302,12 @@ class BaseDeviceDriver(BasePlugin):
         try:
             self.stop_streaming(device)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - close and reset go on all the same
-            log.warning("%s: stopping the stream of %s failed: %s", self.driver_name, device.device_id, error)
+            log.warning(
+                "%s: stopping the stream of %s failed: %s",
+                self.driver_name,
+                device.device_id,
+                error,
+            )
 
     # --- the hooks ---------------------------------------------------------------------------------
 
@@ -311,7 +320,9 @@ class BaseDeviceDriver(BasePlugin):
     def _connect_impl(self, device: Device) -> bool:
         raise NotImplementedError(f"{type(self).__name__} has no _connect_impl")
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         raise NotImplementedError(f"{type(self).__name__} has no _command_impl")
 
     def _reset_impl(self, device: Device) -> bool:
@@ -324,16 +335,20 @@ class BaseDeviceDriver(BasePlugin):
         """Make ready for the loop. Optional."""
 
     def _cleanup_acquisition(self, device: Device) -> None:
-        """Undo `_setup_acquisition`. Called once for each run, also when the loop died. Optional."""
+        """Undo `_setup_acquisition`. Called once for each run, also when the loop died.
+        Optional."""
 
     def _acquisition_loop(self) -> None:
-        raise NotImplementedError(f"{type(self).__name__} does not stream: it has no _acquisition_loop")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not stream: it has no _acquisition_loop"
+        )
 
     def wait_for_change(self, timeout: float) -> bool:
         """Wait up to `timeout` seconds; True as soon as devices may have come or gone.
 
-        Optional. Where a driver implements it, the host calls it over and over on a thread of the instance
-        that scans, and scans again whenever it answers True. Elsewhere devices are found by periodic scans.
+        Optional. Where a driver implements it, the host calls it over and over on a thread of the
+        instance that scans, and scans again whenever it answers True. Elsewhere devices are found
+        by periodic scans.
 
         Raises:
             NotImplementedError: the driver has nothing to wait for.
@@ -345,7 +360,8 @@ class BaseDeviceDriver(BasePlugin):
         self.stream_manager.put_client_data(stream_data)
 
     def _client_frames_impl(self, device: Device, block: FrameBlock) -> dict[str, Any]:
-        """Take CAN frames that a client sent together. Unless overridden each is handed to `_client_data_impl`.
+        """Take CAN frames that a client sent together. Unless overridden each is handed to
+        `_client_data_impl`.
 
         Returns ``{"sent": n, "failed": [{"index", "reason"}, ...]}``.
         """
@@ -359,7 +375,9 @@ class BaseDeviceDriver(BasePlugin):
         return {"sent": len(block) - len(failed), "failed": failed}
 
 
-def call_command(driver: BaseDeviceDriver, device: Device, command: str, args: Mapping[str, Any]) -> Any:
+def call_command(
+    driver: BaseDeviceDriver, device: Device, command: str, args: Mapping[str, Any]
+) -> Any:
     """Call a driver's public `command`, whatever signature a subclass gave it, fully checked.
 
     Raises:
@@ -370,8 +388,11 @@ def call_command(driver: BaseDeviceDriver, device: Device, command: str, args: M
     return _pass_args(driver.command, device, command, dict(args))
 
 
-def _pass_args(function: Callable[..., Any], device: Device, command: str, args: dict[str, Any]) -> Any:
-    """Call with `args` in the way that the function takes them: third, by name, spread, or not at all."""
+def _pass_args(
+    function: Callable[..., Any], device: Device, command: str, args: dict[str, Any]
+) -> Any:
+    """Call with `args` in the way that the function takes them: third, by name, spread, or not at
+    all."""
     way = _way(getattr(function, "__func__", function), bound=hasattr(function, "__func__"))
     if way == "third":
         return function(device, command, args)
@@ -385,13 +406,18 @@ def _pass_args(function: Callable[..., Any], device: Device, command: str, args:
 
 
 @lru_cache(maxsize=256)
-def _way(function: Callable[..., Any], *, bound: bool) -> Literal["third", "named", "spread", "none"]:
+def _way(
+    function: Callable[..., Any], *, bound: bool
+) -> Literal["third", "named", "spread", "none"]:
     """How a function takes the args of a command; `bound`: its first parameter is given already."""
     whole = MethodType(function, object()) if bound else function
     parameters = list(inspect.signature(whole).parameters.values())
     kinds = {parameter.kind for parameter in parameters}
     by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    if inspect.Parameter.VAR_POSITIONAL in kinds or sum(p.kind in by_position for p in parameters) > 2:
+    if (
+        inspect.Parameter.VAR_POSITIONAL in kinds
+        or sum(p.kind in by_position for p in parameters) > 2
+    ):
         return "third"
     if any(parameter.name == "args" for parameter in parameters):
         return "named"

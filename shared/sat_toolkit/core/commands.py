@@ -1,4 +1,5 @@
-"""What a driver's `supported_commands` declares, in one form, and the check of a request against it.
+"""What a driver's `supported_commands` declares, in one form, and the check of a request against
+it.
 
 The only module of the SDK that knows `jsonschema`. It calls no driver hook.
 """
@@ -54,7 +55,8 @@ class Command:
 
     @cached_property
     def validator(self) -> Draft202012Validator:
-        """Checks args. Its registry is empty: a schema never makes this process fetch another one from somewhere."""
+        """Checks args. Its registry is empty: a schema never makes this process fetch another one
+        from somewhere."""
         return Draft202012Validator(self.parameters, registry=Registry())
 
 
@@ -66,7 +68,9 @@ def declared(driver: BaseDeviceDriver | type[BaseDeviceDriver]) -> dict[str, Com
     Raises:
         PluginError: a declaration makes no sense; the message names the command.
     """
-    raw: Any = driver.supported_commands if isinstance(driver, type) else driver.get_supported_commands()
+    raw: Any = (
+        driver.supported_commands if isinstance(driver, type) else driver.get_supported_commands()
+    )
     return {name: _command(name, spec) for name, spec in _table(raw).items()}
 
 
@@ -97,13 +101,17 @@ def check_args(command: Command, args: Mapping[str, Any]) -> None:
     try:
         error = best_match(command.validator.iter_errors(dict(args)))
     except Unresolvable as unresolvable:
-        raise PluginError(f"command {command.name!r}: its schema has a broken $ref: {unresolvable}") from None
+        raise PluginError(
+            f"command {command.name!r}: its schema has a broken $ref: {unresolvable}"
+        ) from None
     if error is not None:
         raise BadArgs(f"{command.name}: {_complaint(error)}{_accepted(command)}")
 
 
 def _complaint(error: ValidationError) -> str:
-    where = "args" + "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path)
+    where = "args" + "".join(
+        f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path
+    )
     message = error.message
     if len(message) > MAX_MESSAGE:
         message = message[: MAX_MESSAGE - 3] + "..."
@@ -156,14 +164,16 @@ def _model_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 @lru_cache(maxsize=1024)
 def _remembered(name: str, text: str) -> Command:
-    """The command that a driver declares as `text`. A driver is asked at each command, and to check a schema takes
-    longer than all else of a command's way."""
+    """The command that a driver declares as `text`. A driver is asked at each command, and to check
+    a schema takes longer than all else of a command's way."""
     return _parsed(name, json.loads(text))
 
 
 def _parsed(name: str, spec: Mapping[str, Any]) -> Command:
     timeout_ms = spec.get("timeout_ms")
-    if timeout_ms is not None and (isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms <= 0):
+    if timeout_ms is not None and (
+        isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms <= 0
+    ):
         raise PluginError(f"supported_commands[{name!r}]: timeout_ms must be a positive integer")
     schema = _schema(name, spec["parameters"]) if "parameters" in spec else dict(ANY_OBJECT)
     return Command(name, str(spec.get("description") or ""), schema, timeout_ms)
@@ -182,7 +192,9 @@ def _schema(name: str, parameters: Any) -> dict[str, Any]:
     try:
         Draft202012Validator.check_schema(schema)
     except SchemaError as error:
-        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {error.message}") from None
+        raise PluginError(
+            f"supported_commands[{name!r}]: no valid JSON Schema: {error.message}"
+        ) from None
     return schema
 
 
@@ -195,12 +207,15 @@ def _is_schema(parameters: Mapping[str, Any]) -> bool:
 
 
 def _from_plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """``{"id": "CAN id", "data": {"type": "str", "required": True}}`` as a schema; other names refused."""
+    """``{"id": "CAN id", "data": {"type": "str", "required": True}}`` as a schema; other names
+    refused."""
     properties: dict[str, Any] = {}
     required: list[str] = []
     for key, value in parameters.items():
         if isinstance(value, Mapping):
-            properties[key] = {k: v for k, v in value.items() if k != "required" or isinstance(v, list)}
+            properties[key] = {
+                k: v for k, v in value.items() if k != "required" or isinstance(v, list)
+            }
             kind = properties[key].get("type")
             if isinstance(kind, str):
                 properties[key]["type"] = _TYPE_WORDS.get(kind, kind)

@@ -50,8 +50,8 @@ _DONE = {
 class DeviceDriverManager:
     """Scans, drives and cleans up devices.
 
-    A device may be given as a Device, as its dict, or as its id. A success is ``{"status": "success",
-    ...}``, a failure ``{"status": "error", "message": text, "code": wire code}``.
+    A device may be given as a Device, as its dict, or as its id. A success is ``{"status":
+    "success", ...}``, a failure ``{"status": "error", "message": text, "code": wire code}``.
 
     Args:
         backend: what does the work; by default what `backend_from` makes of the environment.
@@ -84,7 +84,10 @@ class DeviceDriverManager:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -92,7 +95,9 @@ class DeviceDriverManager:
 
     def list_drivers(self) -> Answer:
         """``drivers``: all names, sorted; ``disabled``: those of them that are disabled."""
-        return _answer(lambda: {"drivers": sorted(self._backend.drivers()), "disabled": sorted(self._disabled)})
+        return _answer(
+            lambda: {"drivers": sorted(self._backend.drivers()), "disabled": sorted(self._disabled)}
+        )
 
     def enable_driver(self, driver: str) -> Answer:
         """Undo `disable_driver`."""
@@ -121,7 +126,10 @@ class DeviceDriverManager:
             self._usable_driver(driver)
             found: dict[str, dict[str, Any]] = {}
             for command in self._backend.commands(driver).values():
-                found[command.name] = {"description": command.description, "parameters": command.parameters}
+                found[command.name] = {
+                    "description": command.description,
+                    "parameters": command.parameters,
+                }
                 if command.timeout_ms is not None:
                     found[command.name]["timeout_ms"] = command.timeout_ms
             return {"commands": found}
@@ -141,15 +149,21 @@ class DeviceDriverManager:
         return device_key(driver, device.device_id if isinstance(device, Device) else device)
 
     def get_device_state(self, driver: str, device_id: str = "") -> Answer:
-        """``devices``: id -> state; and ``state``, when `device_id` or the number of devices says whose."""
+        """``devices``: id -> state; and ``state``, when `device_id` or the number of devices says
+        whose."""
 
         def state() -> Answer:
             self._known_driver(driver)
             known = self._backend.devices(driver)
             states = {device.device_id: self._backend.state(driver, device) for device in known}
             if device_id:
-                return {"devices": states, "state": self._backend.state(driver, self._known(driver, device_id))}
-            return {"devices": states} | ({"state": next(iter(states.values()))} if len(states) == 1 else {})
+                return {
+                    "devices": states,
+                    "state": self._backend.state(driver, self._known(driver, device_id)),
+                }
+            return {"devices": states} | (
+                {"state": next(iter(states.values()))} if len(states) == 1 else {}
+            )
 
         return _answer(state)
 
@@ -162,10 +176,14 @@ class DeviceDriverManager:
 
         return _answer(scan)
 
-    def initialize_device(self, driver: str, device: Device | Mapping[str, Any] | str | None) -> Answer:
+    def initialize_device(
+        self, driver: str, device: Device | Mapping[str, Any] | str | None
+    ) -> Answer:
         return self._manage_device_lifecycle(driver, device, Operation.INITIALIZE)
 
-    def connect_device(self, driver: str, device: Device | Mapping[str, Any] | str | None) -> Answer:
+    def connect_device(
+        self, driver: str, device: Device | Mapping[str, Any] | str | None
+    ) -> Answer:
         """Connect; scans for a device that is not known and initialises one that is not."""
         return self._manage_device_lifecycle(driver, device, Operation.CONNECT)
 
@@ -199,7 +217,9 @@ class DeviceDriverManager:
             device = self._known(driver, device_id)
             self._touch(driver, device)
             with self._locked(driver, device):
-                result = self._backend.command(driver, device, command, dict(args or {}) | more_args)
+                result = self._backend.command(
+                    driver, device, command, dict(args or {}) | more_args
+                )
             return {"result": result}
 
         return _answer(execute)
@@ -214,7 +234,8 @@ class DeviceDriverManager:
         for driver in self._enabled_drivers():
             scanned = self.scan_devices(driver)
             devices = [
-                {"device": device} | self.initialize_device(driver, device) for device in scanned.get("devices", [])
+                {"device": device} | self.initialize_device(driver, device)
+                for device in scanned.get("devices", [])
             ]
             results[driver] = scanned | {"status": _worst([scanned, *devices]), "devices": devices}
         return results
@@ -226,14 +247,18 @@ class DeviceDriverManager:
         """
         results: Answer = {}
         for driver, devices in list(self._touched.items()):
-            closed = {device.device_id: self.close_device(driver, device) for device in list(devices.values())}
+            closed = {
+                device.device_id: self.close_device(driver, device)
+                for device in list(devices.values())
+            }
             results[driver] = {"status": _worst(closed.values()), "devices": closed}
         return results
 
     # --- the inside, under the guide's names ---------------------------------------------------------
 
     def _get_device_lock(self, key: str) -> threading.RLock:
-        """The lock of one device: ``with manager._get_device_lock(manager.get_device_key(...))``."""
+        """The lock of one device: ``with
+        manager._get_device_lock(manager.get_device_key(...))``."""
         with self._locks_lock:
             return self._locks.setdefault(key, threading.RLock())
 
@@ -255,7 +280,11 @@ class DeviceDriverManager:
                     self._touch(driver, named)
             if operation is Operation.CLOSE:
                 self._forget(driver, named)
-            return {"message": _DONE[operation] if outcome.changed else f"Device already {outcome.state}"}
+            return {
+                "message": _DONE[operation]
+                if outcome.changed
+                else f"Device already {outcome.state}"
+            }
 
         return _answer(manage)
 
@@ -294,12 +323,18 @@ class DeviceDriverManager:
             wanted = Device.from_dict(given)
         else:
             raise BadArgs("Device not specified: give a Device, its dict, or its id")
-        same = [device for device in self._backend.devices(driver) if device.device_id == wanted.device_id]
+        same = [
+            device
+            for device in self._backend.devices(driver)
+            if device.device_id == wanted.device_id
+        ]
         if wanted.host:
             same = [device for device in same if device.host == wanted.host]
         if len(same) > 1:
             hosts = ", ".join(sorted(device.host for device in same))
-            raise UnknownDevice(f"Device {wanted.device_id} is on several hosts: {hosts}; give the Device")
+            raise UnknownDevice(
+                f"Device {wanted.device_id} is on several hosts: {hosts}; give the Device"
+            )
         return same[0] if same else wanted
 
     def _known(self, driver: str, given: Device | str) -> Device:
@@ -328,7 +363,8 @@ class DeviceDriverManager:
 def backend_from(environ: Mapping[str, str]) -> Backend:
     """The backend that the environment asks for.
 
-    SAT_BROKER_URL: the bus. Otherwise in process, with the plugins of SAT_PLUGINS beside the project's
+    SAT_BROKER_URL: the bus. Otherwise in process, with the plugins of SAT_PLUGINS beside the
+        project's
     own, and SAT_DRIVERS: a JSON object, driver name -> its configuration (an object).
 
     Raises:
@@ -370,7 +406,11 @@ def _answer(action: Callable[[], Answer]) -> Answer:
         return {"status": "error", "message": str(error), "code": str(error.code)}
     except Exception as error:
         log.exception("a fault of the device manager or its backend")
-        return {"status": "error", "message": f"{type(error).__name__}: {error}", "code": str(Internal.code)}
+        return {
+            "status": "error",
+            "message": f"{type(error).__name__}: {error}",
+            "code": str(Internal.code),
+        }
 
 
 def _worst(results: Any) -> str:

@@ -1,6 +1,7 @@
 """What a driver may tell beside its streams: named events, few and small.
 
-`checked` says what an event is, `Ration` how many of them are passed on. No I/O; the time is an argument.
+`checked` says what an event is, `Ration` how many of them are passed on. No I/O; the time is an
+argument.
 """
 
 from __future__ import annotations
@@ -25,10 +26,14 @@ def checked(event: object, fields: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: a name or fields that no event has; the message says what is accepted.
     """
     if not isinstance(event, str) or not _NAME.fullmatch(event):
-        raise ValueError(f"event {str(event)[:80]!r}: up to 40 lower-case letters, digits and _ are accepted")
+        raise ValueError(
+            f"event {str(event)[:80]!r}: up to 40 lower-case letters, digits and _ are accepted"
+        )
     data: dict[str, Any] = jsonable(dict(fields))
     if (size := len(json.dumps(data))) > MAX_BYTES:
-        raise ValueError(f"event {event}: its fields take {size} bytes, at most {MAX_BYTES} are accepted")
+        raise ValueError(
+            f"event {event}: its fields take {size} bytes, at most {MAX_BYTES} are accepted"
+        )
     return data
 
 

@@ -1,7 +1,7 @@
 """CAN frames packed one after the other: how many of them travel without an object for each. PURE.
 
-A record is little-endian and has the kernel's own layout (``struct can_frame``, ``struct canfd_frame`` of
-``<linux/can.h>``) behind the time of capture:
+A record is little-endian and has the kernel's own layout (``struct can_frame``, ``struct
+canfd_frame`` of ``<linux/can.h>``) behind the time of capture:
 
 ====== ============ ===== =======================================================================
 offset field        type  meaning
@@ -36,7 +36,8 @@ _FLAGS = ((FDF, "fd"), (BRS, "brs"), (ESI, "esi"), (TX, "tx"))
 
 @dataclass(frozen=True, slots=True)
 class FrameBlock:
-    """Frames in the order of their capture. `size` is that of a record: `CLASSIC` (24) or `FD` (80) bytes."""
+    """Frames in the order of their capture. `size` is that of a record: `CLASSIC` (24) or `FD` (80)
+    bytes."""
 
     records: bytes | memoryview
     size: int = CLASSIC
@@ -45,7 +46,9 @@ class FrameBlock:
         if self.size not in _LAYOUT:
             raise ValueError(f"records of {self.size} bytes; {CLASSIC} or {FD} are accepted")
         if len(self.records) % self.size:
-            raise ValueError(f"{len(self.records)} bytes are no whole number of records of {self.size} bytes")
+            raise ValueError(
+                f"{len(self.records)} bytes are no whole number of records of {self.size} bytes"
+            )
 
     def __len__(self) -> int:
         return len(self.records) // self.size
@@ -88,7 +91,8 @@ class FrameBlock:
         return frames
 
     def frames(self) -> Iterator[dict[str, Any]]:
-        """Each frame as a dict of the contract: ``t id ext rtr err fd brs esi tx dlc data``, false flags left out."""
+        """Each frame as a dict of the contract: ``t id ext rtr err fd brs esi tx dlc data``, false
+        flags left out."""
         for sec, nsec, can_id, length, flags, data in _LAYOUT[self.size].iter_unpack(self.records):
             frame: dict[str, Any] = {"t": sec + nsec / 1e9, "id": can_id & ID_MASK}
             frame.update((name, True) for bit, name in _ID_FLAGS if can_id & bit)
@@ -101,7 +105,8 @@ class FrameBlock:
 
     @classmethod
     def pack(cls, frames: Iterable[Mapping[str, Any]]) -> FrameBlock:
-        """Frames of the contract, each as from `frames()`; in records of 80 bytes as soon as one is CAN FD.
+        """Frames of the contract, each as from `frames()`; in records of 80 bytes as soon as one is
+        CAN FD.
 
         Raises:
             ValueError: a frame has no form as a record; the message says which and why.

@@ -30,10 +30,10 @@ _INT_MIN, _INT_MAX = -(2**63), 2**64 - 1
 def jsonable(value: Any) -> Any:
     """`value` as dicts with str keys, lists, strings, numbers, booleans and None.
 
-    bytes become hexadecimal text, enums their value, devices, dataclasses and pydantic models dicts,
-    sets and tuples lists, NaN and infinities the strings ``nan``, ``inf`` and ``-inf``, integers of
-    more than 64 bits hexadecimal text, anything else its `repr`, cut at 200 characters. What is nested
-    too deep, or is one value too many, becomes the name of its type: ``<list>``.
+    bytes become hexadecimal text, enums their value, devices, dataclasses and pydantic models
+    dicts, sets and tuples lists, NaN and infinities the strings ``nan``, ``inf`` and ``-inf``,
+    integers of more than 64 bits hexadecimal text, anything else its `repr`, cut at 200 characters.
+    What is nested too deep, or is one value too many, becomes the name of its type: ``<list>``.
     """
     return _Converter().convert(value, 0)
 
@@ -81,9 +81,13 @@ class _Converter:
         if isinstance(value, Device | StreamData):
             return self._mapping(value.to_dict().items(), depth)
         if isinstance(value, BaseModel):
-            return self._mapping(((name, getattr(value, name)) for name in type(value).model_fields), depth)
+            return self._mapping(
+                ((name, getattr(value, name)) for name in type(value).model_fields), depth
+            )
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return self._mapping(((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)), depth)
+            return self._mapping(
+                ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)), depth
+            )
         if isinstance(value, numbers.Integral):
             return self.convert(int(value), depth)
         if isinstance(value, numbers.Real):
@@ -116,7 +120,9 @@ class _Converter:
 
 def _text_of(value: Any) -> str:
     try:
-        text = f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else repr(value)
+        text = (
+            f"{type(value).__name__}: {value}" if isinstance(value, BaseException) else repr(value)
+        )
     except Exception:  # noqa: BLE001 - repr is foreign code
         return f"<{type(value).__name__}>"
     text = text.encode("utf-8", "replace").decode("utf-8")

@@ -1,11 +1,11 @@
 """The device lifecycle: this file owns every transition. PURE: no I/O, no threads, no clock.
 
 `TRANSITIONS` and `HIERARCHY` are the guide's tables, word for word ("State Transitions", "State
-Hierarchy"). `EXTRA_TRANSITIONS` are the edges that the guide describes in prose and leaves out of its
-table, each with its reason. `docs/reference/lifecycle.md` is drawn from these tables.
+Hierarchy"). `EXTRA_TRANSITIONS` are the edges that the guide describes in prose and leaves out of
+its table, each with its reason. `docs/reference/lifecycle.md` is drawn from these tables.
 
-Whoever runs operations (the driver host, the in-process manager) asks `plan` for the driver hooks to
-call and applies each step's target state as the hook succeeds.
+Whoever runs operations (the driver host, the in-process manager) asks `plan` for the driver hooks
+to call and applies each step's target state as the hook succeeds.
 """
 
 from __future__ import annotations
@@ -115,10 +115,10 @@ def apply(state: DeviceState, target: DeviceState) -> DeviceState:
 def plan(operation: Operation, state: DeviceState) -> tuple[Step, ...]:
     """The hooks to call, in order, for `operation` from `state`; empty when it is there already.
 
-    - connect scans first when the device is unknown and initialises first when it is not initialised
-      (guide, "Automatic State Management");
-    - reset and close end in DISCONNECTED, so that the guide's recovery, reset then initialize, works
-      within its own table;
+    - connect scans first when the device is unknown and initialises first when it is not
+      initialised (guide, "Automatic State Management");
+    - reset and close end in DISCONNECTED, so that the guide's recovery, reset then initialize,
+      works within its own table;
     - an operation whose target the device has reached changes nothing (guide, "State Hierarchy").
 
     Raises:
@@ -130,16 +130,24 @@ def plan(operation: Operation, state: DeviceState) -> tuple[Step, ...]:
         return (Step(operation, DeviceState.DISCONNECTED),)
     if operation is Operation.COMMAND:
         if state not in (DeviceState.CONNECTED, DeviceState.ACTIVE):
-            raise BadState(f"a command needs a connected device, this one is {state}; connect it first")
+            raise BadState(
+                f"a command needs a connected device, this one is {state}; connect it first"
+            )
         return (Step(operation, DeviceState.CONNECTED),)
     if operation is Operation.SCAN:
         return (_SCAN,) if state is DeviceState.UNKNOWN else ()
     if state is DeviceState.ERROR:
-        refused = "connect device in" if operation is Operation.CONNECT else f"perform {operation} in current"
+        refused = (
+            "connect device in"
+            if operation is Operation.CONNECT
+            else f"perform {operation} in current"
+        )
         raise BadState(f"Cannot {refused} state {state}: reset the device first")
     if operation is Operation.INITIALIZE:
         if state is DeviceState.UNKNOWN:
-            raise BadState(f"Cannot perform initialize in current state {state}: scan for the device first")
+            raise BadState(
+                f"Cannot perform initialize in current state {state}: scan for the device first"
+            )
         return tuple(step for step in _UPWARD[state] if step is _INITIALIZE)
     return _UPWARD[state]
 
@@ -147,7 +155,8 @@ def plan(operation: Operation, state: DeviceState) -> tuple[Step, ...]:
 def path_to(level: DeviceState, state: DeviceState) -> Operation | None:
     """The one next operation that brings a device from `state` towards the desired `level`.
 
-    `level` is one of DISCONNECTED, INITIALIZED, CONNECTED. None: it is there. ERROR is left by reset.
+    `level` is one of DISCONNECTED, INITIALIZED, CONNECTED. None: it is there. ERROR is left by
+        reset.
     An initialised or connected device that should be lower is closed, never stepped down by a hook
     that drivers do not have.
     """

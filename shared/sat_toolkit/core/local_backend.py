@@ -1,7 +1,8 @@
 """The in-process backend: plugins run in this very process, without a broker or a service.
 
-Each device has its own driver instance, and each driver one more that only scans. Nothing here protects
-the process from a plugin that hangs or crashes; a driver host does, by its worker processes.
+Each device has its own driver instance, and each driver one more that only scans. Nothing here
+protects the process from a plugin that hangs or crashes; a driver host does, by its worker
+processes.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sat_toolkit.core import lifecycle
-from sat_toolkit.core.backend import Outcome, device_key
+from sat_toolkit.core.backend import Reached, device_key
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
@@ -67,8 +68,12 @@ class LocalBackend:
         self._classes: dict[str, type[BaseDeviceDriver]] = {}
         self._scanners: dict[str, DriverRunner] = {}
         self._entries: dict[str, _Entry] = {}
-        self._lock = threading.Lock()  # guards _entries and each entry's state; never held over a hook
-        self._scan_lock = threading.RLock()  # held over a scan: a scanning instance is used by one thread
+        self._lock = (
+            threading.Lock()
+        )  # guards _entries and each entry's state; never held over a hook
+        self._scan_lock = (
+            threading.RLock()
+        )  # held over a scan: a scanning instance is used by one thread
 
     def drivers(self) -> Sequence[str]:
         return list(self._plugins)
@@ -79,7 +84,9 @@ class LocalBackend:
         present = {device.device_id: device for device in found}
         with self._lock:
             for device_id, device in present.items():
-                entry = self._entries.setdefault(device_key(driver, device_id), _Entry(driver, device))
+                entry = self._entries.setdefault(
+                    device_key(driver, device_id), _Entry(driver, device)
+                )
                 if entry.state in _AT_REST and not entry.busy:
                     entry.device = device
             gone = [
@@ -106,7 +113,7 @@ class LocalBackend:
         with self._lock:
             return {key: entry.state for key, entry in self._entries.items()}
 
-    def operate(self, operation: Operation, driver: str, device: Device) -> Outcome:
+    def operate(self, operation: Operation, driver: str, device: Device) -> Reached:
         if self.state(driver, device) is DeviceState.UNKNOWN and operation in (
             Operation.INITIALIZE,
             Operation.CONNECT,
@@ -117,7 +124,7 @@ class LocalBackend:
             steps = lifecycle.plan(operation, entry.state)
             for step in steps:
                 self._step(entry, step)
-            return Outcome(bool(steps), entry.state)
+            return Reached(bool(steps), entry.state)
 
     def command(self, driver: str, device: Device, command: str, args: Mapping[str, Any]) -> Any:
         with self._in_use(driver, device) as entry:

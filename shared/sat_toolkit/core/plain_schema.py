@@ -1,7 +1,9 @@
-"""Whether a value certainly fits a JSON Schema, told quickly for the plain schemas that commands declare. PURE.
+"""Whether a value certainly fits a JSON Schema, told quickly for the plain schemas that commands
+declare. PURE.
 
-`jsonschema` takes as long as the rest of a command's way through a host. Here the usual keywords are known; where
-another one stands, or a value does not fit, the answer is no: then `jsonschema` has the word, and says why.
+`jsonschema` takes as long as the rest of a command's way through a host. Here the usual keywords
+are known; where another one stands, or a value does not fit, the answer is no: then `jsonschema`
+has the word, and says why.
 """
 
 from __future__ import annotations
@@ -22,7 +24,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
 }
 # The keyword, the types of the values it is told for, and its rule.
 _KEYWORDS: dict[str, tuple[tuple[type, ...], Callable[[Any, Any], bool]]] = {
-    "properties": ((dict,), lambda rule, value: all(fits(rule[k], v) for k, v in value.items() if k in rule)),
+    "properties": (
+        (dict,),
+        lambda rule, value: all(fits(rule[k], v) for k, v in value.items() if k in rule),
+    ),
     "required": ((dict,), lambda rule, value: all(name in value for name in rule)),
     "items": ((list,), lambda rule, value: all(fits(rule, item) for item in value)),
     "minItems": ((list,), lambda rule, value: len(value) >= rule),

@@ -1,8 +1,8 @@
 """Find, import and validate ``drv_*.py`` files.
 
 Finding imports no plugin. Loading does; so the driver host leaves that to its workers. A driver is
-imported as ``plugins.devices.<family>.<name>``, wherever its file lies, so that it can import its own
-helper modules the same way. Whatever is wrong becomes a `PluginError` that names the file.
+imported as ``plugins.devices.<family>.<name>``, wherever its file lies, so that it can import its
+own helper modules the same way. Whatever is wrong becomes a `PluginError` that names the file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ from sat_toolkit.errors import ConfigError, PluginError, text_of
 
 PREFIX = "drv_"
 PACKAGE = "plugins.devices"
-# By module, held while it is imported: where workers are threads, each device's loads the same file.
+# By module, held while it is imported: where workers are threads, each device's loads the same
+# file.
 _importing: dict[str, threading.RLock] = {}
 
 REQUIRED_HOOKS = {
@@ -65,7 +66,8 @@ def plugin_folders(extra: str | None = None) -> list[Path]:
     """The folders to search: the project's own, then those of `extra`.
 
     `extra` is the value of SAT_PLUGINS: folders separated by ``os.pathsep``. Each may hold
-    ``<family>/drv_*.py`` or ``drv_*.py``; a ``devices`` or ``plugins/devices`` folder inside is found.
+    ``<family>/drv_*.py`` or ``drv_*.py``; a ``devices`` or ``plugins/devices`` folder inside is
+    found.
 
     Raises:
         ConfigError: SAT_PLUGINS names something that is no folder.
@@ -82,14 +84,15 @@ def plugin_folders(extra: str | None = None) -> list[Path]:
 
 
 def inner_folder(folder: Path) -> Path:
-    """The folder that holds the families: a ``plugins/devices`` or ``devices`` inside `folder`, or itself."""
+    """The folder that holds the families: a ``plugins/devices`` or ``devices`` inside `folder`, or
+    itself."""
     inner = (folder / "plugins" / "devices", folder / "devices", folder)
     return next(candidate for candidate in inner if candidate.is_dir())
 
 
 def find_plugins(folders: Iterable[Path], family: str | None = None) -> list[PluginFile]:
-    """The drivers in `folders`, sorted by name. With `family` only those, and nothing else is judged: a stray file
-    of one family does not keep another from its work.
+    """The drivers in `folders`, sorted by name. With `family` only those, and nothing else is
+    judged: a stray file of one family does not keep another from its work.
 
     Raises:
         PluginError: two files have the same driver name, or a family's name cannot be imported.
@@ -101,7 +104,9 @@ def find_plugins(folders: Iterable[Path], family: str | None = None) -> list[Plu
             if family not in (None, plugin.family):
                 continue
             if "." in plugin.family or "." in plugin.name:
-                raise PluginError(f"{path}: neither the folder's name nor the file's may have a dot in it")
+                raise PluginError(
+                    f"{path}: neither the folder's name nor the file's may have a dot in it"
+                )
             other = found.setdefault(plugin.name, plugin)
             if other.path != plugin.path:
                 raise PluginError(
@@ -129,8 +134,9 @@ def load_driver(plugin: PluginFile) -> type[BaseDeviceDriver]:
     """Import a driver's file and return its class, validated.
 
     Raises:
-        PluginError: it cannot be imported, has no driver class or several, lacks a required hook, or has one
-            that cannot be called as hooks are. The message names the file, the class and what to write.
+        PluginError: it cannot be imported, has no driver class or several, lacks a required hook,
+            or has one that cannot be called as hooks are. The message names the file, the class and
+            what to write.
     """
     module = _import(plugin)
     driver_class = _pick(plugin, module)
@@ -176,7 +182,8 @@ def _execute(plugin: PluginFile, name: str) -> ModuleType:
 def _family_package(plugin: PluginFile) -> ModuleType:
     """``plugins.devices.<family>``, with the plugin's folder on its path.
 
-    Without that a family folder of SAT_PLUGINS would be hidden by the project's folder of that name.
+    Without that a family folder of SAT_PLUGINS would be hidden by the project's folder of that
+    name.
     """
     folder = plugin.path.parent
     _join(importlib.import_module(PACKAGE), folder.parent)
@@ -198,9 +205,15 @@ def _pick(plugin: PluginFile, module: ModuleType) -> type[BaseDeviceDriver]:
     classes = {
         value: None
         for value in vars(module).values()
-        if isinstance(value, type) and issubclass(value, BaseDeviceDriver) and value.__module__ == module.__name__
+        if isinstance(value, type)
+        and issubclass(value, BaseDeviceDriver)
+        and value.__module__ == module.__name__
     }
-    ends = [cls for cls in classes if not any(other is not cls and issubclass(other, cls) for other in classes)]
+    ends = [
+        cls
+        for cls in classes
+        if not any(other is not cls and issubclass(other, cls) for other in classes)
+    ]
     if not ends:
         raise PluginError(f"{plugin.path}: defines no class that derives from BaseDeviceDriver")
     if len(ends) > 1:
@@ -210,10 +223,14 @@ def _pick(plugin: PluginFile, module: ModuleType) -> type[BaseDeviceDriver]:
 
 
 def _validate(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> None:
-    missing = [hook for hook in REQUIRED_HOOKS if getattr(cls, hook) is getattr(BaseDeviceDriver, hook)]
+    missing = [
+        hook for hook in REQUIRED_HOOKS if getattr(cls, hook) is getattr(BaseDeviceDriver, hook)
+    ]
     if missing:
         lines = "\n".join(f"    {REQUIRED_HOOKS[hook]}" for hook in missing)
-        raise PluginError(f"{plugin.path}: class {cls.__name__} lacks {', '.join(missing)}; add:\n{lines}")
+        raise PluginError(
+            f"{plugin.path}: class {cls.__name__} lacks {', '.join(missing)}; add:\n{lines}"
+        )
     for hook in _called_by_us(cls):
         _validate_hook(plugin, cls, hook)
     if inspect.isabstract(cls):
@@ -229,13 +246,17 @@ def _validate(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> None:
 
 
 def _called_by_us(cls: type[BaseDeviceDriver]) -> list[str]:
-    """The hooks that the base class calls: a driver that starts its acquisition in its own way calls those itself."""
+    """The hooks that the base class calls: a driver that starts its acquisition in its own way
+    calls those itself."""
     own_way = any(getattr(cls, name) is not getattr(BaseDeviceDriver, name) for name in OWN_WAY)
-    return [hook for hook in REQUIRED_HOOKS | OPTIONAL_HOOKS if not (own_way and "acquisition" in hook)]
+    return [
+        hook for hook in REQUIRED_HOOKS | OPTIONAL_HOOKS if not (own_way and "acquisition" in hook)
+    ]
 
 
 def _validate_hook(plugin: PluginFile, cls: type[BaseDeviceDriver], hook: str) -> None:
-    """Whether a hook can be called the way it will be; a driver may give it further optional arguments."""
+    """Whether a hook can be called the way it will be; a driver may give it further optional
+    arguments."""
     found = inspect.getattr_static(cls, hook)
     bound = 0 if isinstance(found, staticmethod) else 1
     function = found.__func__ if isinstance(found, staticmethod | classmethod) else found
@@ -254,9 +275,13 @@ def _validate_hook(plugin: PluginFile, cls: type[BaseDeviceDriver], hook: str) -
             return
         # Drivers of the guide's era take the args third, by name, spread, or not at all.
         if not _binds(signature, bound + 3):
-            signature.bind(*[None] * (bound + 2), **({"args": None} if "args" in signature.parameters else {}))
+            signature.bind(
+                *[None] * (bound + 2), **({"args": None} if "args" in signature.parameters else {})
+            )
     except (TypeError, ValueError) as error:
-        raise PluginError(f"{wrong} cannot be called as it will be ({error}); use:\n    {line}") from None
+        raise PluginError(
+            f"{wrong} cannot be called as it will be ({error}); use:\n    {line}"
+        ) from None
 
 
 def _binds(signature: inspect.Signature, count: int) -> bool:
@@ -271,7 +296,9 @@ def _validate_attributes(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> Non
     """The class attributes by which a driver says how it wants to be run."""
     wrong = f"{plugin.path}: class {cls.__name__}:"
     types = cls.stream_types
-    if not isinstance(types, tuple | list | frozenset | set) or not all(isinstance(kind, StreamType) for kind in types):
+    if not isinstance(types, tuple | list | frozenset | set) or not all(
+        isinstance(kind, StreamType) for kind in types
+    ):
         names = ", ".join(f"StreamType.{kind.name}" for kind in StreamType)
         raise PluginError(f"{wrong} stream_types must be a tuple of {names}, not {types!r}")
     for name in ("scan_period", "acquisition_join_timeout"):
@@ -279,4 +306,6 @@ def _validate_attributes(plugin: PluginFile, cls: type[BaseDeviceDriver]) -> Non
         if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
             raise PluginError(f"{wrong} {name} must be a number of seconds above 0, not {value!r}")
     if not isinstance(cls.rescan_in_worker, bool):
-        raise PluginError(f"{wrong} rescan_in_worker must be True or False, not {cls.rescan_in_worker!r}")
+        raise PluginError(
+            f"{wrong} rescan_in_worker must be True or False, not {cls.rescan_in_worker!r}"
+        )

@@ -1,8 +1,8 @@
 """One driver instance for one device: call its hooks, and say what each failure means.
 
-The worker process of a driver host and the in-process backend run the same `DriverRunner`, so that a
-driver behaves the same in both. It holds no lifecycle state and starts no threads. One operation at a
-time: the caller sees to that.
+The worker process of a driver host and the in-process backend run the same `DriverRunner`, so that
+a driver behaves the same in both. It holds no lifecycle state and starts no threads. One operation
+at a time: the caller sees to that.
 
 What an operation raises tells the caller what becomes of the device:
 
@@ -36,9 +36,10 @@ class DriverRunner:
         info: the driver's configuration, handed over by `update_info` after construction.
         device: the scanned device; None for an instance that only scans.
         sink: where the driver's streams go.
-        on_acquisition_failed: called with the reason, on the dead loop's thread; the stream is closed
-            by then and the device should go to ERROR.
-        on_event: called with a name and its fields when the driver reports an event, on the driver's thread.
+        on_acquisition_failed: called with the reason, on the dead loop's thread; the stream is
+            closed by then and the device should go to ERROR.
+        on_event: called with a name and its fields when the driver reports an event, on the
+            driver's thread.
 
     Raises:
         DriverError: the driver's constructor or `update_info` failed.
@@ -79,7 +80,8 @@ class DriverRunner:
         return commands.declared(self.driver)
 
     def scan(self) -> list[Device]:
-        """The devices that are there, each id once; what is no usable Device is logged and left out.
+        """The devices that are there, each id once; what is no usable Device is logged and left
+        out.
 
         Raises:
             DriverError: the scan failed.
@@ -93,7 +95,9 @@ class DriverRunner:
         for device in found:
             device_id = device.device_id if isinstance(device, Device) else None
             if not _is_id(device_id) or device_id in devices:
-                log.warning("%s: its scan's %r is no Device with an id of its own", self._name, device)
+                log.warning(
+                    "%s: its scan's %r is no Device with an id of its own", self._name, device
+                )
             else:
                 devices[device_id] = device
         return list(devices.values())
@@ -101,9 +105,9 @@ class DriverRunner:
     def initialize(self) -> None:
         """Initialise the device.
 
-        An instance that did not scan does so first where its class asks for it (`rescan_in_worker`),
-        and goes on with its own Device object if it finds the device: that is how handles kept from a
-        scan get here.
+        An instance that did not scan does so first where its class asks for it
+        (`rescan_in_worker`), and goes on with its own Device object if it finds the device: that is
+        how handles kept from a scan get here.
 
         Raises:
             DriverError: it failed.
@@ -143,8 +147,8 @@ class DriverRunner:
 
         Raises:
             UnknownCommand, BadArgs: refused, nothing was run.
-            CommandFailed: it failed, the device keeps its state. So does any other SatError that the
-                driver raised by itself.
+            CommandFailed: it failed, the device keeps its state. So does any other SatError that
+                the driver raised by itself.
             DriverError: it failed and the device goes to ERROR.
         """
         device = self._device()
@@ -166,7 +170,8 @@ class DriverRunner:
             raise _of_command(error) from error
 
     def client_frames(self, block: FrameBlock) -> dict[str, Any]:
-        """Hand over CAN frames that a client sent; what became of them: ``{"sent": n, "failed": [...]}``.
+        """Hand over CAN frames that a client sent; what became of them: ``{"sent": n, "failed":
+        [...]}``.
 
         Raises:
             SatError: as `command`.
@@ -213,7 +218,9 @@ class DriverRunner:
         try:
             self.driver.stop_streaming(self._device())
         except BaseException as error:  # noqa: BLE001 - the operation itself comes next, in any case
-            log.warning("%s: stopping the stream failed: %s: %s", self._name, type(error).__name__, error)
+            log.warning(
+                "%s: stopping the stream failed: %s: %s", self._name, type(error).__name__, error
+            )
 
 
 def _is_id(value: Any) -> TypeGuard[str]:

@@ -1,8 +1,8 @@
 """Streams between a driver and whoever listens: data out through a sink, client data in by a queue.
 
-Each driver instance has one `StreamManager`; the `StreamWrapper` is the driver's handle on it. Nothing
-here knows a transport: whoever runs the driver sets `StreamManager.sink`. Everything may be called
-from any thread.
+Each driver instance has one `StreamManager`; the `StreamWrapper` is the driver's handle on it.
+Nothing here knows a transport: whoever runs the driver sets `StreamManager.sink`. Everything may be
+called from any thread.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ class StreamAction(StrEnum):
     ERROR = "error"
 
 
-# Not frozen: one is made for each frame, and a frozen dataclass costs about three times as much to make.
+# Not frozen: one is made for each frame, and a frozen dataclass costs about three times as much to
+# make.
 @dataclass(slots=True)
 class StreamData:
     """One piece of a stream.
@@ -105,7 +106,8 @@ class StreamSink(Protocol):
 
 
 class FrameByFrame(StreamSink, Protocol):
-    """A sink that takes the frames of a block one at a time, by `data`, and keeps no account of losses."""
+    """A sink that takes the frames of a block one at a time, by `data`, and keeps no account of
+    losses."""
 
     def block(self, channel: str, block: FrameBlock) -> None:
         for stream_data in unpacked(channel, block, StreamSource.SERVER, StreamAction.DATA):
@@ -116,7 +118,9 @@ class FrameByFrame(StreamSink, Protocol):
         return
 
 
-def unpacked(channel: str, block: FrameBlock, source: StreamSource, action: StreamAction) -> Iterator[StreamData]:
+def unpacked(
+    channel: str, block: FrameBlock, source: StreamSource, action: StreamAction
+) -> Iterator[StreamData]:
     """The frames of a block, each as a StreamData."""
     for frame in block.frames():
         yield StreamData(StreamType.CAN, channel, frame.pop("t"), source, action, frame)
@@ -126,7 +130,8 @@ class StreamManager:
     """The open channels of one driver instance, and the data that clients sent to its device.
 
     Attributes:
-        window: seconds for which a driver that reads in blocks may gather frames before it broadcasts them.
+        window: seconds for which a driver that reads in blocks may gather frames before it
+            broadcasts them.
     """
 
     def __init__(self) -> None:
@@ -182,7 +187,8 @@ class StreamManager:
         return True
 
     def broadcast_data(self, stream_data: StreamData) -> bool:
-        """Hand `stream_data` to the sink; False when its channel is closed (counted and dropped)."""
+        """Hand `stream_data` to the sink; False when its channel is closed (counted and
+        dropped)."""
         is_open, sink = self._sink_of(stream_data.channel, 1)
         if sink is not None:
             sink.data(stream_data)
@@ -202,7 +208,8 @@ class StreamManager:
             sink.lost(channel, count, cause)
 
     def _sink_of(self, channel: str, frames: int) -> tuple[bool, StreamSink | None]:
-        """Whether `channel` is open, and where `frames` frames for it go; on a closed one they are counted."""
+        """Whether `channel` is open, and where `frames` frames for it go; on a closed one they are
+        counted."""
         with self._lock:
             if channel in self._channels:
                 return True, self._sink
@@ -210,7 +217,8 @@ class StreamManager:
             return False, None
 
     def put_client_data(self, stream_data: StreamData) -> bool:
-        """Queue what a client sent; False when the queue was full and its oldest entry was dropped."""
+        """Queue what a client sent; False when the queue was full and its oldest entry was
+        dropped."""
         with self._has_client_data:
             full = len(self._client_data) >= CLIENT_QUEUE_LENGTH
             if full:
@@ -251,8 +259,11 @@ class StreamWrapper:
         """Close `channel`: another name of `unregister_stream`."""
         return self._manager.unregister_stream(channel)
 
-    def broadcast_data(self, channel: str | StreamData, stream_data: StreamData | None = None) -> bool:
-        """Send one StreamData: ``broadcast_data(stream_data)`` or ``broadcast_data(channel, stream_data)``.
+    def broadcast_data(
+        self, channel: str | StreamData, stream_data: StreamData | None = None
+    ) -> bool:
+        """Send one StreamData: ``broadcast_data(stream_data)`` or ``broadcast_data(channel,
+        stream_data)``.
 
         Synchronous, from any thread. Returns False when the channel is not open.
 
@@ -270,14 +281,15 @@ class StreamWrapper:
     def broadcast_frames(self, channel: str, block: FrameBlock) -> bool:
         """Send CAN frames that were captured one after the other, without an object for each.
 
-        Synchronous, from any thread, of which one sends at a time. Returns False when the channel is not open.
+        Synchronous, from any thread, of which one sends at a time. Returns False when the channel
+        is not open.
         """
         return self._manager.broadcast_frames(channel, block)
 
     def report_lost(self, channel: str, count: int, cause: str) -> None:
         """Say that `count` CAN frames were lost right before those that are broadcast next.
 
-        The stream's numbers go on over them, so that receivers see where they are missing, and its ``dropped``
-        names the cause, a word such as ``kernel``.
+        The stream's numbers go on over them, so that receivers see where they are missing, and its
+        ``dropped`` names the cause, a word such as ``kernel``.
         """
         self._manager.report_lost(channel, count, cause)

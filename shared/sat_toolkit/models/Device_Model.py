@@ -1,8 +1,8 @@
 """The devices that a driver's scan finds. Plain data: no hardware, no I/O.
 
-`attributes` holds everything a client may want to know of the device and travels to it, so its values
-should be JSON. The typed classes keep their fields (port, interface, ...) in `attributes` too and show
-them as properties: a device that crossed the bus has lost nothing.
+`attributes` holds everything a client may want to know of the device and travels to it, so its
+values should be JSON. The typed classes keep their fields (port, interface, ...) in `attributes`
+too and show them as properties: a device that crossed the bus has lost nothing.
 """
 
 from __future__ import annotations
@@ -118,7 +118,8 @@ class Device:
         return cls.from_dict(json.loads(text))
 
     def _put_fields(self, **given: Any) -> Self:
-        """Store typed fields; a value in `attributes` wins over one that was left at its default."""
+        """Store typed fields; a value in `attributes` wins over one that was left at its
+        default."""
         for field, value in given.items():
             if value != self._fields[field] or field not in self.attributes:
                 self.attributes[field] = value
@@ -131,7 +132,9 @@ class Device:
         return hash(self.device_id)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.device_id!r}, {self.name!r}, {str(self.device_type)!r})"
+        return (
+            f"{type(self).__name__}({self.device_id!r}, {self.name!r}, {str(self.device_type)!r})"
+        )
 
 
 class SerialDevice(Device):

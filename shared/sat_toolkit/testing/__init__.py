@@ -1,7 +1,9 @@
-"""What a driver's author tests with: fake hardware at the wire, a recorder of streams, a bench for one driver.
+"""What a driver's author tests with: fake hardware at the wire, a recorder of streams, a bench for
+one driver.
 
-Never imported by a service or a driver; tests and simulators import it. Nothing here needs pytest, except
-`sat_toolkit.testing.conformance`, whose `DriverConformance` is the test class to derive from.
+Never imported by a service or a driver; tests and simulators import it. Nothing here needs pytest,
+except `sat_toolkit.testing.conformance`, whose `DriverConformance` is the test class to derive
+from.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
-"""A bench for one driver: its simulator, and rigs that hold an instance each, as worker processes do.
+"""A bench for one driver: its simulator, and rigs that hold an instance each, as worker processes
+do.
 
-The bench notices what a driver leaves behind. It uses the driver the way a host does: the scan is one
-instance's, the device another's, and only plain data gets from the one to the other.
+The bench notices what a driver leaves behind. It uses the driver the way a host does: the scan is
+one instance's, the device another's, and only plain data gets from the one to the other.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ class Subject:
         simulated: whether leaving that context pulls the device's plug.
         device_id: the device to use; None takes the first that a scan finds.
         arguments: command -> args, for commands that cannot be called without, and for ``start``.
-        frames_within: seconds in which a started stream must bring a frame; None where a device may be silent.
+        frames_within: seconds in which a started stream must bring a frame; None where a device may
+            be silent.
     """
 
     driver: type[BaseDeviceDriver]
@@ -61,7 +63,9 @@ class Subject:
     def streams(self) -> bool:
         """Whether the driver offers a stream."""
         hooks = ("_acquisition_loop", "start_acquisition", "start_streaming")
-        overrides = (getattr(self.driver, hook) is not getattr(BaseDeviceDriver, hook) for hook in hooks)
+        overrides = (
+            getattr(self.driver, hook) is not getattr(BaseDeviceDriver, hook) for hook in hooks
+        )
         return bool(self.driver.stream_types) or any(overrides)
 
 
@@ -72,7 +76,8 @@ def subject_of(
     simulator: Simulator | None = None,
     **more: Any,
 ) -> Subject:
-    """The subject that a driver is: on `simulator`, else as `info` has it, else on the simulator beside its file.
+    """The subject that a driver is: on `simulator`, else as `info` has it, else on the simulator
+    beside its file.
 
     Args:
         driver: its class, or the path of its file.
@@ -98,7 +103,11 @@ class Rig:
         self.recorder = Recorder()
         self._subject = subject
         self.runner = DriverRunner(
-            subject.driver, info, device, sink=self.recorder, on_acquisition_failed=self.recorder.failed
+            subject.driver,
+            info,
+            device,
+            sink=self.recorder,
+            on_acquisition_failed=self.recorder.failed,
         )
 
     @property
@@ -139,7 +148,8 @@ class Rig:
 class Bench:
     """Used in a ``with`` statement: the simulator runs while it lasts.
 
-    Leaving it closes all rigs and raises `Violation` when threads are left that were not there before.
+    Leaving it closes all rigs and raises `Violation` when threads are left that were not there
+    before.
     """
 
     def __init__(self, subject: Subject) -> None:
@@ -156,7 +166,10 @@ class Bench:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         for rig in self._rigs:
             try:
@@ -190,7 +203,11 @@ class Bench:
         found = {device.device_id: device for device in self.scan()}
         wanted = self.subject.device_id
         if not found or (wanted is not None and wanted not in found):
-            what = f"the scan does not find {wanted!r}" if wanted is not None else "the scan finds no device"
+            what = (
+                f"the scan does not find {wanted!r}"
+                if wanted is not None
+                else "the scan finds no device"
+            )
             raise LookupError(f"{what}; it finds: {', '.join(found) or 'nothing'}")
         return found[wanted] if wanted is not None else next(iter(found.values()))
 

@@ -27,11 +27,13 @@ class DriverConformance:
     Attributes:
         driver: the driver's class, or the path of its file.
         simulator: gives the context in which the device is there ; a function without arguments.
-            Left out, it is the `simulator` of the ``sim_*.py`` beside the driver's file, unless `info` is set.
+            Left out, it is the `simulator` of the ``sim_*.py`` beside the driver's file, unless
+            `info` is set.
         info: the driver's configuration, to test without a simulator.
         device_id: the device to use; by default the first that a scan finds.
         arguments: command -> args, for commands that cannot be called without.
-        frames_within: seconds in which a started stream must bring a frame; None where a device may be silent.
+        frames_within: seconds in which a started stream must bring a frame; None where a device may
+            be silent.
         exempt: rule -> why it does not apply to this driver; the rule's test is left out.
     """
 
@@ -49,7 +51,9 @@ class DriverConformance:
             return
         unknown = set(self.exempt) - {rule.name for rule in RULES}
         if unknown:
-            raise pytest.UsageError(f"{metafunc.cls}: exempt names no rule: {', '.join(sorted(unknown))}")
+            raise pytest.UsageError(
+                f"{metafunc.cls}: exempt names no rule: {', '.join(sorted(unknown))}"
+            )
         rules = [rule for rule in RULES if rule.name not in self.exempt]
         metafunc.parametrize("rule", rules, ids=[rule.name.replace(" ", "-") for rule in rules])
 

@@ -1,4 +1,5 @@
-"""What the rules look at: frames, refusals, shared state, open files. Not for use outside of `rules`."""
+"""What the rules look at: frames, refusals, shared state, open files. Not for use outside of
+`rules`."""
 
 from __future__ import annotations
 
@@ -14,7 +15,14 @@ from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamType
 from sat_toolkit.testing.bench import Bench, Rig, Violation, eventually
 
 _DAY = 86_400.0
-_WRONG: dict[str, Any] = {"string": 17, "integer": "x", "number": "x", "boolean": "x", "array": 17, "object": 17}
+_WRONG: dict[str, Any] = {
+    "string": 17,
+    "integer": "x",
+    "number": "x",
+    "boolean": "x",
+    "array": 17,
+    "object": 17,
+}
 
 
 def require(condition: object, text: str) -> None:
@@ -39,7 +47,9 @@ def check_open(rig: Rig) -> None:
     """The stream runs, its channel is open."""
     check_alive(rig)
     if rig.device.device_id not in rig.recorder.open:
-        eventually(lambda: bool(rig.recorder.failures), 0.5)  # a channel is closed before its end is told
+        eventually(
+            lambda: bool(rig.recorder.failures), 0.5
+        )  # a channel is closed before its end is told
         check_alive(rig)
         raise Violation(f"the channel {rig.device.device_id} is not open")
 
@@ -48,7 +58,10 @@ def stop(rig: Rig) -> None:
     """Stop a stream that has not died."""
     check_alive(rig)
     rig.stop()
-    require(not rig.recorder.open, f"the channel {', '.join(rig.recorder.open)} is still open after stop")
+    require(
+        not rig.recorder.open,
+        f"the channel {', '.join(rig.recorder.open)} is still open after stop",
+    )
     require(not rig.runner.acquiring, "is_acquiring is still set after stop")
     check_alive(rig)
 
@@ -70,13 +83,27 @@ def frames_of(bench: Bench, rig: Rig, count: int = 1, after: int = 0) -> list[St
 
 def check_frame(bench: Bench, rig: Rig, frame: StreamData) -> None:
     kinds = bench.subject.driver.stream_types
-    require(frame.channel == rig.device.device_id, f"the channel is {frame.channel!r}, not {rig.device.device_id!r}")
-    require(isinstance(frame.stream_type, StreamType), f"the stream_type is {frame.stream_type!r}, no StreamType")
+    require(
+        frame.channel == rig.device.device_id,
+        f"the channel is {frame.channel!r}, not {rig.device.device_id!r}",
+    )
+    require(
+        isinstance(frame.stream_type, StreamType),
+        f"the stream_type is {frame.stream_type!r}, no StreamType",
+    )
     declared = frame.stream_type in kinds
-    require(declared, f"stream_types lacks StreamType.{frame.stream_type.name}, which the stream carries")
-    require(isinstance(frame.action, StreamAction), f"the action is {frame.action!r}, no StreamAction")
+    require(
+        declared,
+        f"stream_types lacks StreamType.{frame.stream_type.name}, which the stream carries",
+    )
+    require(
+        isinstance(frame.action, StreamAction), f"the action is {frame.action!r}, no StreamAction"
+    )
     number = isinstance(frame.timestamp, int | float)
-    require(number and abs(time.time() - frame.timestamp) < _DAY, f"the timestamp {frame.timestamp!r} is not of today")
+    require(
+        number and abs(time.time() - frame.timestamp) < _DAY,
+        f"the timestamp {frame.timestamp!r} is not of today",
+    )
     plain = isinstance(frame.data, dict | list | str | bytes | bytearray | int | float)
     require(plain, f"the data is a {type(frame.data).__name__}; give a dict, a text or bytes")
 
@@ -88,7 +115,9 @@ def require_refusal(rig: Rig, name: str, args: dict[str, Any], kind: type[Except
         return
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
-        raise Violation(f"{name} with {args} fails with {said}, where {kind.__name__} is due") from error
+        raise Violation(
+            f"{name} with {args} fails with {said}, where {kind.__name__} is due"
+        ) from error
     raise Violation(f"{name} with {args} is not refused, it answers {answer!r:.100}")
 
 
@@ -129,7 +158,9 @@ def class_state(driver: type[BaseDeviceDriver]) -> dict[str, Any]:
 
 def unexpected_threads(bench: Bench) -> list[str]:
     """Threads beside those of the simulator."""
-    eventually(lambda: not [name for name in bench.new_threads() if not name.startswith("sim/")], 3.0)
+    eventually(
+        lambda: not [name for name in bench.new_threads() if not name.startswith("sim/")], 3.0
+    )
     return [name for name in bench.new_threads() if not name.startswith("sim/")]
 
 

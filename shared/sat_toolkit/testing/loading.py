@@ -1,11 +1,12 @@
 """A driver by its path, and the simulator that lies beside it.
 
-The simulator's hook: a file ``sim_<name>.py``, or the one ``sim_*.py`` of the folder that has it, may define
+The simulator's hook: a file ``sim_<name>.py``, or the one ``sim_*.py`` of the folder that has it,
+may define
 
     def simulator() -> AbstractContextManager[Mapping[str, Any]]:
 
-While the context lasts the simulated device is there, and what it gives is the driver's configuration
-(`info`) under which a scan finds it. Leaving the context is pulling the plug.
+While the context lasts the simulated device is there, and what it gives is the driver's
+configuration (`info`) under which a scan finds it. Leaving the context is pulling the plug.
 """
 
 from __future__ import annotations

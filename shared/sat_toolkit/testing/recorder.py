@@ -11,9 +11,11 @@ TIMEOUT = 5.0
 
 
 class Recorder(FrameByFrame):
-    """Pass it as `sink`, and its `failed` as `on_acquisition_failed`. Every wait has a timeout in seconds.
+    """Pass it as `sink`, and its `failed` as `on_acquisition_failed`. Every wait has a timeout in
+    seconds.
 
-    `frames` is all that came, `open` the channels that are open now, `failures` the reasons of dead loops.
+    `frames` is all that came, `open` the channels that are open now, `failures` the reasons of dead
+    loops.
     """
 
     def __init__(self) -> None:
@@ -62,7 +64,11 @@ class Recorder(FrameByFrame):
         with self._changed:
             self._changed.wait_for(lambda: len(found()) >= count or self.failures, timeout)
             if len(found()) < count:
-                limit = f"before it failed: {self.failures[0]}" if self.failures else f"within {timeout:g} s"
+                limit = (
+                    f"before it failed: {self.failures[0]}"
+                    if self.failures
+                    else f"within {timeout:g} s"
+                )
                 came = f"{len(found())} of {count} frames came {limit}"
                 others = len(self.frames) - after - len(found())
                 raise TimeoutError(f"{came}, and {others} that do not match" if others else came)

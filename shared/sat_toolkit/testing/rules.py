@@ -1,7 +1,8 @@
-"""What every driver has to hold, one rule a function. Each runs on a bench of its own and raises `Violation`.
+"""What every driver has to hold, one rule a function. Each runs on a bench of its own and raises
+`Violation`.
 
-A rule that asks nothing of a driver passes. `Rule.fix` says what to do about a violation; what the driver
-itself raised comes through as it is, with its traceback.
+A rule that asks nothing of a driver passes. `Rule.fix` says what to do about a violation; what the
+driver itself raised comes through as it is, with its traceback.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ CLOSE_LIMIT = 10.0  # seconds; a host kills the worker then
 UNPLUG_LIMIT = 5.0
 CYCLES = 4
 _ADDRESS = re.compile(r" at 0x[0-9a-f]+>")
-_NOT_KNOWN = re.compile(r"\b(unknown|unsupported|not supported|not implemented|invalid) command\b", re.I)
+_NOT_KNOWN = re.compile(
+    r"\b(unknown|unsupported|not supported|not implemented|invalid) command\b", re.I
+)
 
 
 Check = Callable[[Bench], None]
@@ -83,32 +86,50 @@ def _rule(name: str, fix: str, needs: Check | None = None) -> Callable[[Check], 
 # --- scan --------------------------------------------------------------------------------------------
 
 
-@_rule("the scan gives devices that can travel", "return Device objects with an id of their own and JSON in attributes")
+@_rule(
+    "the scan gives devices that can travel",
+    "return Device objects with an id of their own and JSON in attributes",
+)
 def scan(bench: Bench) -> None:
     scanner = bench.scanner()
     found = scanner.driver.scan()
     require(found, "the scan finds no device")
     for device in found:
-        require(isinstance(device, Device), f"the scan gives a {type(device).__name__}: {device!r:.100}")
-        require(device.device_id and isinstance(device.device_id, str), f"{device!r} has no text as its device_id")
+        require(
+            isinstance(device, Device), f"the scan gives a {type(device).__name__}: {device!r:.100}"
+        )
+        require(
+            device.device_id and isinstance(device.device_id, str),
+            f"{device!r} has no text as its device_id",
+        )
         attributes = travelled(device).attributes
         lost = [name for name, value in device.attributes.items() if attributes.get(name) != value]
-        require(not lost, f"{device.device_id}: these attributes change when they travel as JSON: {lost}")
+        require(
+            not lost,
+            f"{device.device_id}: these attributes change when they travel as JSON: {lost}",
+        )
     ids = [device.device_id for device in found]
     require(len(set(ids)) == len(ids), f"the scan gives an id twice: {ids}")
 
 
-@_rule("a second scan finds the same devices", "derive device_id from the hardware or the configuration, not a counter")
+@_rule(
+    "a second scan finds the same devices",
+    "derive device_id from the hardware or the configuration, not a counter",
+)
 def scan_again(bench: Bench) -> None:
     scanner = bench.scanner()
     first, second = ([device.device_id for device in scanner.scan()] for _ in range(2))
     other = [device.device_id for device in bench.scan()]
     require(
-        sorted(first) == sorted(second) == sorted(other), f"first {first}, then {second}, in another instance {other}"
+        sorted(first) == sorted(second) == sorted(other),
+        f"first {first}, then {second}, in another instance {other}",
     )
 
 
-@_rule("wait_for_change returns in time", "wait no longer than the timeout that wait_for_change is given")
+@_rule(
+    "wait_for_change returns in time",
+    "wait no longer than the timeout that wait_for_change is given",
+)
 def watch(bench: Bench) -> None:
     if bench.subject.driver.wait_for_change is BaseDeviceDriver.wait_for_change:
         return
@@ -117,14 +138,20 @@ def watch(bench: Bench) -> None:
         began = time.monotonic()
         answer = driver.wait_for_change(0.2)
         took = time.monotonic() - began
-        require(isinstance(answer, bool), f"wait_for_change gives {answer!r}, which is neither True nor False")
+        require(
+            isinstance(answer, bool),
+            f"wait_for_change gives {answer!r}, which is neither True nor False",
+        )
         require(took < 2.0, f"wait_for_change(0.2) takes {took:.1f} s")
 
 
 # --- lifecycle ---------------------------------------------------------------------------------------
 
 
-@_rule("the device goes up and down", "return True from the hook that did its work, and raise what went wrong")
+@_rule(
+    "the device goes up and down",
+    "return True from the hook that did its work, and raise what went wrong",
+)
 def lifecycle(bench: Bench) -> None:
     rig = bench.rig().up()
     rig.close()
@@ -161,7 +188,9 @@ def recovery(bench: Bench) -> None:
 
 
 @_rule(
-    "nothing is left open", "close in _close_impl and in _reset_impl all that the other hooks opened", needs=lifecycle
+    "nothing is left open",
+    "close in _close_impl and in _reset_impl all that the other hooks opened",
+    needs=lifecycle,
 )
 def leaks(bench: Bench) -> None:
     def cycle(ending: Callable[[Rig], None]) -> None:
@@ -175,8 +204,14 @@ def leaks(bench: Bench) -> None:
     for number in range(CYCLES):
         cycle(Rig.close if number % 2 else lambda rig: rig.runner.reset())
     gone = eventually(lambda: open_files() <= before, 3.0)
-    require(gone, f"{before} files and sockets are open after one connect, {open_files()} after {CYCLES} more")
-    require(not unexpected_threads(bench), f"threads are left running: {', '.join(unexpected_threads(bench))}")
+    require(
+        gone,
+        f"{before} files and sockets are open after one connect, {open_files()} after {CYCLES} more",
+    )
+    require(
+        not unexpected_threads(bench),
+        f"threads are left running: {', '.join(unexpected_threads(bench))}",
+    )
 
 
 # --- commands ----------------------------------------------------------------------------------------
@@ -189,14 +224,20 @@ def declarations(bench: Bench) -> None:
 
 
 @_rule(
-    "what is not declared is refused", "leave command() and get_supported_commands() to the base class", needs=lifecycle
+    "what is not declared is refused",
+    "leave command() and get_supported_commands() to the base class",
+    needs=lifecycle,
 )
 def unknown_command(bench: Bench) -> None:
     rig = bench.rig().up()
     require_refusal(rig, "no_such_command", {}, UnknownCommand)
 
 
-@_rule("args that do not fit are refused", "leave command() to the base class, which checks the args", needs=lifecycle)
+@_rule(
+    "args that do not fit are refused",
+    "leave command() to the base class, which checks the args",
+    needs=lifecycle,
+)
 def bad_args(bench: Bench) -> None:
     rig = bench.rig().up()
     for command in rig.commands.values():
@@ -220,13 +261,20 @@ def results(bench: Bench) -> None:
             declared_only = _NOT_KNOWN.search(str(refusal))
             require(not declared_only, f"{command.name} is declared, and then refused: {refusal}")
         else:
-            require(not _ADDRESS.search(answer), f"{command.name} gives an object that is no data: {answer:.200}")
+            require(
+                not _ADDRESS.search(answer),
+                f"{command.name} gives an object that is no data: {answer:.200}",
+            )
 
 
 # --- streams -----------------------------------------------------------------------------------------
 
 
-@_rule("the stream starts and stops", "let _acquisition_loop end when self.is_acquiring is cleared", needs=lifecycle)
+@_rule(
+    "the stream starts and stops",
+    "let _acquisition_loop end when self.is_acquiring is cleared",
+    needs=lifecycle,
+)
 def stream(bench: Bench) -> None:
     if not bench.subject.streams:
         return
@@ -259,7 +307,11 @@ def frames(bench: Bench) -> None:
     require(not dropped, f"{dropped} frames were sent on a channel that was not open")
 
 
-@_rule("start and stop may be called twice", "leave start_streaming and stop_streaming to the base class", needs=stream)
+@_rule(
+    "start and stop may be called twice",
+    "leave start_streaming and stop_streaming to the base class",
+    needs=stream,
+)
 def stream_twice(bench: Bench) -> None:
     if not bench.subject.streams:
         return
@@ -269,7 +321,8 @@ def stream_twice(bench: Bench) -> None:
     threads = bench.new_threads()
     rig.start()
     require(
-        len(bench.new_threads()) <= len(threads), f"a second start starts threads: {', '.join(bench.new_threads())}"
+        len(bench.new_threads()) <= len(threads),
+        f"a second start starts threads: {', '.join(bench.new_threads())}",
     )
     stop(rig)
     stop(rig)
@@ -300,7 +353,9 @@ def close_while_streaming(bench: Bench) -> None:
 
 
 @_rule(
-    "a device that is gone is said to be gone", "let the error of a dead port out of _acquisition_loop", needs=stream
+    "a device that is gone is said to be gone",
+    "let the error of a dead port out of _acquisition_loop",
+    needs=stream,
 )
 def unplugged(bench: Bench) -> None:
     if not bench.subject.streams or not bench.subject.simulated:
@@ -319,7 +374,9 @@ def unplugged(bench: Bench) -> None:
     with suppress(DriverError):  # it may say so, but not hang over it
         rig.close()
     took = time.monotonic() - began
-    require(took < CLOSE_LIMIT, f"close takes {took:.1f} s then, and a host waits {CLOSE_LIMIT:g} s")
+    require(
+        took < CLOSE_LIMIT, f"close takes {took:.1f} s then, and a host waits {CLOSE_LIMIT:g} s"
+    )
 
 
 # --- instances ---------------------------------------------------------------------------------------
@@ -342,14 +399,23 @@ def independence(bench: Bench) -> None:
             other.start()
             frames_of(bench, other)
             foreign = {frame.channel for frame in rig.recorder.frames} - {rig.device.device_id}
-            require(not foreign, f"the stream of {rig.device.device_id} carries frames of {', '.join(foreign)}")
+            require(
+                not foreign,
+                f"the stream of {rig.device.device_id} carries frames of {', '.join(foreign)}",
+            )
         other.close()
     bench.scan()
     use(rig)
     if bench.subject.streams:
         check_alive(rig)
-        require(rig.runner.acquiring, "the stream ended when another instance was closed, or scanned")
+        require(
+            rig.runner.acquiring, "the stream ended when another instance was closed, or scanned"
+        )
         frames_of(bench, rig, count=2, after=len(rig.recorder.frames))
     rig.close()
-    changed = [name for name, value in class_state(bench.subject.driver).items() if value != shared.get(name)]
+    changed = [
+        name
+        for name, value in class_state(bench.subject.driver).items()
+        if value != shared.get(name)
+    ]
     require(not changed, f"all instances share {', '.join(changed)}, which is changed in use")

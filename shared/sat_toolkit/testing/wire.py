@@ -1,8 +1,9 @@
 """Fake hardware at the wire: what a driver opens, writes to and reads from, without the hardware.
 
-A `FakeDevice` speaks lines of text, on a TCP port (`TcpInstrument`) or a serial port (`PtyLine`); a `TcpBus`
-passes each client's lines to all others. So the driver under test is the real one, timeouts, partial reads
-and lost connections included. Each serves on one thread and is used in a ``with`` statement.
+A `FakeDevice` speaks lines of text, on a TCP port (`TcpInstrument`) or a serial port (`PtyLine`); a
+`TcpBus` passes each client's lines to all others. So the driver under test is the real one,
+timeouts, partial reads and lost connections included. Each serves on one thread and is used in a
+``with`` statement.
 """
 
 from __future__ import annotations
@@ -43,8 +44,8 @@ class FakeDevice:
     """Answers lines. Derived classes say what it is connected to.
 
     Args:
-        answers: a function from a line to its answer (None: none), or a mapping. A mapping is asked for
-            the whole line, then for its first word; a function in it gets the rest of the line.
+        answers: a function from a line to its answer (None: none), or a mapping. A mapping is asked
+            for the whole line, then for its first word; a function in it gets the rest of the line.
         terminator: what ends a line, both ways.
         name: names the thread, ``sim/<name>``.
 
@@ -74,7 +75,8 @@ class FakeDevice:
         return found(rest) if callable(found) else found
 
     def every(self, period: float, line: Callable[[], str | None]) -> None:
-        """Say what `line` gives (None: nothing), every `period` seconds. Call it before the start."""
+        """Say what `line` gives (None: nothing), every `period` seconds. Call it before the
+        start."""
         self._timers.append((period, line))
 
     def say(self, line: str) -> None:
@@ -90,7 +92,9 @@ class FakeDevice:
         """
         with self._changed:
             if not self._changed.wait_for(lambda: line in self.received, timeout):
-                raise TimeoutError(f"{line!r} did not come within {timeout:g} s, only {list(self.received)[-5:]}")
+                raise TimeoutError(
+                    f"{line!r} did not come within {timeout:g} s, only {list(self.received)[-5:]}"
+                )
 
     def start(self) -> Self:
         """Plug it in. Once only: make another one to plug it in again.
@@ -127,7 +131,10 @@ class FakeDevice:
         return self.start()
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -158,7 +165,9 @@ class FakeDevice:
         self._selector.register(fd, selectors.EVENT_READ, lambda: self._ready(peer))
 
     def _write(self, peer: _Peer, data: bytes) -> None:
-        if len(peer.outbox) + len(data) <= MAX_PENDING:  # a client that never reads cannot make this grow
+        if (
+            len(peer.outbox) + len(data) <= MAX_PENDING
+        ):  # a client that never reads cannot make this grow
             peer.outbox += data
             self._flush(peer)
 
@@ -235,7 +244,13 @@ class TcpInstrument(FakeDevice):
     """
 
     def __init__(
-        self, answers: Answers, *, port: int = 0, host: str = "127.0.0.1", terminator: str = "\n", name: str = "tcp"
+        self,
+        answers: Answers,
+        *,
+        port: int = 0,
+        host: str = "127.0.0.1",
+        terminator: str = "\n",
+        name: str = "tcp",
     ) -> None:
         super().__init__(answers, terminator=terminator, name=name)
         self.host, self.port = host, port
@@ -264,9 +279,12 @@ class TcpInstrument(FakeDevice):
 
 
 class TcpBus(TcpInstrument):
-    """A bus on a TCP port: a line that one client sends, all others hear. It answers nothing itself."""
+    """A bus on a TCP port: a line that one client sends, all others hear. It answers nothing
+    itself."""
 
-    def __init__(self, *, port: int = 0, host: str = "127.0.0.1", terminator: str = "\n", name: str = "bus") -> None:
+    def __init__(
+        self, *, port: int = 0, host: str = "127.0.0.1", terminator: str = "\n", name: str = "bus"
+    ) -> None:
         super().__init__({}, port=port, host=host, terminator=terminator, name=name)
 
     def _heard(self, peer: _Peer, line: str) -> None:
@@ -287,7 +305,12 @@ class PtyLine(FakeDevice):
     """
 
     def __init__(
-        self, answers: Answers, *, link: Path | None = None, terminator: str = "\n", name: str = "pty"
+        self,
+        answers: Answers,
+        *,
+        link: Path | None = None,
+        terminator: str = "\n",
+        name: str = "pty",
     ) -> None:
         super().__init__(answers, terminator=terminator, name=name)
         self.port = ""

@@ -1,4 +1,5 @@
-"""`xlog`, the logger of the guide's era. It names loggers and never configures handlers or levels."""
+"""`xlog`, the logger of the guide's era. It names loggers and never configures handlers or
+levels."""
 
 from __future__ import annotations
 

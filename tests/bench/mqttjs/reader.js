@@ -6,7 +6,7 @@
  */
 
 const { createRequire } = require("node:module");
-const { decode } = require("../../../clients/javascript/sat-bin.js");
+const { decode } = require("../../../shared/sat_js/sat-bin.js");
 
 const [folder, port, topic, form, count] = process.argv.slice(2);
 const mqtt = createRequire(`${folder}/`)("mqtt");

@@ -1,7 +1,9 @@
-"""The least that Python can do: recvmmsg by ctypes, frames packed behind their capture time, published through paho.
+"""The least that Python can do: recvmmsg by ctypes, frames packed behind their capture time,
+published through paho.
 
-``python -m tests.bench.peers.bare_batcher SOURCE BROKER_PORT TOPIC QOS``. A window of 10 ms, up to 1024 frames a batch,
-24 bytes a frame, and nothing else: no process boundary, no numbering, no count of what was lost, no other traffic.
+``python -m tests.bench.peers.bare_batcher SOURCE BROKER_PORT TOPIC QOS``. A window of 10 ms, up to
+1024 frames a batch, 24 bytes a frame, and nothing else: no process boundary, no numbering, no count
+of what was lost, no other traffic.
 """
 
 from __future__ import annotations
@@ -69,7 +71,9 @@ def main() -> None:
             n = recvmmsg(sock.fileno(), headers, VECTOR, socket.MSG_DONTWAIT, None)
             if n <= 0:
                 break
-            words[0 : n * 6 : 6] = stamps[4 : n * 8 : 8]  # seconds; the upper half of each 64 bit word is 0
+            words[0 : n * 6 : 6] = stamps[
+                4 : n * 8 : 8
+            ]  # seconds; the upper half of each 64 bit word is 0
             words[1 : n * 6 : 6] = stamps[6 : n * 8 : 8]  # nanoseconds
             client.publish(topic, bytes(memoryview(records)[: n * RECORD]), int(qos))
 

@@ -1,7 +1,9 @@
-"""The usual way to bring CAN to MQTT: python-can's Notifier, one JSON message for each frame, published through paho.
+"""The usual way to bring CAN to MQTT: python-can's Notifier, one JSON message for each frame,
+published through paho.
 
-``python -m tests.bench.peers.usual_way SOURCE BROKER_PORT TOPIC QOS``. On a CAN link the bus is python-can's own;
-on the stand-in a bus of one method that lets python-can's own code read the datagrams as frames.
+``python -m tests.bench.peers.usual_way SOURCE BROKER_PORT TOPIC QOS``. On a CAN link the bus is
+python-can's own; on the stand-in a bus of one method that lets python-can's own code read the
+datagrams as frames.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ from tests.bench.peers.wire import connected, open_source
 
 
 class StandInBus(can.BusABC):
-    """CAN frames from the datagrams of a UDP socket; `_recv_internal` is as in python-can's SocketcanBus."""
+    """CAN frames from the datagrams of a UDP socket; `_recv_internal` is as in python-can's
+    SocketcanBus."""
 
     def __init__(self, sock: socket.socket) -> None:
         super().__init__(channel="stand-in")

@@ -1,4 +1,5 @@
-"""What the peers in Python share: the socket that frames come from, and a paho client as its manual has it."""
+"""What the peers in Python share: the socket that frames come from, and a paho client as its manual
+has it."""
 
 from __future__ import annotations
 
@@ -13,7 +14,8 @@ SO_TIMESTAMPNS = 35
 
 
 def open_source(source: str) -> tuple[socket.socket, int]:
-    """The socket of ``udp:PORT`` (0 picks one) or ``can:LINK`` with the kernel's time stamps on, and its port."""
+    """The socket of ``udp:PORT`` (0 picks one) or ``can:LINK`` with the kernel's time stamps on,
+    and its port."""
     kind, _, name = source.partition(":")
     if kind == "can":
         sock = socket.socket(socket.PF_CAN, socket.SOCK_RAW, socket.CAN_RAW)

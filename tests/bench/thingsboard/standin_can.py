@@ -1,6 +1,7 @@
 """An interface of python-can for machines without CAN: each datagram of a UDP socket is a frame.
 
-It runs in the gateway's own environment and imports nothing of ours; `capture_message` is python-can's own code.
+It runs in the gateway's own environment and imports nothing of ours; `capture_message` is
+python-can's own code.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ class StandInBus(can.BusABC):
         super().__init__(channel, **kwargs)
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", int(channel)))
-        self.socket.setsockopt(socket.SOL_SOCKET, 35, 1)  # SO_TIMESTAMPNS, which capture_message reads
+        self.socket.setsockopt(
+            socket.SOL_SOCKET, 35, 1
+        )  # SO_TIMESTAMPNS, which capture_message reads
 
     def _recv_internal(self, timeout: float | None) -> tuple[can.Message | None, bool]:
         self.socket.settimeout(timeout)

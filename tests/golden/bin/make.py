@@ -1,7 +1,8 @@
 """Write the golden batches beside this file: what they mean as JSON, and their bytes.
 
-The bytes are put together here by ``struct`` alone, so that they test the encoder and the decoders alike and do not
-move with them. A batch without ``frames`` in its JSON is one that every decoder refuses.
+The bytes are put together here by ``struct`` alone, so that they test the encoder and the decoders
+alike and do not move with them. A batch without ``frames`` in its JSON is one that every decoder
+refuses.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ Frame = dict[str, Any]
 
 
 def frame(ns: int, can_id: int, data: str = "", dlc: int | None = None, **flags: bool) -> Frame:
-    """A frame as its golden JSON has it: of the contract, with the time in nanoseconds beside it."""
+    """A frame as its golden JSON has it: of the contract, with the time in nanoseconds beside
+    it."""
     made: Frame = {"ns": str(_T * 10**9 + ns), "id": can_id, **flags, "data": data}
     return made if dlc is None else {**made, "dlc": dlc}
 
@@ -32,19 +34,32 @@ def record(one: Frame, size: int) -> bytes:
     data = bytes.fromhex(one["data"])
     can_id = one["id"] | sum(bit for name, bit in _FLAGS.items() if one.get(name))
     flags = sum(bit for name, bit in _FRAME_FLAGS.items() if one.get(name))
-    return struct.pack(f"<IIIBBBB{size - 16}s", sec, nsec, can_id, one.get("dlc", len(data)), flags, 0, 0, data)
+    return struct.pack(
+        f"<IIIBBBB{size - 16}s", sec, nsec, can_id, one.get("dlc", len(data)), flags, 0, 0, data
+    )
 
 
-def payload(header: dict[str, Any] | bytes, records: bytes, *, magic: bytes = b"SATF", version: int = 1) -> bytes:
+def payload(
+    header: dict[str, Any] | bytes, records: bytes, *, magic: bytes = b"SATF", version: int = 1
+) -> bytes:
     text = (
-        header if isinstance(header, bytes) else json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
+        header
+        if isinstance(header, bytes)
+        else json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     )
     text += b" " * (-len(text) % 8)
     return magic + struct.pack("<BBH", version, 0, len(text)) + text + records
 
 
 def header(n: int, size: int, **more: Any) -> dict[str, Any]:
-    said = {"stream": "5f0c2a91d3e7", "seq": 4096, "n": n, "t0": float(_T), "dropped": {}, "channel": "can0"}
+    said = {
+        "stream": "5f0c2a91d3e7",
+        "seq": 4096,
+        "n": n,
+        "t0": float(_T),
+        "dropped": {},
+        "channel": "can0",
+    }
     return said | {"size": size, "boot": "1760000000000-5fd2"} | more
 
 
@@ -78,7 +93,9 @@ BAD: dict[str, bytes] = {
     "bad-header-too-long": payload(header(0, 24, channel="x" * 16_384), b""),
     "bad-header-no-json": payload(b"{'n': 1}", _ONE),
     "bad-header-no-object": payload(b"[1, 24]", _ONE),
-    "bad-header-no-utf-8": payload(json.dumps(header(1, 24)).encode().replace(b"can0", b"can\xff"), _ONE),
+    "bad-header-no-utf-8": payload(
+        json.dumps(header(1, 24)).encode().replace(b"can0", b"can\xff"), _ONE
+    ),
     "bad-header-nan": payload(b'{"n": 1, "size": 24, "t0": NaN}', _ONE),
     "bad-size": payload(header(1, 32), _ONE + bytes(8)),
     "bad-no-size": payload({"n": 1}, _ONE),

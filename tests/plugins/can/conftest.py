@@ -1,4 +1,5 @@
-"""The CAN tests' bench: a driver as a host runs it, a sink that collects its frames, a simulated ECU."""
+"""The CAN tests' bench: a driver as a host runs it, a sink that collects its frames, a simulated
+ECU."""
 
 from __future__ import annotations
 
@@ -26,11 +27,17 @@ class Rig:
 
     def __init__(self, info: dict[str, Any], device_id: str) -> None:
         self.sink = Recorder()
-        scanned = {device.device_id: device for device in DriverRunner(SocketCANDriver, info).scan()}
+        scanned = {
+            device.device_id: device for device in DriverRunner(SocketCANDriver, info).scan()
+        }
         # The scan is another process's: only plain data gets here.
         self.device = Device.from_json(scanned[device_id].to_json())
         self.runner = DriverRunner(
-            SocketCANDriver, info, self.device, sink=self.sink, on_acquisition_failed=self.sink.failed
+            SocketCANDriver,
+            info,
+            self.device,
+            sink=self.sink,
+            on_acquisition_failed=self.sink.failed,
         )
 
     def connect(self) -> Rig:
@@ -48,7 +55,9 @@ class SimEcu:
     def __init__(self, *args: str) -> None:
         program = [sys.executable, "-m", "plugins.devices.can.sim_ecu", "--die-with-parent", *args]
         environment = os.environ | {"PYTHONPATH": f"{ROOT / 'shared'}{os.pathsep}{ROOT}"}
-        self.process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+        self.process = subprocess.Popen(
+            program, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        )
         assert self.process.stdout is not None
         self.ready = self.process.stdout.readline()
 

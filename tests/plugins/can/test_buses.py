@@ -13,7 +13,13 @@ import serial
 from plugins.devices.can.buses import BusConfig, close_bus, is_gone, open_bus, parse_buses
 from sat_toolkit.errors import ConfigError, DriverError
 
-GOOD = {"name": "ecu", "interface": "slcan", "channel": "/dev/ttyACM0", "bitrate": 500_000, "rtscts": True}
+GOOD = {
+    "name": "ecu",
+    "interface": "slcan",
+    "channel": "/dev/ttyACM0",
+    "bitrate": 500_000,
+    "rtscts": True,
+}
 
 
 def test_an_entry_with_the_interfaces_own_options() -> None:
@@ -46,7 +52,11 @@ def test_a_bad_entry_is_named(buses: Any, says: str) -> None:
 
 @pytest.mark.parametrize(
     ("channel", "port"),
-    [("/dev/ttyUSB0@115200", Path("/dev/ttyUSB0")), ("socket://10.0.0.1:23", None), ("/dev/pts/3", Path("/dev/pts/3"))],
+    [
+        ("/dev/ttyUSB0@115200", Path("/dev/ttyUSB0")),
+        ("socket://10.0.0.1:23", None),
+        ("/dev/pts/3", Path("/dev/pts/3")),
+    ],
 )
 def test_the_port_of_a_serial_adapter(channel: str, port: Path | None) -> None:
     assert BusConfig("ecu", "slcan", channel).port == port
@@ -83,5 +93,7 @@ def _caused(cause: BaseException) -> can.CanError:
         (None, False),
     ],
 )
-def test_a_bus_that_is_gone_is_told_from_a_busy_one(error: BaseException | None, gone: bool) -> None:
+def test_a_bus_that_is_gone_is_told_from_a_busy_one(
+    error: BaseException | None, gone: bool
+) -> None:
     assert is_gone(error) is gone

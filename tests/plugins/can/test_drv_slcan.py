@@ -1,4 +1,5 @@
-"""The driver over a serial line: the simulated ECU as a process, an unplugged port, a noisy line."""
+"""The driver over a serial line: the simulated ECU as a process, an unplugged port, a noisy
+line."""
 
 from __future__ import annotations
 
@@ -24,14 +25,20 @@ from tests.waiting import eventually
 
 
 def info_for(port: Path, **more: Any) -> dict[str, Any]:
-    return {"buses": [{"name": "ecu", "interface": "slcan", "channel": str(port), "bitrate": 500_000, **more}]}
+    return {
+        "buses": [
+            {"name": "ecu", "interface": "slcan", "channel": str(port), "bitrate": 500_000, **more}
+        ]
+    }
 
 
 def has_id(arbitration_id: int) -> Callable[[StreamData], bool]:
     return lambda frame: frame.data["id"] == arbitration_id
 
 
-def test_the_car_is_streamed_asked_and_sent_to(sim: Callable, rig: Callable, tmp_path: Path) -> None:
+def test_the_car_is_streamed_asked_and_sent_to(
+    sim: Callable, rig: Callable, tmp_path: Path
+) -> None:
     port = tmp_path / "ecu"
     sim("--pty", str(port))
     ecu = rig(info_for(port))
@@ -80,7 +87,9 @@ def test_unplugged_while_streaming(sim: Callable, rig: Callable, tmp_path: Path)
         ecu.command("send", id=1)
     ecu.runner.reset()
     # A dangling link is no device, and a device whose port is gone says so.
-    assert "ecu" not in [device.device_id for device in DriverRunner(SocketCANDriver, info_for(port)).scan()]
+    assert "ecu" not in [
+        device.device_id for device in DriverRunner(SocketCANDriver, info_for(port)).scan()
+    ]
     with pytest.raises(DriverError, match="is not there"):
         ecu.runner.initialize()
     sim("--pty", str(port))
@@ -113,7 +122,9 @@ def test_a_bitrate_that_slcan_has_not_is_refused_and_the_port_is_free_again(
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_an_adapter_on_tcp_streams_and_is_gone_when_it_hangs_up(sim: Callable, rig: Callable) -> None:
+def test_an_adapter_on_tcp_streams_and_is_gone_when_it_hangs_up(
+    sim: Callable, rig: Callable
+) -> None:
     adapter = sim("--listen", "127.0.0.1:0")
     ecu = rig(info_for(adapter.ready.rsplit(maxsplit=1)[-1], sleep_after_open=0.0)).connect()
     ecu.command("start")
@@ -125,7 +136,8 @@ def test_an_adapter_on_tcp_streams_and_is_gone_when_it_hangs_up(sim: Callable, r
 
 
 class Line:
-    """The far end of a serial line, in the hands of the test: reads commands, writes what it likes."""
+    """The far end of a serial line, in the hands of the test: reads commands, writes what it
+    likes."""
 
     def __init__(self, link: Path) -> None:
         self.adapter = SlcanAdapter(PtyLink(link))
@@ -153,8 +165,12 @@ def line(tmp_path: Path) -> Iterator[Line]:
     made.close()
 
 
-@pytest.mark.parametrize("noise", [b"\xff", b"\xc3\x28\r", b"t1\r", b"t123zzzz\r", b"\x00" * 700, b"\a\a", b"T18FF\r"])
-def test_a_noisy_line_costs_the_lines_it_hits(line: Line, rig: Callable, tmp_path: Path, noise: bytes) -> None:
+@pytest.mark.parametrize(
+    "noise", [b"\xff", b"\xc3\x28\r", b"t1\r", b"t123zzzz\r", b"\x00" * 700, b"\a\a", b"T18FF\r"]
+)
+def test_a_noisy_line_costs_the_lines_it_hits(
+    line: Line, rig: Callable, tmp_path: Path, noise: bytes
+) -> None:
     ecu = rig(info_for(tmp_path / "adapter")).connect()
     assert eventually(lambda: line.adapter.is_open)
     ecu.command("start")
@@ -170,7 +186,9 @@ def test_a_noisy_line_costs_the_lines_it_hits(line: Line, rig: Callable, tmp_pat
     assert not ecu.sink.failures
 
 
-def test_a_frame_that_the_start_cut_is_not_taken_for_another(line: Line, rig: Callable, tmp_path: Path) -> None:
+def test_a_frame_that_the_start_cut_is_not_taken_for_another(
+    line: Line, rig: Callable, tmp_path: Path
+) -> None:
     ecu = rig(info_for(tmp_path / "adapter")).connect()
     assert eventually(lambda: line.adapter.is_open)
     line.write(b"T18FF50E58AABBCCDD")
@@ -181,7 +199,9 @@ def test_a_frame_that_the_start_cut_is_not_taken_for_another(line: Line, rig: Ca
     assert len(ecu.sink.frames) == 1
 
 
-def test_an_adapter_that_does_not_read_fails_the_send_in_time(rig: Callable, tmp_path: Path) -> None:
+def test_an_adapter_that_does_not_read_fails_the_send_in_time(
+    rig: Callable, tmp_path: Path
+) -> None:
     far = Line(tmp_path / "adapter")
     try:
         ecu = rig(info_for(tmp_path / "adapter")).connect()

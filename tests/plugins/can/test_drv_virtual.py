@@ -17,13 +17,17 @@ from sat_toolkit.errors import BadArgs, CommandFailed, DriverError, UnknownComma
 from sat_toolkit.models.Device_Model import Device, SocketCANDevice
 from tests.waiting import eventually
 
-INFO: dict[str, Any] = {"buses": [{"name": "ecu", "interface": "virtual", "channel": "bench", "fd": True}]}
+INFO: dict[str, Any] = {
+    "buses": [{"name": "ecu", "interface": "virtual", "channel": "bench", "fd": True}]
+}
 
 
 @pytest.fixture
 def peer() -> Iterator[can.BusABC]:
     """Somebody else on the bus."""
-    with can.Bus(channel="bench", interface="virtual", protocol=can.CanProtocol.CAN_FD, ignore_config=True) as bus:
+    with can.Bus(
+        channel="bench", interface="virtual", protocol=can.CanProtocol.CAN_FD, ignore_config=True
+    ) as bus:
         yield bus
 
 
@@ -59,7 +63,9 @@ def test_a_socketcan_bus_without_its_link_and_a_port_that_is_not_there_are_not_l
             {"name": "b", "interface": "slcan", "channel": "/dev/ttyNone0"},
         ]
     }
-    assert {"a", "b"}.isdisjoint(device.device_id for device in DriverRunner(SocketCANDriver, info).scan())
+    assert {"a", "b"}.isdisjoint(
+        device.device_id for device in DriverRunner(SocketCANDriver, info).scan()
+    )
 
 
 def test_a_link_that_is_not_there_says_so() -> None:
@@ -74,9 +80,13 @@ def test_frames_of_every_kind_reach_the_stream(rig: Callable, peer: can.BusABC) 
     assert ecu.sink.open
     before = time.time()
     peer.send(can.Message(arbitration_id=0x123, is_extended_id=False, data=b"\xde\xad"))
-    peer.send(can.Message(arbitration_id=0x18FF50E5, data=bytes(12), is_fd=True, bitrate_switch=True))
+    peer.send(
+        can.Message(arbitration_id=0x18FF50E5, data=bytes(12), is_fd=True, bitrate_switch=True)
+    )
     peer.send(can.Message(arbitration_id=0x7DF, is_extended_id=False, is_remote_frame=True, dlc=8))
-    peer.send(can.Message(arbitration_id=0x4, is_extended_id=False, is_error_frame=True, data=b"\x00\x01"))
+    peer.send(
+        can.Message(arbitration_id=0x4, is_extended_id=False, is_error_frame=True, data=b"\x00\x01")
+    )
     frames = ecu.sink.wait_frames(4)
     assert [frame.data for frame in frames] == [
         {"id": 0x123, "data": "dead"},
@@ -178,7 +188,9 @@ def test_fd_is_refused_by_a_classic_bus(rig: Callable) -> None:
         ecu.command("send", id=1, fd=True)
 
 
-def test_cyclic_sending_is_replaced_counted_out_and_stopped(rig: Callable, peer: can.BusABC) -> None:
+def test_cyclic_sending_is_replaced_counted_out_and_stopped(
+    rig: Callable, peer: can.BusABC
+) -> None:
     ecu = rig(INFO).connect()
     started = ecu.command("send", id=0x10, data="01", period_ms=5)
     assert started == {"id": 0x10, "data": "01", "period_ms": 5, "count": None, "replaced": False}
@@ -221,12 +233,16 @@ def test_filters_choose_what_is_received_until_reset(rig: Callable, peer: can.Bu
     send_all()
     ecu.sink.wait_frames(matches=has_id(0x1FF))
     assert [frame.data["id"] for frame in ecu.sink.frames] == [0x101, 0x1FF]
-    assert ecu.command("filter", filters=[{"id": 0x200}]) == {"filters": [{"id": 0x200, "mask": 0x1FFFFFFF}]}
+    assert ecu.command("filter", filters=[{"id": 0x200}]) == {
+        "filters": [{"id": 0x200, "mask": 0x1FFFFFFF}]
+    }
     send_all()
     ecu.sink.wait_frames(matches=has_id(0x200))
     assert ecu.command("filter", filters=[]) == {"filters": []}
     send_all()
-    ecu.sink.wait_frames(matches=lambda frame: frame.data["id"] == 0x123 and frame.data.get("ext", False))
+    ecu.sink.wait_frames(
+        matches=lambda frame: frame.data["id"] == 0x123 and frame.data.get("ext", False)
+    )
     with pytest.raises(BadArgs, match="filters"):
         ecu.command("filter")
     ecu.command("filter", filters=[{"id": 0x7}])
@@ -240,7 +256,9 @@ def test_what_a_client_streams_in_goes_onto_the_bus(rig: Callable, peer: can.Bus
 
     def put(frame: object) -> None:
         ecu.runner.client_data(
-            StreamData(StreamType.CAN, "ecu", time.time(), StreamSource.CLIENT, StreamAction.SEND, frame)
+            StreamData(
+                StreamType.CAN, "ecu", time.time(), StreamSource.CLIENT, StreamAction.SEND, frame
+            )
         )
 
     put({"id": 0x123, "data": "deadbeef"})
@@ -261,7 +279,9 @@ def test_a_hardware_clock_with_its_own_zero_becomes_time_since_the_epoch(rig: Ca
     info = {"buses": [INFO["buses"][0] | {"preserve_timestamps": True}]}
     ecu = rig(info).connect()
     ecu.command("start")
-    with can.Bus(channel="bench", interface="virtual", preserve_timestamps=True, ignore_config=True) as peer:
+    with can.Bus(
+        channel="bench", interface="virtual", preserve_timestamps=True, ignore_config=True
+    ) as peer:
         for stamp in (12.5, 12.75):
             peer.send(can.Message(arbitration_id=1, timestamp=stamp))
         first, second = ecu.sink.wait_frames(2, has_id(1))
@@ -307,7 +327,9 @@ def test_two_devices_do_not_meet(rig: Callable) -> None:
     assert [frame.channel for frame in a.sink.frames + b.sink.frames] == ["a", "b"]
 
 
-def test_a_device_that_was_not_scanned_here_opens_by_its_attributes(rig: Callable, peer: can.BusABC) -> None:
+def test_a_device_that_was_not_scanned_here_opens_by_its_attributes(
+    rig: Callable, peer: can.BusABC
+) -> None:
     device = Device("handmade", "CAN", "CAN", {"interface": "virtual", "channel": "bench"})
     runner = DriverRunner(SocketCANDriver, {}, device)
     runner.initialize()

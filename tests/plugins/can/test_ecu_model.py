@@ -61,7 +61,9 @@ def test_whenever_it_is_every_frame_decodes_to_the_car(seconds: float, rate: flo
 def test_alive_counters_count_without_a_gap() -> None:
     database = load_database()
     frames = [frame for frame in CyclicFrames().due(1.0) if frame.arbitration_id == 0x100]
-    alive = [database.decode_message(0x100, bytes(frame.data))["EngineDataAlive"] for frame in frames]
+    alive = [
+        database.decode_message(0x100, bytes(frame.data))["EngineDataAlive"] for frame in frames
+    ]
     assert alive == [index % 16 for index in range(len(alive))]
 
 

@@ -1,5 +1,6 @@
-"""Frames off a socket in batches. A UDP socket stands in for one of CAN: its stamps, its counter of drops, its errors
-and its buffer are the same code of the kernel; what UDP cannot do is written into the memory that the kernel fills."""
+"""Frames off a socket in batches. A UDP socket stands in for one of CAN: its stamps, its counter of
+drops, its errors and its buffer are the same code of the kernel; what UDP cannot do is written into
+the memory that the kernel fills."""
 
 from __future__ import annotations
 
@@ -20,9 +21,27 @@ from hypothesis import strategies as st
 
 from plugins.devices.can.buses import BusConfig
 from plugins.devices.can.drv_socketcan import SocketCANDriver
-from plugins.devices.can.fast_reader import VECTOR, Batch, FastReader, Vector, memory_of, set_receive_buffer
+from plugins.devices.can.fast_reader import (
+    VECTOR,
+    FastReader,
+    ReadBatch,
+    Vector,
+    memory_of,
+    set_receive_buffer,
+)
 from plugins.devices.can.receiving import Counters, FrameStream, link_drops
-from sat_toolkit.core.frame_block import BRS, CLASSIC, ERROR, ESI, EXTENDED, FD, FDF, REMOTE, TX, FrameBlock
+from sat_toolkit.core.frame_block import (
+    BRS,
+    CLASSIC,
+    ERROR,
+    ESI,
+    EXTENDED,
+    FD,
+    FDF,
+    REMOTE,
+    TX,
+    FrameBlock,
+)
 from sat_toolkit.core.runner import DriverRunner
 from sat_toolkit.core.stream_manager import StreamManager, StreamWrapper
 from sat_toolkit.errors import DriverError
@@ -33,8 +52,11 @@ RECORD = struct.Struct("<IIIBBH")
 Frame = tuple[int, int, int, bytes]
 
 
-def classic(can_id: int, data: bytes = b"", *, length: int | None = None, rest: bytes = b"", pad: int = 0) -> bytes:
-    """``struct can_frame``; `rest` is what a sender left behind its data, `pad` what in the unused bytes."""
+def classic(
+    can_id: int, data: bytes = b"", *, length: int | None = None, rest: bytes = b"", pad: int = 0
+) -> bytes:
+    """``struct can_frame``; `rest` is what a sender left behind its data, `pad` what in the unused
+    bytes."""
     length = len(data) if length is None else length
     return struct.pack("<IBBBB8s", can_id, length, pad, pad, pad, data + rest)
 
@@ -46,7 +68,9 @@ def fd(can_id: int, data: bytes, flags: int = 0, rest: bytes = b"") -> bytes:
 
 def fields(block: FrameBlock) -> list[Frame]:
     """Each record as ``(can_id, len, flags, all data bytes)``; the reserved bytes must be 0."""
-    records = [bytes(block.records[i : i + block.size]) for i in range(0, len(block.records), block.size)]
+    records = [
+        bytes(block.records[i : i + block.size]) for i in range(0, len(block.records), block.size)
+    ]
     parsed = [(RECORD.unpack_from(record), record[16:]) for record in records]
     assert all(reserved == 0 for (*_, reserved), _ in parsed)
     return [(can_id, length, flags, data) for (_, _, can_id, length, flags, _), data in parsed]
@@ -88,14 +112,14 @@ def wire() -> Iterator[Wire]:
         yield made
 
 
-def read(reader: FastReader) -> Batch:
+def read(reader: FastReader) -> ReadBatch:
     assert reader.wait(5.0)
     batch = reader.read()
     assert batch is not None
     return batch
 
 
-def read_all(reader: FastReader) -> list[Batch]:
+def read_all(reader: FastReader) -> list[ReadBatch]:
     batches = []
     while (batch := reader.read()) is not None:
         batches.append(batch)
@@ -135,7 +159,11 @@ def test_what_a_sender_left_in_unused_bytes_is_cleared(wire: Wire, size: int) ->
 
 def test_fd_frames_are_told_from_classic_ones(wire: Wire) -> None:
     reader = FastReader(wire.socket, fd=True)
-    wire.put(fd(1, b"\xaa" * 64, BRS | ESI | FDF), fd(2, b"\xbb" * 12, rest=b"\xff" * 52), classic(3, b"\xcc" * 8))
+    wire.put(
+        fd(1, b"\xaa" * 64, BRS | ESI | FDF),
+        fd(2, b"\xbb" * 12, rest=b"\xff" * 52),
+        classic(3, b"\xcc" * 8),
+    )
     batch = read(reader)
     assert batch.block.size == FD
     assert fields(batch.block) == [
@@ -177,12 +205,21 @@ FRAMES = st.one_of(
 
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(FRAMES, min_size=1, max_size=40))
-def test_any_mixture_comes_out_as_it_went_in(wire: Wire, sent: list[tuple[int, int, bytes]]) -> None:
+def test_any_mixture_comes_out_as_it_went_in(
+    wire: Wire, sent: list[tuple[int, int, bytes]]
+) -> None:
     reader = FastReader(wire.socket, fd=True)
-    wire.put(*(fd(i, data, flags, b"\xff") if flags else classic(i, data, rest=b"\xff") for i, flags, data in sent))
+    wire.put(
+        *(
+            fd(i, data, flags, b"\xff") if flags else classic(i, data, rest=b"\xff")
+            for i, flags, data in sent
+        )
+    )
     batch = read(reader)
     width = batch.block.size - 16
-    assert fields(batch.block) == [(i, len(data), flags, data.ljust(width, b"\0")) for i, flags, data in sent]
+    assert fields(batch.block) == [
+        (i, len(data), flags, data.ljust(width, b"\0")) for i, flags, data in sent
+    ]
     assert batch.errors == sum(bool(i & ERROR) for i, _, _ in sent)
 
 
@@ -221,8 +258,9 @@ def small(wire: Wire) -> Wire:
     return wire
 
 
-def check_account(batches: list[Batch], sent: int) -> None:
-    """Each frame is in a batch or in a loss, and each loss stands where the numbers of the frames leap."""
+def check_account(batches: list[ReadBatch], sent: int) -> None:
+    """Each frame is in a batch or in a loss, and each loss stands where the numbers of the frames
+    leap."""
     expected = 0
     for batch in batches:
         losses = dict(batch.losses)
@@ -307,7 +345,9 @@ def fill(vector: Vector, i: int, control: bytes, *, flags: int = 0, frame: bytes
 def kernel_control(nanoseconds: int = 0, drops: int | None = None) -> bytes:
     """The control messages of a frame; the kernel leaves the drops out while there are none."""
     stamp = struct.pack("=QiiQQ", 32, socket.SOL_SOCKET, 35, *divmod(nanoseconds, 10**9))
-    return stamp if drops is None else stamp + struct.pack("=QiiI4x", 20, socket.SOL_SOCKET, 40, drops)
+    return (
+        stamp if drops is None else stamp + struct.pack("=QiiI4x", 20, socket.SOL_SOCKET, 40, drops)
+    )
 
 
 def hardware_control(kernel: int, hardware: int) -> bytes:
@@ -317,7 +357,9 @@ def hardware_control(kernel: int, hardware: int) -> bytes:
 
 def nanoseconds(block: FrameBlock) -> list[int]:
     records = (block.records[i : i + 8] for i in range(0, len(block.records), block.size))
-    return [sec * 10**9 + nsec for sec, nsec in (struct.unpack("<II", record) for record in records)]
+    return [
+        sec * 10**9 + nsec for sec, nsec in (struct.unpack("<II", record) for record in records)
+    ]
 
 
 def test_the_counter_of_drops_wraps() -> None:
@@ -420,7 +462,10 @@ class Reading:
     """A stream that reads a wire on a thread of its own."""
 
     def __init__(
-        self, reader: FastReader, window: float = 0.01, dropped_by_link: Callable[[], int] = lambda: 0
+        self,
+        reader: FastReader,
+        window: float = 0.01,
+        dropped_by_link: Callable[[], int] = lambda: 0,
     ) -> None:
         manager = StreamManager()
         manager.window = window
@@ -431,7 +476,9 @@ class Reading:
         self.error: OSError | None = None
         self._running = threading.Event()
         self._running.set()
-        self._stream = FrameStream(reader, StreamWrapper(manager), "bus", self.counters, dropped_by_link)
+        self._stream = FrameStream(
+            reader, StreamWrapper(manager), "bus", self.counters, dropped_by_link
+        )
         self._thread = threading.Thread(target=self._run)
 
     def _run(self) -> None:
@@ -484,7 +531,11 @@ def test_everything_is_received_or_lost_under_a_flood(small: Wire) -> None:
     with Reading(FastReader(small.socket)) as reading:
         small.flood(30_000)
         events = reading.sink.events
-        assert eventually(lambda: sum(event[0] if isinstance(event, tuple) else 1 for event in list(events)) == 30_000)
+        assert eventually(
+            lambda: (
+                sum(event[0] if isinstance(event, tuple) else 1 for event in list(events)) == 30_000
+            )
+        )
     expected = 0
     for event in events:
         if isinstance(event, tuple):
@@ -501,7 +552,10 @@ def test_what_the_link_dropped_since_the_start_is_a_loss_of_its_own_cause(
     counter = tmp_path / "can0" / "statistics" / "rx_dropped"
     counter.parent.mkdir(parents=True)
     counter.write_text("41\n")
-    with link_drops("can0", tmp_path) as dropped, Reading(FastReader(wire.socket), dropped_by_link=dropped) as reading:
+    with (
+        link_drops("can0", tmp_path) as dropped,
+        Reading(FastReader(wire.socket), dropped_by_link=dropped) as reading,
+    ):
         wire.flood(1)
         assert eventually(lambda: reading.sink.events == [0])
         counter.write_text("44\n")
@@ -564,7 +618,10 @@ def test_a_closed_socket_ends_the_stream_with_its_error(wire: Wire) -> None:
 
 def test_what_came_before_an_error_of_the_socket_is_delivered() -> None:
     """As when a link goes down: the kernel gives its error before the frames that wait."""
-    with contextlib.closing(Wire()) as wire, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody:
+    with (
+        contextlib.closing(Wire()) as wire,
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as nobody,
+    ):
         nobody.bind(("127.0.0.1", 0))
         reader = FastReader(wire.socket)
         wire.flood(3)
@@ -625,14 +682,18 @@ def driver(wire: Wire) -> Iterator[Callable[..., DriverRunner]]:
         runner.close()
 
 
-def test_the_driver_reads_a_socket_in_blocks_and_counts(wire: Wire, driver: Callable[..., DriverRunner]) -> None:
+def test_the_driver_reads_a_socket_in_blocks_and_counts(
+    wire: Wire, driver: Callable[..., DriverRunner]
+) -> None:
     runner = driver()
     sink = runner.driver.stream_manager.sink
     assert isinstance(sink, Account)
     wire.flood(5)
     runner.command("start", {})
     wire.put(classic(0x11), classic(0x4 | ERROR, b"\0\1" + bytes(6)))
-    assert eventually(lambda: len(sink.events) == 2)  # the five from before the start are none of it
+    assert eventually(
+        lambda: len(sink.events) == 2
+    )  # the five from before the start are none of it
     status = runner.command("status", {})
     assert status["counters"] == {"rx": 2, "tx": 0, "errors": 1, "overruns": 1}
     assert status["receive_buffer"] >= 2 * 212_992

@@ -1,4 +1,5 @@
-"""Frames: what goes in comes out, and what no bus could carry is refused with what would be accepted."""
+"""Frames: what goes in comes out, and what no bus could carry is refused with what would be
+accepted."""
 
 from __future__ import annotations
 
@@ -38,7 +39,13 @@ def test_a_frame_survives_the_way_to_a_message_and_back(frame: dict[str, object]
     assert frames.message_to_dict(message) == frame
 
 
-@given(st.integers(0, 0x7FF), st.binary(max_size=8), st.booleans(), st.booleans(), st.floats(0, 2e9, allow_nan=False))
+@given(
+    st.integers(0, 0x7FF),
+    st.binary(max_size=8),
+    st.booleans(),
+    st.booleans(),
+    st.floats(0, 2e9, allow_nan=False),
+)
 def test_a_received_error_frame_or_own_frame_is_marked(
     number: int, data: bytes, error: bool, received: bool, stamp: float
 ) -> None:
@@ -73,7 +80,8 @@ def test_ids(value: object, extended: bool | None, expected: tuple[int, bool]) -
 
 
 @pytest.mark.parametrize(
-    "value", [-1, True, 1.0, None, "", "0x", "123", "0x-1", "0x1_0", "0x12 ", 0x20000000, "0x20000000"]
+    "value",
+    [-1, True, 1.0, None, "", "0x", "123", "0x-1", "0x1_0", "0x12 ", 0x20000000, "0x20000000"],
 )
 def test_no_ids(value: object) -> None:
     with pytest.raises(frames.FrameError, match=r"0x123|29-bit|11-bit"):
@@ -168,7 +176,15 @@ def test_no_filters(filters: object, says: str) -> None:
 
 
 def test_an_overrun_of_the_controller_is_told_from_other_errors() -> None:
-    overrun = can.Message(arbitration_id=0x4, is_error_frame=True, data=bytes((0, 1, 0, 0, 0, 0, 0, 0)))
-    warning = can.Message(arbitration_id=0x4, is_error_frame=True, data=bytes((0, 4, 0, 0, 0, 0, 0, 0)))
+    overrun = can.Message(
+        arbitration_id=0x4, is_error_frame=True, data=bytes((0, 1, 0, 0, 0, 0, 0, 0))
+    )
+    warning = can.Message(
+        arbitration_id=0x4, is_error_frame=True, data=bytes((0, 4, 0, 0, 0, 0, 0, 0))
+    )
     data = can.Message(arbitration_id=0x4, data=bytes((0, 1)))
-    assert [frames.is_overrun(message) for message in (overrun, warning, data)] == [True, False, False]
+    assert [frames.is_overrun(message) for message in (overrun, warning, data)] == [
+        True,
+        False,
+        False,
+    ]

@@ -14,11 +14,15 @@ from plugins.devices.can.health import BusHealth, Policy, Signs, parse_policy, r
 from plugins.devices.can.links import CanLink
 from sat_toolkit.errors import ConfigError
 
-CONTROLLER = CanLink("can0", "can", True, False, "pci", 500_000, controller="error-active", tx_errors=0, rx_errors=0)
+CONTROLLER = CanLink(
+    "can0", "can", True, False, "pci", 500_000, controller="error-active", tx_errors=0, rx_errors=0
+)
 VIRTUAL = CanLink("vcan0", "vcan", True, True, "vcan:vcan0")
 
 
-def health(policy: Policy | None = None, spread: float = 0.0, link: CanLink = CONTROLLER) -> BusHealth:
+def health(
+    policy: Policy | None = None, spread: float = 0.0, link: CanLink = CONTROLLER
+) -> BusHealth:
     bus = BusHealth(policy or Policy(), lambda: spread)
     bus.saw_link(link, 0.0)
     return bus
@@ -63,14 +67,25 @@ def test_what_an_error_frame_says(frame: bytes, signs: Signs) -> None:
 
 @given(st.binary(max_size=80))
 def test_no_frame_is_odd_enough_to_fail(frame: bytes) -> None:
-    assert read_error_frame(frame).state in (None, "error-active", "error-warning", "error-passive", "bus-off")
+    assert read_error_frame(frame).state in (
+        None,
+        "error-active",
+        "error-warning",
+        "error-passive",
+        "bus-off",
+    )
 
 
 def test_every_change_is_told_once_with_the_counters() -> None:
     bus = health()
     assert bus.news() is None
     bus.saw_link(in_state("error-warning", tx_errors=97, rx_errors=2), 1.0)
-    assert bus.news() == {"state": "error-warning", "was": "error-active", "tx_errors": 97, "rx_errors": 2}
+    assert bus.news() == {
+        "state": "error-warning",
+        "was": "error-active",
+        "tx_errors": 97,
+        "rx_errors": 2,
+    }
     bus.saw_link(in_state("error-warning", tx_errors=99, rx_errors=2), 2.0)
     assert bus.news() is None
     assert bus.tx_errors == 99
@@ -89,11 +104,18 @@ def test_a_link_goes_down_comes_up_and_is_removed() -> None:
     ]
 
 
-def test_error_frames_alone_tell_the_state_of_a_link_without_a_controller_until_it_goes_down() -> None:
+def test_error_frames_alone_tell_the_state_of_a_link_without_a_controller_until_it_goes_down() -> (
+    None
+):
     bus = health(link=VIRTUAL)
     bus.saw_error_frame(Signs("error-passive", 130, 0), 1.0)
     bus.saw_link(VIRTUAL, 2.0)
-    assert bus.news() == {"state": "error-passive", "was": "error-active", "tx_errors": 130, "rx_errors": 0}
+    assert bus.news() == {
+        "state": "error-passive",
+        "was": "error-active",
+        "tx_errors": 130,
+        "rx_errors": 0,
+    }
     bus.saw_link(replace(VIRTUAL, up=False), 3.0)
     bus.saw_error_frame(Signs("bus-off"), 3.5)
     assert bus.state == "down"
@@ -131,7 +153,8 @@ def test_a_bus_off_that_is_over_already_is_told_all_the_same() -> None:
 
 
 def delays(bus: BusHealth, count: int, *, stays: float = 0.0) -> list[float]:
-    """What each of `count` bus-offs waits for its restart, when the bus stays well for `stays` seconds in between."""
+    """What each of `count` bus-offs waits for its restart, when the bus stays well for `stays`
+    seconds in between."""
     now, found = 100.0, []
     for _ in range(count):
         bus.saw_link(in_state("bus-off"), now)

@@ -24,7 +24,14 @@ def test_a_can_link_is_noticed_also_behind_another(kind: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"\0" * 64, link_message(RTM_NEWLINK, ETHERNET), link_message(20, CAN), link_message(16, CAN)[:20]]
+    "data",
+    [
+        b"",
+        b"\0" * 64,
+        link_message(RTM_NEWLINK, ETHERNET),
+        link_message(20, CAN),
+        link_message(16, CAN)[:20],
+    ],
 )
 def test_other_messages_and_noise_are_not(data: bytes) -> None:
     assert not concerns_can(data)

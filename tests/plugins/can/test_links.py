@@ -20,7 +20,14 @@ from plugins.devices.can.links import (
 
 
 def link_message(
-    name: str, kind: str | None, *, arp: int = 280, up: bool = True, mtu: int = 16, data: Any = None, stats: Any = None
+    name: str,
+    kind: str | None,
+    *,
+    arp: int = 280,
+    up: bool = True,
+    mtu: int = 16,
+    data: Any = None,
+    stats: Any = None,
 ) -> Any:
     info: list[Any] = [["IFLA_INFO_KIND", kind]] if kind else []
     if data:
@@ -87,7 +94,11 @@ def test_only_can_links_are_listed_and_no_name_is_odd_enough_to_fail(tmp_path: P
     [
         ("can", CONTROLLER, "ip link set x up type can bitrate 500000"),
         ("can", None, "ip link set x up type can bitrate 500000"),
-        ("can", [["IFLA_CAN_BITTIMING", {"bitrate": 125_000}]], "ip link set x up type can bitrate 125000"),
+        (
+            "can",
+            [["IFLA_CAN_BITTIMING", {"bitrate": 125_000}]],
+            "ip link set x up type can bitrate 125000",
+        ),
         ("vcan", None, "ip link set x up"),
     ],
 )
@@ -114,8 +125,13 @@ def test_the_hardware_id_is_the_place_in_the_machine_and_not_the_name(tmp_path: 
 
 def test_the_kernel_of_this_machine_is_asked_without_a_privilege() -> None:
     # On a kernel without CAN both sides are empty.
-    types = {folder.parent.name: folder.read_text().strip() for folder in Path("/sys/class/net").glob("*/type")}
-    assert [link.name for link in kernel_links()] == sorted(name for name, arp in types.items() if arp == "280")
+    types = {
+        folder.parent.name: folder.read_text().strip()
+        for folder in Path("/sys/class/net").glob("*/type")
+    }
+    assert [link.name for link in kernel_links()] == sorted(
+        name for name, arp in types.items() if arp == "280"
+    )
 
 
 def test_timings_restart_and_sums_of_a_link(tmp_path: Path) -> None:
@@ -126,16 +142,24 @@ def test_timings_restart_and_sums_of_a_link(tmp_path: Path) -> None:
     ]
     (tmp_path / "class" / "net" / "can0" / "device").mkdir(parents=True)
     (tmp_path / "drivers" / "mcp251xfd").mkdir(parents=True)
-    (tmp_path / "class" / "net" / "can0" / "device" / "driver").symlink_to(tmp_path / "drivers" / "mcp251xfd")
+    (tmp_path / "class" / "net" / "can0" / "device" / "driver").symlink_to(
+        tmp_path / "drivers" / "mcp251xfd"
+    )
     stats = {"rx_packets": 3, "tx_packets": 4, "rx_bytes": 24, "tx_bytes": 8}
     (link,) = parse_links([link_message("can0", "can", data=data, stats=stats)], tmp_path)
-    assert (link.sample_point, link.data_bitrate, link.data_sample_point) == (0.875, 2_000_000, 0.75)
+    assert (link.sample_point, link.data_bitrate, link.data_sample_point) == (
+        0.875,
+        2_000_000,
+        0.75,
+    )
     assert (link.restart_ms, link.frames, link.payload) == (100, 7, 32)
     assert (link.driver, link.restartable) == ("mcp251xfd", True)
 
 
 def test_what_the_kernel_must_not_be_asked_to_restart(tmp_path: Path) -> None:
-    assert not replace(parse_links([link_message("can0", "can")], tmp_path)[0], driver="gs_usb").restartable
+    assert not replace(
+        parse_links([link_message("can0", "can")], tmp_path)[0], driver="gs_usb"
+    ).restartable
     assert not parse_links([link_message("slcan0", "can")], tmp_path)[0].restartable
 
 

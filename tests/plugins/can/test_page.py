@@ -1,4 +1,5 @@
-"""The family's page says what there is: every command and key, and a configuration that is accepted."""
+"""The family's page says what there is: every command and key, and a configuration that is
+accepted."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def test_the_configuration_of_the_page_is_accepted() -> None:
 
 
 def test_every_command_and_arg_is_on_the_page() -> None:
-    names = {name for spec in COMMANDS.values() for name in spec["parameters"]["properties"]} | COMMANDS.keys()
+    names = {
+        name for spec in COMMANDS.values() for name in spec["parameters"]["properties"]
+    } | COMMANDS.keys()
     assert not [name for name in names if f"`{name}`" not in PAGE]
 
 

@@ -1,4 +1,5 @@
-"""Buses that are read through python-can: what the kernel dropped behind its back is told all the same."""
+"""Buses that are read through python-can: what the kernel dropped behind its back is told all the
+same."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ from collections.abc import Iterator
 import can
 import pytest
 
-from plugins.devices.can.receiving import Counters, MessageStream, drain_bus, enlarge_receive_buffer, socket_drops
+from plugins.devices.can.receiving import (
+    Counters,
+    MessageStream,
+    drain_bus,
+    enlarge_receive_buffer,
+    socket_drops,
+)
 from sat_toolkit.core.stream_manager import StreamManager, StreamWrapper
 from tests.waiting import eventually
 
@@ -18,7 +25,8 @@ SENT = 200
 
 
 class DatagramBus(can.BusABC):
-    """A python-can interface over datagrams that keeps its socket to itself, and reads while it is not held."""
+    """A python-can interface over datagrams that keeps its socket to itself, and reads while it is
+    not held."""
 
     def __init__(self) -> None:
         super().__init__("datagrams")
@@ -111,7 +119,10 @@ def test_frames_dropped_before_python_can_read_them_are_told(bus: DatagramBus) -
     bus.hold(held=True)
     flood(bus)
     bus.hold(held=False)
-    assert eventually(lambda: sink.frames + sink.losses.get("kernel", 0) == SENT), (sink.frames, sink.losses)
+    assert eventually(lambda: sink.frames + sink.losses.get("kernel", 0) == SENT), (
+        sink.frames,
+        sink.losses,
+    )
     running.clear()
     reader.join(5.0)
     assert sink.losses == {"kernel": socket_drops(bus) - before}

@@ -1,4 +1,5 @@
-"""Frames out: each has a result, a full queue is waited out, and a block goes to the socket as it is."""
+"""Frames out: each has a result, a full queue is waited out, and a block goes to the socket as it
+is."""
 
 from __future__ import annotations
 
@@ -72,7 +73,9 @@ def frame(number: int, data: bytes = b"") -> can.Message:
     return can.Message(arbitration_id=number, is_extended_id=False, data=data)
 
 
-def test_a_message_goes_out_in_the_kernels_form(pair: Callable[..., tuple[PeerBus, Sender]]) -> None:
+def test_a_message_goes_out_in_the_kernels_form(
+    pair: Callable[..., tuple[PeerBus, Sender]],
+) -> None:
     bus, sender = pair()
     sender.send(frame(0x123, b"\xde\xad"))
     assert bus.peer.recv(100) == CAN_FRAME.pack(0x123, 2, b"\xde\xad")
@@ -105,7 +108,15 @@ def test_a_block_goes_out_record_by_record(pair: Callable[..., tuple[PeerBus, Se
     block = FrameBlock.pack(
         [
             {"t": 1.5, "id": 0x7FF, "data": "0102", "tx": True},
-            {"id": 0x800, "ext": True, "fd": True, "brs": True, "esi": True, "tx": True, "data": "aa" * 64},
+            {
+                "id": 0x800,
+                "ext": True,
+                "fd": True,
+                "brs": True,
+                "esi": True,
+                "tx": True,
+                "data": "aa" * 64,
+            },
             {"id": 5, "rtr": True, "dlc": 3, "data": ""},
         ]
     )
@@ -143,7 +154,9 @@ def test_a_record_that_cannot_be_sent_fails_alone(
     assert [CAN_FRAME.unpack(bus.peer.recv(100))[0] for _ in range(2)] == [1, 2]
 
 
-def test_fd_records_are_refused_by_a_classic_bus(pair: Callable[..., tuple[PeerBus, Sender]]) -> None:
+def test_fd_records_are_refused_by_a_classic_bus(
+    pair: Callable[..., tuple[PeerBus, Sender]],
+) -> None:
     _, sender = pair()
     result = sender.send_block(FrameBlock(record(1, 8, 4), FD))
     assert result["sent"] == 0
@@ -152,7 +165,9 @@ def test_fd_records_are_refused_by_a_classic_bus(pair: Callable[..., tuple[PeerB
 
 def test_a_block_goes_out_on_a_bus_without_a_socket(virtual: tuple[can.BusABC, Sender]) -> None:
     peer, sender = virtual
-    block = FrameBlock.pack([{"id": 1, "data": "01"}, {"id": 2, "err": True, "data": ""}, {"id": 3, "data": "03"}])
+    block = FrameBlock.pack(
+        [{"id": 1, "data": "01"}, {"id": 2, "err": True, "data": ""}, {"id": 3, "data": "03"}]
+    )
     result = sender.send_block(block)
     assert (result["sent"], [entry["index"] for entry in result["failed"]]) == (2, [1])
     received = [peer.recv(5.0) for _ in range(2)]
@@ -176,7 +191,9 @@ def test_a_full_queue_is_waited_out(pair: Callable[..., tuple[PeerBus, Sender]])
     reader.join()
 
 
-def test_a_queue_that_stays_full_ends_the_list_in_time(pair: Callable[..., tuple[PeerBus, Sender]]) -> None:
+def test_a_queue_that_stays_full_ends_the_list_in_time(
+    pair: Callable[..., tuple[PeerBus, Sender]],
+) -> None:
     bus, sender = pair()
     bus.fill()
     with pytest.raises(BusBusy, match=r"took none for 0\.05 s"):
@@ -190,7 +207,9 @@ def test_a_queue_that_stays_full_ends_the_list_in_time(pair: Callable[..., tuple
     assert result["failed"][2]["reason"] == "not tried: frame 0 ended the list"
 
 
-def test_a_bus_that_went_away_is_told_once_nothing_was_sent(pair: Callable[..., tuple[PeerBus, Sender]]) -> None:
+def test_a_bus_that_went_away_is_told_once_nothing_was_sent(
+    pair: Callable[..., tuple[PeerBus, Sender]],
+) -> None:
     bus, sender = pair()
     bus.socket.close()
     with pytest.raises(DriverError, match="the bus is gone"):
@@ -199,7 +218,9 @@ def test_a_bus_that_went_away_is_told_once_nothing_was_sent(pair: Callable[..., 
         sender.send(frame(1))
 
 
-def test_a_frame_that_the_kernel_refuses_costs_only_itself(pair: Callable[..., tuple[PeerBus, Sender]]) -> None:
+def test_a_frame_that_the_kernel_refuses_costs_only_itself(
+    pair: Callable[..., tuple[PeerBus, Sender]],
+) -> None:
     bus, sender = pair()
     bus.peer.close()
     with pytest.raises(CommandFailed, match="the frame was not sent"):
@@ -219,7 +240,9 @@ def test_a_frame_that_the_kernel_refuses_costs_only_itself(pair: Callable[..., t
         {"frames": [{"id": 1, "dta": ""}]},
     ],
 )
-def test_a_list_that_is_none_is_refused_whole(rig: Callable[..., Any], args: dict[str, Any]) -> None:
+def test_a_list_that_is_none_is_refused_whole(
+    rig: Callable[..., Any], args: dict[str, Any]
+) -> None:
     info = {"buses": [{"name": "ecu", "interface": "virtual", "channel": "lists"}]}
     ecu = rig(info).connect()
     with pytest.raises(BadArgs):

@@ -1,4 +1,5 @@
-"""The simulated ECU as a process: a real adapter to any slcan program, that nothing makes wait or linger."""
+"""The simulated ECU as a process: a real adapter to any slcan program, that nothing makes wait or
+linger."""
 
 from __future__ import annotations
 
@@ -27,7 +28,13 @@ from tests.waiting import eventually
 
 def open_slcan(port: Path | str) -> can.BusABC:
     """python-can's own slcan bus: what a stranger would use."""
-    return can.Bus(channel=str(port), interface="slcan", bitrate=500_000, sleep_after_open=0.0, ignore_config=True)
+    return can.Bus(
+        channel=str(port),
+        interface="slcan",
+        bitrate=500_000,
+        sleep_after_open=0.0,
+        ignore_config=True,
+    )
 
 
 def read_for(bus: can.BusABC, seconds: float) -> list[can.Message]:
@@ -70,7 +77,9 @@ def test_it_takes_part_in_any_bus_of_python_can() -> None:
         can.Bus(channel="sim", interface="virtual", ignore_config=True) as ours,
         can.Bus(channel="sim", interface="virtual", ignore_config=True) as bus,
     ):
-        ecu = threading.Thread(target=run_bus, args=(bus, 2.0, stop, lambda _: ready.set()), name="test/ecu")
+        ecu = threading.Thread(
+            target=run_bus, args=(bus, 2.0, stop, lambda _: ready.set()), name="test/ecu"
+        )
         ecu.start()
         assert ready.wait(5)
         ours.send(can.Message(arbitration_id=0x7E0, is_extended_id=False, data=[2, 1, 0]))
@@ -82,7 +91,9 @@ def test_it_takes_part_in_any_bus_of_python_can() -> None:
     assert 0.7 * 200 < counts[0x100] < 1.3 * 200
 
 
-def test_clients_come_and_go_and_none_is_given_what_another_left(sim: Callable, tmp_path: Path) -> None:
+def test_clients_come_and_go_and_none_is_given_what_another_left(
+    sim: Callable, tmp_path: Path
+) -> None:
     port = tmp_path / "ecu"
     sim("--pty", str(port))
     # This one opens the channel and goes without a word and without reading.
@@ -112,7 +123,9 @@ def _read_some(descriptor: int) -> bytes:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_on_a_signal_and_takes_its_link_along(sim: Callable, tmp_path: Path, number: int) -> None:
+def test_it_ends_on_a_signal_and_takes_its_link_along(
+    sim: Callable, tmp_path: Path, number: int
+) -> None:
     port = tmp_path / "ecu"
     ecu = sim("--pty", str(port))
     assert port.exists()
@@ -172,7 +185,8 @@ def adapter(tmp_path: Path):
 
 
 def ask(adapter: SlcanAdapter, client: int, command: bytes) -> tuple[list[can.Message], bytes]:
-    """The frames and the reply that `command` leads to. The kernel may take a moment to carry bytes across a pty."""
+    """The frames and the reply that `command` leads to. The kernel may take a moment to carry bytes
+    across a pty."""
     os.write(client, command)
     frames: list[can.Message] = []
     reply = b""
@@ -195,7 +209,12 @@ def test_the_adapter_speaks_lawicel(adapter: tuple[SlcanAdapter, int]) -> None:
     (frame,), reply = ask(device, client, b"t1232DEAD\r")
     assert (frame.arbitration_id, bytes(frame.data), reply) == (0x123, b"\xde\xad", b"z\r")
     (frame,), reply = ask(device, client, b"R000001238\r")
-    assert (frame.is_remote_frame, frame.is_extended_id, frame.dlc, reply) == (True, True, 8, b"Z\r")
+    assert (frame.is_remote_frame, frame.is_extended_id, frame.dlc, reply) == (
+        True,
+        True,
+        8,
+        b"Z\r",
+    )
     assert ask(device, client, b"t1239\r") == ([], b"\a")
     assert ask(device, client, b"F\rC\r")[1] == b"F00\r\r"
     assert ask(device, client, b"L\rt1230\r") == ([], b"\r\a")  # listen only
@@ -209,7 +228,9 @@ def test_a_command_in_pieces_and_one_without_an_end(adapter: tuple[SlcanAdapter,
     assert ask(device, client, b"t" * 300)[1] == b"\a"
 
 
-def test_a_client_that_does_not_read_costs_whole_frames_only(adapter: tuple[SlcanAdapter, int]) -> None:
+def test_a_client_that_does_not_read_costs_whole_frames_only(
+    adapter: tuple[SlcanAdapter, int],
+) -> None:
     device, client = adapter
     ask(device, client, b"O\r")
     frame = can.Message(arbitration_id=0x123, is_extended_id=False, data=bytes(8))

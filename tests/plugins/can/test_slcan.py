@@ -39,9 +39,15 @@ def test_lines(message: can.Message, line: bytes) -> None:
 
 
 @given(
-    st.booleans(), st.booleans(), st.integers(0, 0x7FF), st.sampled_from(FD_LENGTHS), st.randoms(use_true_random=False)
+    st.booleans(),
+    st.booleans(),
+    st.integers(0, 0x7FF),
+    st.sampled_from(FD_LENGTHS),
+    st.randoms(use_true_random=False),
 )
-def test_every_data_frame_survives_the_line(extended: bool, fd: bool, number: int, length: int, random: Random) -> None:
+def test_every_data_frame_survives_the_line(
+    extended: bool, fd: bool, number: int, length: int, random: Random
+) -> None:
     data = random.randbytes(length if fd else min(length, 8))
     message = _message(number, data, is_extended_id=extended, is_fd=fd)
     parsed = parse_line(format_frame(message)[:-1])
@@ -107,6 +113,10 @@ def test_a_line_that_never_ends_is_given_up_and_the_next_one_read() -> None:
 def test_noise_never_raises_and_frames_behind_it_are_read(noise: list[bytes], size: int) -> None:
     reader = LineReader()
     stream = b"".join(noise) + b"\rt1232DEAD\r"
-    frames = [frame for at in range(0, len(stream), size) for frame in reader.feed(stream[at : at + size], 1.0)]
+    frames = [
+        frame
+        for at in range(0, len(stream), size)
+        for frame in reader.feed(stream[at : at + size], 1.0)
+    ]
     assert frames
     assert format_frame(frames[-1]) == b"t1232DEAD\r"

@@ -1,4 +1,5 @@
-"""The serial tests' bench: a driver as a host runs it, a sink that collects its frames, the far end of a line."""
+"""The serial tests' bench: a driver as a host runs it, a sink that collects its frames, the far end
+of a line."""
 
 from __future__ import annotations
 
@@ -51,11 +52,17 @@ class Rig:
     def __init__(self, info: dict[str, Any], device_id: str) -> None:
         self.sink = Collector()
         self.info = {"discover": False, **info}
-        scanned = {device.device_id: device for device in DriverRunner(SerialDriver, self.info).scan()}
+        scanned = {
+            device.device_id: device for device in DriverRunner(SerialDriver, self.info).scan()
+        }
         # The scan is another process's: only plain data gets here.
         self.device = Device.from_json(scanned[device_id].to_json())
         self.runner = DriverRunner(
-            SerialDriver, self.info, self.device, sink=self.sink, on_acquisition_failed=self.sink.failed
+            SerialDriver,
+            self.info,
+            self.device,
+            sink=self.sink,
+            on_acquisition_failed=self.sink.failed,
         )
 
     def connect(self) -> Rig:
@@ -79,14 +86,18 @@ class FarEnd:
         """Write all of `data`."""
         deadline = time.monotonic() + DEADLINE
         while data:
-            assert select.select([], [self._line], [], deadline - time.monotonic())[1], "the driver does not read"
+            assert select.select([], [self._line], [], deadline - time.monotonic())[1], (
+                "the driver does not read"
+            )
             data = data[self._line.write(data) :]
 
     def heard(self, length: int) -> bytes:
         """The next `length` bytes that the driver writes."""
         data, deadline = b"", time.monotonic() + DEADLINE
         while len(data) < length:
-            assert select.select([self._line], [], [], deadline - time.monotonic())[0], f"only {data!r} came"
+            assert select.select([self._line], [], [], deadline - time.monotonic())[0], (
+                f"only {data!r} came"
+            )
             data += self._line.read()
         return data
 
@@ -100,9 +111,17 @@ class SimConsole:
     """A simulated console as a process."""
 
     def __init__(self, *args: str) -> None:
-        program = [sys.executable, "-m", "plugins.devices.serial.sim_console", "--die-with-parent", *args]
+        program = [
+            sys.executable,
+            "-m",
+            "plugins.devices.serial.sim_console",
+            "--die-with-parent",
+            *args,
+        ]
         environment = os.environ | {"PYTHONPATH": f"{ROOT / 'shared'}{os.pathsep}{ROOT}"}
-        self.process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+        self.process = subprocess.Popen(
+            program, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        )
         assert self.process.stdout is not None
         self.ready = self.process.stdout.readline()
 

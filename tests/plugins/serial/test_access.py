@@ -24,7 +24,9 @@ def test_the_group_that_opens_it_is_said_with_the_command() -> None:
     assert "`usermod -aG dialout ann`" in text
 
 
-@pytest.mark.parametrize(("mode", "group"), [(0o20600, "dialout"), (0o20660, "root"), (0o20620, "tty")])
+@pytest.mark.parametrize(
+    ("mode", "group"), [(0o20600, "dialout"), (0o20660, "root"), (0o20620, "tty")]
+)
 def test_a_group_that_does_not_help_is_not_advised(mode: int, group: str) -> None:
     text = advice(Path("/dev/ttyS0"), mode, "root", group, "ann")
     assert "Only root may" in text
@@ -71,7 +73,9 @@ def test_connect_says_it(port: str, nobody: None) -> None:
 
 
 def test_a_port_that_is_gone_says_so(rig: Callable, tmp_path: Path) -> None:
-    runner = DriverRunner(SerialDriver, {}, SerialDevice("console", "Console", str(tmp_path / "gone")))
+    runner = DriverRunner(
+        SerialDriver, {}, SerialDevice("console", "Console", str(tmp_path / "gone"))
+    )
     with pytest.raises(DriverError, match="is not there"):
         runner.initialize()
     with pytest.raises(DriverError, match="is not there"):

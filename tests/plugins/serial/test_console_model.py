@@ -24,7 +24,9 @@ def test_it_boots_and_then_logs_twice_a_second() -> None:
     assert console.next_due == pytest.approx(100.7)
     assert console.due(100.6) == b""
     log = console.due(100.7).decode() + console.due(101.2).decode()
-    assert re.fullmatch(r"\r\n\[ +0\.700\] temp: \d\d\.\d\d C\r\n\[ +1\.200\] temp: \d\d\.\d\d C\r\n", log)
+    assert re.fullmatch(
+        r"\r\n\[ +0\.700\] temp: \d\d\.\d\d C\r\n\[ +1\.200\] temp: \d\d\.\d\d C\r\n", log
+    )
 
 
 def test_after_a_pause_it_does_not_make_up_for_what_it_missed() -> None:
@@ -41,7 +43,10 @@ def test_after_a_pause_it_does_not_make_up_for_what_it_missed() -> None:
         (b"uptime\r", f"uptime\r\nup 5.0 s\r\n{PROMPT}"),
         (b"\r", f"\r\n{PROMPT}"),
         (b"nix\r", f"nix\r\nunknown command: nix, try help\r\n{PROMPT}"),
-        (b"vex\b\x7frsion\r", f"vex\b \b\b \brsion\r\nunknown command: vrsion, try help\r\n{PROMPT}"),
+        (
+            b"vex\b\x7frsion\r",
+            f"vex\b \b\b \brsion\r\nunknown command: vrsion, try help\r\n{PROMPT}",
+        ),
         (b"ver\x03", f"ver^C\r\n{PROMPT}"),
         (b"\xff\x00", "\a\a"),
         (b"\b", ""),
@@ -52,7 +57,9 @@ def test_its_shell(typed: bytes, answer: str) -> None:
 
 
 def test_help_names_every_command() -> None:
-    names = booted().receive(b"help\r", 1.0).decode().splitlines()[1].removeprefix("commands: ").split()
+    names = (
+        booted().receive(b"help\r", 1.0).decode().splitlines()[1].removeprefix("commands: ").split()
+    )
     for name in names:
         assert "unknown command" not in booted().receive(f"{name}\r".encode(), 1.0).decode()
     assert "reboot" in names

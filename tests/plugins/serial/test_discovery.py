@@ -7,7 +7,14 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plugins.devices.serial.discovery import UDEV_PATIENCE_S, describe, has_settled, is_real, links, machine_ports
+from plugins.devices.serial.discovery import (
+    UDEV_PATIENCE_S,
+    describe,
+    has_settled,
+    is_real,
+    links,
+    machine_ports,
+)
 
 
 @dataclass
@@ -62,7 +69,10 @@ def test_an_adapter_without_one_has_the_name_of_the_place_that_it_is_plugged_in(
 
 
 def test_without_udev_the_name_is_made_of_what_usb_says() -> None:
-    assert [device.device_id for device in describe([FTDI, CH340], {}, {})] == ["0403:6001:A50285BI", "ttyUSB1"]
+    assert [device.device_id for device in describe([FTDI, CH340], {}, {})] == [
+        "0403:6001:A50285BI",
+        "ttyUSB1",
+    ]
 
 
 def test_the_ports_of_one_adapter_and_twins_have_names_of_their_own() -> None:
@@ -71,12 +81,19 @@ def test_the_ports_of_one_adapter_and_twins_have_names_of_their_own() -> None:
     assert [device.device_id for device in devices] == [f"0403:6011:FT4:1.{i}" for i in range(4)]
     assert len({device.hardware_id for device in devices}) == 4
     twins = [Info("/dev/ttyACM0", 1, 2, "123456"), Info("/dev/ttyACM1", 1, 2, "123456")]
-    assert [device.device_id for device in describe(twins, {}, {})] == ["0001:0002:123456", "ttyACM1"]
+    assert [device.device_id for device in describe(twins, {}, {})] == [
+        "0001:0002:123456",
+        "ttyACM1",
+    ]
 
 
 def test_a_built_in_port_has_its_own_name() -> None:
     (device,) = describe([Info("/dev/ttyS4")], {}, {})
-    assert (device.device_id, device.hardware_id, device.name) == ("ttyS4", "tty:ttyS4", "Serial port (/dev/ttyS4)")
+    assert (device.device_id, device.hardware_id, device.name) == (
+        "ttyS4",
+        "tty:ttyS4",
+        "Serial port (/dev/ttyS4)",
+    )
 
 
 def test_the_links_of_a_folder_by_where_they_lead(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
-"""The driver and a device with a console: the simulated one as a process, talked to as a test rack would."""
+"""The driver and a device with a console: the simulated one as a process, talked to as a test rack
+would."""
 
 from __future__ import annotations
 
@@ -46,8 +47,12 @@ def test_its_log_is_streamed_line_by_line(console) -> None:
     assert console.command("start") == "Started streaming"
     started = time.time()
     logs = console.sink.wait_frames(3, is_log)
-    assert all(frame.metadata == {"encoding": "utf-8", "direction": "rx", "eol": "\r\n"} for frame in logs)
-    assert all(frame.stream_type is StreamType.UART and frame.channel == "console" for frame in logs)
+    assert all(
+        frame.metadata == {"encoding": "utf-8", "direction": "rx", "eol": "\r\n"} for frame in logs
+    )
+    assert all(
+        frame.stream_type is StreamType.UART and frame.channel == "console" for frame in logs
+    )
     assert logs[2].timestamp - logs[1].timestamp == pytest.approx(0.5, abs=0.2)
     assert abs(logs[0].timestamp - started) < 2.0
     status = console.command("status")
@@ -63,7 +68,9 @@ def test_its_log_is_streamed_line_by_line(console) -> None:
 def test_expect_asks_and_waits_for_the_answer(console, streaming: bool) -> None:
     if streaming:
         console.command("start")
-    answer = console.command("expect", send="version", newline="crlf", pattern=r"firmware (?P<number>\d+)\.(\d+)")
+    answer = console.command(
+        "expect", send="version", newline="crlf", pattern=r"firmware (?P<number>\d+)\.(\d+)"
+    )
     assert answer["match"].startswith("firmware 1.4")
     assert answer["groups"] == ["1", "4"]
     assert answer["named"] == {"number": "1"}
@@ -83,7 +90,10 @@ def test_write_then_expect_sees_the_answer_and_nothing_older(console) -> None:
 
 
 def test_expect_that_ends_in_vain_says_what_came_instead(console) -> None:
-    with pytest.raises(CommandFailed, match=r"no match for 'login:' within 300 ms; \d+ bytes .*unknown command: nix"):
+    with pytest.raises(
+        CommandFailed,
+        match=r"no match for 'login:' within 300 ms; \d+ bytes .*unknown command: nix",
+    ):
         console.command("expect", send="nix", newline="cr", text="login:", timeout_ms=300)
     # It is kept for who asks next.
     console.command("expect", text="unknown command", timeout_ms=1)
@@ -120,7 +130,9 @@ def test_what_a_client_sends_is_typed(console) -> None:
         ("start", {"max_length": 0}, "minimum"),
     ],
 )
-def test_wrong_args_are_refused_and_named(console, command: str, args: dict[str, Any], message: str) -> None:
+def test_wrong_args_are_refused_and_named(
+    console, command: str, args: dict[str, Any], message: str
+) -> None:
     with pytest.raises(BadArgs, match=message):
         console.runner.command(command, args)
 
@@ -132,8 +144,15 @@ def test_an_unknown_command_names_those_there_are(console) -> None:
 
 def test_settings_are_shown_changed_and_forgotten_at_reset(console) -> None:
     shown = console.command("settings")
-    assert (shown["baud_rate"], shown["bytesize"], shown["parity"], shown["stopbits"]) == (115_200, 8, "N", 1)
-    assert [shown[name] for name in ("dtr", "rts", "cts", "dsr", "ri", "cd")] == [None] * 6, "a pty has no such lines"
+    assert (shown["baud_rate"], shown["bytesize"], shown["parity"], shown["stopbits"]) == (
+        115_200,
+        8,
+        "N",
+        1,
+    )
+    assert [shown[name] for name in ("dtr", "rts", "cts", "dsr", "ri", "cd")] == [None] * 6, (
+        "a pty has no such lines"
+    )
     changed = console.command("settings", baud_rate=9600, stopbits=2, xonxoff=True)
     assert changed == shown | {"baud_rate": 9600, "stopbits": 2, "xonxoff": True}
     assert console.command("settings", baud_rate=250_001)["baud_rate"] == 250_001
@@ -152,7 +171,9 @@ def test_settings_are_shown_changed_and_forgotten_at_reset(console) -> None:
         ({"dtr": False}, "it has no such line"),
     ],
 )
-def test_a_setting_that_the_port_has_not_is_refused_and_changes_nothing(console, args: dict, message: str) -> None:
+def test_a_setting_that_the_port_has_not_is_refused_and_changes_nothing(
+    console, args: dict, message: str
+) -> None:
     before = console.command("settings")
     with pytest.raises(CommandFailed, match=message):
         console.runner.command("settings", args)
@@ -210,7 +231,9 @@ def test_a_port_in_use_is_listed_and_not_opened_twice(console, rig: Callable) ->
 
 
 @pytest.mark.parametrize("streaming", [False, True])
-def test_unplugged_and_plugged_in_again(sim: Callable, rig: Callable, tmp_path: Path, streaming: bool) -> None:
+def test_unplugged_and_plugged_in_again(
+    sim: Callable, rig: Callable, tmp_path: Path, streaming: bool
+) -> None:
     port = tmp_path / "console"
     process = sim("--pty", str(port))
     console = rig(info_for(port)).connect()

@@ -1,4 +1,5 @@
-"""The driver and a line whose far end the test holds: bytes of every kind, in pieces, too many, too slow."""
+"""The driver and a line whose far end the test holds: bytes of every kind, in pieces, too many, too
+slow."""
 
 from __future__ import annotations
 
@@ -56,7 +57,9 @@ def test_binary_lines_are_hex_and_text_lines_text(pair) -> None:
     device.command("start")
     far.say(b"text\n\x00\xff\r\n\xc3\xa9\n")
     frames = device.sink.wait_frames(3, lambda frame: True)
-    assert [(frame.data, frame.metadata["encoding"], frame.metadata["eol"]) for frame in frames] == [
+    assert [
+        (frame.data, frame.metadata["encoding"], frame.metadata["eol"]) for frame in frames
+    ] == [
         ("text", "utf-8", "\n"),
         ("00ff", "hex", "\r\n"),
         ("é", "utf-8", "\n"),
@@ -113,7 +116,9 @@ def test_a_raw_frame_is_no_longer_than_a_read(far_end: Callable, rig: Callable) 
 def test_a_line_that_nobody_reads_fails_the_write_in_time_and_says_how_far_it_got(pair) -> None:
     far, device = pair
     started = time.monotonic()
-    with pytest.raises(CommandFailed, match=r"\d+ of 16384 bytes were written: nobody reads") as caught:
+    with pytest.raises(
+        CommandFailed, match=r"\d+ of 16384 bytes were written: nobody reads"
+    ) as caught:
         for _ in range(100):
             device.command("write", text="x" * 16_384)
     assert time.monotonic() - started < 15
@@ -167,7 +172,12 @@ def test_expect_matches_text_among_bytes(pair) -> None:
     far, device = pair
     far.say(b"\xff\xfe" + "größe=7 ".encode() + b"\x80rest")
     answer = device.command("expect", pattern=r"größe=(\d+)(?: .)(x)?")
-    assert answer == {"match": "größe=7 \\x80", "groups": ["7", None], "named": {}, "before": "\\xff\\xfe"}
+    assert answer == {
+        "match": "größe=7 \\x80",
+        "groups": ["7", None],
+        "named": {},
+        "before": "\\xff\\xfe",
+    }
     assert device.command("expect", text="rest")["before"] == ""
 
 
@@ -182,7 +192,9 @@ def test_expect_holds_a_bounded_number_of_bytes(pair, wait_until: Callable) -> N
     assert len(device.command("expect", text="end")["before"]) == 8192
 
 
-def test_data_that_comes_while_nobody_streams_is_not_streamed_later(pair, wait_until: Callable) -> None:
+def test_data_that_comes_while_nobody_streams_is_not_streamed_later(
+    pair, wait_until: Callable
+) -> None:
     far, device = pair
     far.say(b"old\n")
     wait_until(lambda: device.command("status")["counters"]["rx"] == 4)
@@ -217,7 +229,9 @@ def test_what_a_stream_cannot_take_in_time_is_dropped_and_said(pair, wait_until:
     device.sink.wait_frames(matches=lambda frame: frame.data.endswith("last"))
     assert dropped > 0
     assert len(device.sink.carried) + dropped == total + 4
-    assert [frame.metadata["dropped"] for frame in device.sink.frames if "dropped" in frame.metadata] == [dropped]
+    assert [
+        frame.metadata["dropped"] for frame in device.sink.frames if "dropped" in frame.metadata
+    ] == [dropped]
 
 
 def test_unplugged_in_the_middle_of_a_line_the_frames_before_it_arrive(pair) -> None:
@@ -263,7 +277,12 @@ def test_write_to_a_port_that_was_unplugged(pair) -> None:
 def test_a_device_that_is_not_connected_says_so(far_end: Callable, rig: Callable) -> None:
     device = rig(info_for(far_end().link))
     device.runner.initialize()
-    for command, args in (("status", {}), ("write", {"text": "a"}), ("expect", {"text": "a"}), ("settings", {})):
+    for command, args in (
+        ("status", {}),
+        ("write", {"text": "a"}),
+        ("expect", {"text": "a"}),
+        ("settings", {}),
+    ):
         with pytest.raises(CommandFailed, match="connect the device first"):
             device.runner.command(command, args)
     with pytest.raises(CommandFailed, match="connect the device first"):

@@ -1,4 +1,5 @@
-"""Ports behind the network: pyserial's own RFC 2217 server over a pty, and a plain TCP port, both on a real wire."""
+"""Ports behind the network: pyserial's own RFC 2217 server over a pty, and a plain TCP port, both
+on a real wire."""
 
 from __future__ import annotations
 
@@ -18,7 +19,9 @@ from sat_toolkit.errors import CommandFailed, DriverError
 
 EVERY_BYTE = bytes(range(256))
 # pyserial names its thread in a way that Python 3.10 deprecated.
-pytestmark = pytest.mark.filterwarnings("ignore:setDaemon:DeprecationWarning", "ignore:setName:DeprecationWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:setDaemon:DeprecationWarning", "ignore:setName:DeprecationWarning"
+)
 
 
 class Server:
@@ -73,7 +76,8 @@ class EchoServer(Server):
 
 
 class SerialServer(Server):
-    """A serial server as pyserial's example has it: RFC 2217 on the one side, a tty on the other."""
+    """A serial server as pyserial's example has it: RFC 2217 on the one side, a tty on the
+    other."""
 
     def __init__(self, tty: str) -> None:
         self.tty = serial.serial_for_url(tty, do_not_open=True, timeout=0)
@@ -140,7 +144,11 @@ def remote(far_end: Callable, serve: Callable, rig: Callable):
     """A device behind RFC 2217, with the server and the far end of its line."""
     far = far_end("tty")
     server = serve(SerialServer, str(far.link))
-    return server, far, rig(info_for(f"rfc2217://127.0.0.1:{server.port}", baud_rate=9600, dtr=False)).connect()
+    return (
+        server,
+        far,
+        rig(info_for(f"rfc2217://127.0.0.1:{server.port}", baud_rate=9600, dtr=False)).connect(),
+    )
 
 
 @pytest.fixture
@@ -160,7 +168,14 @@ def test_rfc2217_carries_bytes_and_settings(remote) -> None:
     assert (server.tty.baudrate, server.tty.dtr_seen, server.tty.rts_seen) == (9600, False, True)
     shown = device.command("settings", baud_rate=19_200, stopbits=2, rts=False)
     assert (server.tty.baudrate, server.tty.stopbits, server.tty.rts_seen) == (19_200, 2, False)
-    assert [shown[name] for name in ("cts", "dsr", "ri", "cd", "dtr", "rts")] == [True, True, False, True, False, False]
+    assert [shown[name] for name in ("cts", "dsr", "ri", "cd", "dtr", "rts")] == [
+        True,
+        True,
+        False,
+        True,
+        False,
+        False,
+    ]
     far.say(b"login: ")
     device.command("expect", text="login:")
     assert device.command("send_break", duration_ms=1) == {"duration_ms": 1}
@@ -216,7 +231,9 @@ def test_a_server_that_is_not_there_fails_the_connect_at_once(rig: Callable, sch
     assert time.monotonic() - started < 5
 
 
-def test_a_server_that_does_not_speak_rfc2217_fails_the_connect_in_time(serve: Callable, rig: Callable) -> None:
+def test_a_server_that_does_not_speak_rfc2217_fails_the_connect_in_time(
+    serve: Callable, rig: Callable
+) -> None:
     class Mute(Server):
         def serve(self, connection: socket.socket) -> None:
             while not self.ending and connection.recv(4096):

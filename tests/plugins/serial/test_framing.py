@@ -22,7 +22,9 @@ from plugins.devices.serial.framing import (
 
 def lines_of(*chunks: bytes, max_length: int = 10) -> list[tuple[bytes, bytes | None]]:
     framer = LineFramer(max_length, 1.0)
-    pieces = [piece for i, chunk in enumerate(chunks) for piece in framer.feed(float(i), chunk, 0.0)]
+    pieces = [
+        piece for i, chunk in enumerate(chunks) for piece in framer.feed(float(i), chunk, 0.0)
+    ]
     return [(piece.data, piece.eol) for piece in pieces + framer.flush()]
 
 
@@ -46,8 +48,13 @@ def test_lines_are_cut(chunks: list[bytes], expected: list[tuple[bytes, bytes]])
     assert lines_of(*chunks) == expected
 
 
-@given(st.lists(st.binary(max_size=40) | st.sampled_from([b"\r", b"\n", b"\r\n", b"abc"])), st.integers(1, 12))
-def test_no_byte_is_lost_in_lines_and_none_is_too_long(chunks: list[bytes], max_length: int) -> None:
+@given(
+    st.lists(st.binary(max_size=40) | st.sampled_from([b"\r", b"\n", b"\r\n", b"abc"])),
+    st.integers(1, 12),
+)
+def test_no_byte_is_lost_in_lines_and_none_is_too_long(
+    chunks: list[bytes], max_length: int
+) -> None:
     framer = Framing("lines", max_length, 1.0).framer()
     pieces = [piece for chunk in chunks for piece in framer.feed(0.0, chunk, 0.0)] + framer.flush()
     frames = [json.loads(json.dumps(piece.payload)) for piece in pieces]
@@ -117,7 +124,9 @@ def test_raw_makes_each_chunk_a_frame_without_an_end_of_line() -> None:
         ({"t": 1.0, "data": "a", "metadata": {"encoding": "utf-8", "eol": "\n"}}, None, b"a\n"),
     ],
 )
-def test_what_a_client_may_send(data: object, metadata: dict[str, str] | None, expected: bytes) -> None:
+def test_what_a_client_may_send(
+    data: object, metadata: dict[str, str] | None, expected: bytes
+) -> None:
     assert client_bytes(data, metadata) == expected
 
 

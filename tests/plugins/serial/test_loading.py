@@ -1,4 +1,5 @@
-"""The family's name is that of pyserial's package: neither hides the other, wherever a driver lies."""
+"""The family's name is that of pyserial's package: neither hides the other, wherever a driver
+lies."""
 
 from __future__ import annotations
 
@@ -9,7 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
 
-# A driver of somebody else's serial family: pyserial, the project's helper modules and its own, all by their names.
+# A driver of somebody else's serial family: pyserial, the project's helper modules and its own, all
+# by their names.
 DRIVER = """
 import serial
 from serial.tools import list_ports

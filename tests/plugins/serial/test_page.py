@@ -41,12 +41,20 @@ def test_every_arg_is_on_the_page() -> None:
 
 def test_the_examples_are_commands_that_there_are() -> None:
     commands = declared(SerialDriver)
-    lines = [line for block in blocks("sh") for line in block.splitlines() if line.startswith("sat do console")]
+    lines = [
+        line
+        for block in blocks("sh")
+        for line in block.splitlines()
+        if line.startswith("sat do console")
+    ]
     assert len(lines) == 4
     for line in lines:
         _, _, _, name, *words = re.findall(r"(?:[^\s']|'[^']*')+", line.partition(" --")[0])
         pairs = [word.replace("'", "").partition("=") for word in words]
-        check_args(commands[name], {key: int(value) if value.isdigit() else value for key, _, value in pairs})
+        check_args(
+            commands[name],
+            {key: int(value) if value.isdigit() else value for key, _, value in pairs},
+        )
 
 
 def test_the_frame_is_one() -> None:

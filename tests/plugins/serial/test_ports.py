@@ -15,7 +15,11 @@ def test_a_port_with_nothing_but_a_name_is_115200_8n1() -> None:
     (port,) = parse_ports({"ports": [{"name": "console", "port": "/dev/ttyUSB0"}]})
     assert port == PortConfig("console", "/dev/ttyUSB0")
     assert str(port.settings) == "115200 8N1"
-    assert (port.path, port.scheme, port.hardware_id) == (Path("/dev/ttyUSB0"), "", "serial:console")
+    assert (port.path, port.scheme, port.hardware_id) == (
+        Path("/dev/ttyUSB0"),
+        "",
+        "serial:console",
+    )
 
 
 def test_a_port_with_everything() -> None:
@@ -27,7 +31,9 @@ def test_a_port_with_everything() -> None:
     assert str(port.settings) == "9600 7E1.5 rtscts"
 
 
-@pytest.mark.parametrize("url", ["rfc2217://server:2217", "socket://10.0.0.1:4000", "socket://[::1]:4000"])
+@pytest.mark.parametrize(
+    "url", ["rfc2217://server:2217", "socket://10.0.0.1:4000", "socket://[::1]:4000"]
+)
 def test_a_url_has_no_path(url: str) -> None:
     (port,) = parse_ports({"ports": [{"name": "a", "port": url}]})
     assert (port.path, port.scheme) == (None, url.partition(":")[0])

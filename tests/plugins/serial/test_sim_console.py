@@ -1,4 +1,5 @@
-"""The simulated console as a process: a serial port to any program, that nothing makes wait or linger."""
+"""The simulated console as a process: a serial port to any program, that nothing makes wait or
+linger."""
 
 from __future__ import annotations
 
@@ -23,14 +24,19 @@ def test_a_stranger_talks_to_it_and_clients_come_and_go(sim: Callable, tmp_path:
     for _ in range(3):
         with serial.Serial(str(port), timeout=5) as client:
             client.write(b"\rversion\r")
-            assert client.read_until(b"firmware 1.4.2\r\nsat> ").endswith(b"version\r\nfirmware 1.4.2\r\nsat> ")
+            assert client.read_until(b"firmware 1.4.2\r\nsat> ").endswith(
+                b"version\r\nfirmware 1.4.2\r\nsat> "
+            )
             client.write(b"echo half a li")
 
 
 def test_clients_on_tcp_take_turns(sim: Callable, tmp_path: Path) -> None:
     alive = tmp_path / "alive"
     url = sim("--listen", "127.0.0.1:0", "--alive-file", str(alive)).ready.rsplit(maxsplit=1)[-1]
-    with serial.serial_for_url(url, timeout=5) as first, serial.serial_for_url(url, timeout=5) as second:
+    with (
+        serial.serial_for_url(url, timeout=5) as first,
+        serial.serial_for_url(url, timeout=5) as second,
+    ):
         first.write(b"\rversion\r")
         assert first.read_until(b"firmware 1.4.2\r\n").endswith(b"firmware 1.4.2\r\n")
         second.write(b"\rversion\r")
@@ -41,9 +47,13 @@ def test_clients_on_tcp_take_turns(sim: Callable, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("address", ["nowhere", ":1", "127.0.0.1:99999"])
 def test_an_address_that_is_none_is_said(address: str) -> None:
-    done = subprocess.run([*PROGRAM, "--listen", address], env=ENVIRONMENT, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [*PROGRAM, "--listen", address], env=ENVIRONMENT, capture_output=True, text=True, timeout=20
+    )
     assert done.returncode == 1
-    assert f"sim_console: {address!r} is no address to listen at; HOST:PORT is accepted" in done.stderr
+    assert (
+        f"sim_console: {address!r} is no address to listen at; HOST:PORT is accepted" in done.stderr
+    )
 
 
 def test_a_client_that_does_not_read_does_not_stop_it(sim: Callable, tmp_path: Path) -> None:
@@ -61,7 +71,9 @@ def test_a_client_that_does_not_read_does_not_stop_it(sim: Callable, tmp_path: P
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_it_ends_on_a_signal_and_takes_its_link_along(sim: Callable, tmp_path: Path, number: int) -> None:
+def test_it_ends_on_a_signal_and_takes_its_link_along(
+    sim: Callable, tmp_path: Path, number: int
+) -> None:
     port = tmp_path / "console"
     console = sim("--pty", str(port))
     assert port.exists()

@@ -18,8 +18,16 @@ class BadFramesDriver(SickDriver):
         recursive: list[Any] = []
         recursive.append(recursive)
         now = time.time()
-        frames = [(Bad(), now), (recursive, now), ("x" * 1_000_000, now), (float("nan"), now), ({Bad(): Bad()}, now)]
-        frames += [("stamp", stamp) for stamp in (float("nan"), float("inf"), "now", Bad(), 10**400, [])]
+        frames = [
+            (Bad(), now),
+            (recursive, now),
+            ("x" * 1_000_000, now),
+            (float("nan"), now),
+            ({Bad(): Bad()}, now),
+        ]
+        frames += [
+            ("stamp", stamp) for stamp in (float("nan"), float("inf"), "now", Bad(), 10**400, [])
+        ]
         while self.is_acquiring.is_set():
             for data, stamp in frames:
                 self.send(data, stamp)

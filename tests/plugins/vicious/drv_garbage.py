@@ -20,7 +20,15 @@ FORGED: list[dict[str, Any]] = [
     {"call": [], "ok": False, "code": 7, "message": None},
 ]
 HEADERS: list[dict[str, Any]] = [
-    {"type": "a/../#", "stream": "s", "seq": "x", "n": -5, "t0": None, "dropped": {"x": "y"}, "channel": 5},
+    {
+        "type": "a/../#",
+        "stream": "s",
+        "seq": "x",
+        "n": -5,
+        "t0": None,
+        "dropped": {"x": "y"},
+        "channel": 5,
+    },
     {"type": "custom", "stream": None, "seq": 1, "n": 1, "t0": 1.0, "dropped": 7, "channel": "c"},
     {},
 ]

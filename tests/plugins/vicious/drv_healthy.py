@@ -16,7 +16,11 @@ HARDWARE_BUFFER = RATE // 2  # frames; what is not fetched in time is lost, as i
 class HealthyDriver(BaseDeviceDriver):
     stream_types = (StreamType.CUSTOM,)
     rescan_in_worker = False
-    supported_commands = {"start": "Stream a counter", "stop": "Stop streaming", "echo": "Answer with the args"}
+    supported_commands = {
+        "start": "Stream a counter",
+        "stop": "Stop streaming",
+        "echo": "Answer with the args",
+    }
 
     def _scan_impl(self) -> list[Device]:
         return [Device("healthy", "Healthy", "Ethernet", {"hardware_id": "healthy"})]
@@ -27,7 +31,9 @@ class HealthyDriver(BaseDeviceDriver):
     def _connect_impl(self, device: Device) -> bool:
         return True
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         if command == "start":
             return self.start_streaming(device)
         if command == "stop":

@@ -7,7 +7,18 @@ from typing import Any
 from plugins.devices.vicious.sick import SickDriver
 from sat_toolkit.models.Device_Model import Device
 
-NAMES = ["../../etc/passwd", "a/b#+", "%2e%2e", "$SYS", " ", "tab\tnewline\n", "ü\u202e", "\x00", "same", "same"]
+NAMES = [
+    "../../etc/passwd",
+    "a/b#+",
+    "%2e%2e",
+    "$SYS",
+    " ",
+    "tab\tnewline\n",
+    "ü\u202e",
+    "\x00",
+    "same",
+    "same",
+]
 REFUSED = ["", "x" * 300, "\ud800", None, 7, b"bytes"]
 
 

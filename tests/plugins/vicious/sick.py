@@ -33,7 +33,11 @@ class SickDriver(BaseDeviceDriver):
     rescan_in_worker = False
     where = "loop"
     supported_commands: dict[str, Any] = {
-        "start": {"description": "Stream a counter", "parameters": {"type": "object"}, "timeout_ms": 2000},
+        "start": {
+            "description": "Stream a counter",
+            "parameters": {"type": "object"},
+            "timeout_ms": 2000,
+        },
         "stop": "Stop streaming",
         "pid": "The process's id",
     }
@@ -65,7 +69,9 @@ class SickDriver(BaseDeviceDriver):
     def _connect_impl(self, device: Device) -> bool:
         return self._at("connect", True)
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         if command == "pid":
             return os.getpid()
         if command == "stop":
@@ -101,5 +107,12 @@ class SickDriver(BaseDeviceDriver):
         assert self.device is not None
         stamp = time.time() if timestamp is None else timestamp
         self.stream_wrapper.broadcast_data(
-            StreamData(StreamType.CUSTOM, self.device.device_id, stamp, StreamSource.SERVER, StreamAction.DATA, data)
+            StreamData(
+                StreamType.CUSTOM,
+                self.device.device_id,
+                stamp,
+                StreamSource.SERVER,
+                StreamAction.DATA,
+                data,
+            )
         )

@@ -82,7 +82,9 @@ class DemoDriver(BaseDeviceDriver):
         self._link = Link(self._addresses()[device.device_id])
         return True
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         """CHANGE: one branch for each command. Return anything that can be said in JSON."""
         args = args or {}
         match command:
@@ -93,7 +95,11 @@ class DemoDriver(BaseDeviceDriver):
                 self.stop_streaming(device)
                 return "Stopped streaming"
             case "status":
-                return {"identity": self._ask("*IDN?"), "setpoint": float(self._ask("SET?")), **self._read()}
+                return {
+                    "identity": self._ask("*IDN?"),
+                    "setpoint": float(self._ask("SET?")),
+                    **self._read(),
+                }
             case "read":
                 return self._read()
             case "set":
@@ -132,7 +138,9 @@ class DemoDriver(BaseDeviceDriver):
 
     def _addresses(self) -> dict[str, str]:
         devices = self.info.get("devices", {})
-        if not isinstance(devices, dict) or not all(isinstance(address, str) for address in devices.values()):
+        if not isinstance(devices, dict) or not all(
+            isinstance(address, str) for address in devices.values()
+        ):
             raise ConfigError('devices must be an object such as {"bench": "192.0.2.7:5025"}')
         return devices
 
@@ -144,7 +152,9 @@ class DemoDriver(BaseDeviceDriver):
             raise CommandFailed("the instrument is not connected")
         answer = self._link.query(line)
         if answer.startswith("ERR"):
-            raise CommandFailed(f"the instrument refuses {line}: {answer}")  # the device itself is fine
+            raise CommandFailed(
+                f"the instrument refuses {line}: {answer}"
+            )  # the device itself is fine
         return answer
 
     def _release(self) -> None:

@@ -53,7 +53,9 @@ def simulator() -> Iterator[dict[str, Any]]:
 def main() -> None:
     """One instrument as a program, until Ctrl-C."""
     parser = argparse.ArgumentParser(description="A simulated demo.")
-    parser.add_argument("--port", type=int, default=5025, help="TCP port on 127.0.0.1; 0 takes a free one")
+    parser.add_argument(
+        "--port", type=int, default=5025, help="TCP port on 127.0.0.1; 0 takes a free one"
+    )
     with TcpInstrument(Demo(1).answer, port=parser.parse_args().port) as instrument:
         print(f"sim_demo ready: {instrument.address}", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})

@@ -1,4 +1,5 @@
-"""A device without hardware that answers at once, so that a command's round trip is the bus's and the host's alone."""
+"""A device without hardware that answers at once, so that a command's round trip is the bus's and
+the host's alone."""
 
 from __future__ import annotations
 

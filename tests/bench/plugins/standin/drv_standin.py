@@ -1,4 +1,5 @@
-"""The SocketCAN driver on a machine without CAN: it is handed a UDP socket, each datagram of which is a frame.
+"""The SocketCAN driver on a machine without CAN: it is handed a UDP socket, each datagram of which
+is a frame.
 
 Only where the bus comes from differs. Configuration: ``port``, to receive on.
 """

@@ -1,4 +1,5 @@
-"""A CAN device of the test's own making: it broadcasts what it is told to, in blocks or one by one."""
+"""A CAN device of the test's own making: it broadcasts what it is told to, in blocks or one by
+one."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ class FramesDriver(BaseDeviceDriver):
 
     stream_types = (StreamType.CAN,)
     supported_commands = {
-        name: {"description": name, "parameters": _ANY} for name in ("start", "stop", "emit", "sent", "window")
+        name: {"description": name, "parameters": _ANY}
+        for name in ("start", "stop", "emit", "sent", "window")
     }
 
     def __init__(self, info: Any = None) -> None:
@@ -37,7 +39,9 @@ class FramesDriver(BaseDeviceDriver):
         while self.is_acquiring.is_set():
             self.is_acquiring.wait(0.05)
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         args = args or {}
         if command == "start":
             self.start_streaming(device)
@@ -55,12 +59,18 @@ class FramesDriver(BaseDeviceDriver):
             self.stream_wrapper.report_lost(channel, args["lost"], "kernel")
         numbers = range(args["first"], args["first"] + args["count"])
         frames: list[dict[str, Any]] = [
-            {"t": 1000.0 + number / 1000, "id": number % 4, "data": f"{number:08x}"} for number in numbers
+            {"t": 1000.0 + number / 1000, "id": number % 4, "data": f"{number:08x}"}
+            for number in numbers
         ]
         if args.get("single"):
             for frame in frames:
                 data = StreamData(
-                    StreamType.CAN, channel, frame.pop("t"), StreamSource.SERVER, StreamAction.DATA, frame
+                    StreamType.CAN,
+                    channel,
+                    frame.pop("t"),
+                    StreamSource.SERVER,
+                    StreamAction.DATA,
+                    frame,
                 )
                 self.stream_wrapper.broadcast_data(data)
         else:

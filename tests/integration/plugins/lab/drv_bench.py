@@ -16,7 +16,8 @@ from sat_toolkit.models.Device_Model import Device
 
 
 class BenchDriver(BaseDeviceDriver):
-    """`info`: ``devices`` (ids), ``log`` (a file that every hook appends a line to), ``fail`` (hooks that fail)."""
+    """`info`: ``devices`` (ids), ``log`` (a file that every hook appends a line to), ``fail``
+    (hooks that fail)."""
 
     stream_types = (StreamType.CUSTOM,)
     rescan_in_worker = False
@@ -29,13 +30,21 @@ class BenchDriver(BaseDeviceDriver):
         "stop": "Stop streaming",
         "echo": {
             "description": "Answer with the args",
-            "parameters": {"type": "object", "properties": {"text": {"type": "string"}}, "required": ["text"]},
+            "parameters": {
+                "type": "object",
+                "properties": {"text": {"type": "string"}},
+                "required": ["text"],
+            },
         },
         "sent": "Data that clients sent",
         "refuse": "Raise ValueError",
         "fail": "Raise CommandFailed",
         "break": "Raise OSError",
-        "sleep": {"description": "Take a while", "parameters": {"type": "object"}, "timeout_ms": 700},
+        "sleep": {
+            "description": "Take a while",
+            "parameters": {"type": "object"},
+            "timeout_ms": 700,
+        },
         "exit": "End the process",
         "crash": "Raise a real SIGSEGV",
         "report": {"description": "Report `n` events", "parameters": {"type": "object"}},
@@ -60,7 +69,11 @@ class BenchDriver(BaseDeviceDriver):
     def _scan_impl(self) -> list[Device]:
         self._note("scan")
         listing = self.info.get("listing")
-        ids = json.loads(Path(listing).read_text()) if listing else self.info.get("devices", ["a", "b"])
+        ids = (
+            json.loads(Path(listing).read_text())
+            if listing
+            else self.info.get("devices", ["a", "b"])
+        )
         return [Device(i, f"Bench {i}", "Ethernet", {"hardware_id": f"serial-{i}"}) for i in ids]
 
     def _initialize_impl(self, device: Device) -> bool:
@@ -71,7 +84,9 @@ class BenchDriver(BaseDeviceDriver):
         self._note("connect")
         return True
 
-    def _command_impl(self, device: Device, command: str, args: dict[str, Any] | None = None) -> Any:
+    def _command_impl(
+        self, device: Device, command: str, args: dict[str, Any] | None = None
+    ) -> Any:
         self._note(command)
         args = args or {}
         if command == "start":
@@ -129,7 +144,12 @@ class BenchDriver(BaseDeviceDriver):
             assert self.device is not None
             self.stream_wrapper.broadcast_data(
                 StreamData(
-                    StreamType.CUSTOM, self.device.device_id, time.time(), StreamSource.SERVER, StreamAction.DATA, count
+                    StreamType.CUSTOM,
+                    self.device.device_id,
+                    time.time(),
+                    StreamSource.SERVER,
+                    StreamAction.DATA,
+                    count,
                 )
             )
             count += 1

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sat_bus.contract.messages import DeviceArgs
-from sat_orchestrator.fleet.table import Key
-from sat_orchestrator.names import find, unknown
+from sat_bus.contract.device_key import Key, find, unknown
 from sat_toolkit.errors import BadArgs
 
 CAN0, CAN1 = Key("bench1", "drv_can", "can0"), Key("bench1", "drv_can", "can1")
@@ -29,15 +27,15 @@ TTY = Key("bench1", "drv_uart", "/dev/ttyUSB0")
     ],
 )
 def test_find(name: str, scope: dict[str, str], expected: Key | None) -> None:
-    assert find([CAN0, CAN1, OTHER, TTY], DeviceArgs(device=name, **scope)) == expected
+    assert find([CAN0, CAN1, OTHER, TTY], name, **scope) == expected
 
 
 def test_several_are_listed() -> None:
     with pytest.raises(BadArgs, match="bench1/drv_can/can0, bench2/drv_can/can0"):
-        find([CAN0, CAN1, OTHER], DeviceArgs(device="can0"))
+        find([CAN0, CAN1, OTHER], "can0")
 
 
 def test_an_unknown_device_comes_with_a_hint() -> None:
-    assert "did you mean bench1/drv_can/can1" in str(unknown([CAN1, TTY], DeviceArgs(device="cam1")))
-    assert "known are bench1/drv_can/can1" in str(unknown([CAN1], DeviceArgs(device="zzz", driver="drv_can")))
-    assert "plug one in, or scan" in str(unknown([], DeviceArgs(device="zzz")))
+    assert "did you mean bench1/drv_can/can1" in str(unknown([CAN1, TTY], "cam1"))
+    assert "known are bench1/drv_can/can1" in str(unknown([CAN1], "zzz", driver="drv_can"))
+    assert "plug one in, or scan" in str(unknown([], "zzz"))

@@ -1,4 +1,4 @@
-"""How streams are delivered: wishes joined, and frames thinned by id."""
+"""How streams are delivered: delivery joined, and frames thinned by id."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from sat_host.delivery import Thinner, Wishes
-from sat_host.devices.delivery_args import take_wish, with_wish
+from sat_host.delivery import Delivery, Thinner
+from sat_host.devices.delivery_args import take_delivery, with_delivery
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadArgs
@@ -16,15 +16,19 @@ START = Command("start", "", {"type": "object"}, None)
 
 
 def test_a_fresh_start_has_what_it_wishes_and_the_defaults_for_the_rest() -> None:
-    wishes = Wishes(("json",), 10).with_changes({"formats": ["bin"], "max_hz": 5}, running=False)
-    assert (wishes.formats, wishes.window_ms, wishes.max_hz) == (("bin",), 10, 5)
-    assert wishes.forms_of("can") == ("bin",)
-    assert wishes.forms_of("uart") == ("json",)
+    delivery = Delivery(("json",), 10).with_changes(
+        {"formats": ["bin"], "max_hz": 5}, running=False
+    )
+    assert (delivery.formats, delivery.window_ms, delivery.max_hz) == (("bin",), 10, 5)
+    assert delivery.forms_of("can") == ("bin",)
+    assert delivery.forms_of("uart") == ("json",)
 
 
 def test_a_start_while_it_runs_adds_a_form_and_takes_none_away() -> None:
-    wishes = Wishes(("json",), 10).with_changes({"formats": ["bin"], "window_ms": 50}, running=True)
-    assert (wishes.formats, wishes.window_ms) == (("json", "bin"), 50)
+    delivery = Delivery(("json",), 10).with_changes(
+        {"formats": ["bin"], "window_ms": 50}, running=True
+    )
+    assert (delivery.formats, delivery.window_ms) == (("json", "bin"), 50)
 
 
 @pytest.mark.parametrize(
@@ -36,18 +40,21 @@ def test_a_start_while_it_runs_adds_a_form_and_takes_none_away() -> None:
     ],
 )
 def test_args_that_are_the_drivers_own_are_left_alone(command: Command, streams: list[str]) -> None:
-    assert take_wish(command, streams, {"stream": "x"}) == ({"stream": "x"}, {})
-    assert with_wish(command, streams) == command.parameters
+    assert take_delivery(command, streams, {"stream": "x"}) == ({"stream": "x"}, {})
+    assert with_delivery(command, streams) == command.parameters
 
 
 def test_bin_alone_is_refused_where_there_are_no_can_frames() -> None:
     with pytest.raises(BadArgs, match="this device has uart; json is accepted"):
-        take_wish(START, ["uart"], {"stream": {"formats": ["bin"]}})
-    assert take_wish(START, ["uart"], {"stream": {"formats": ["bin", "json"]}})[1] == {"formats": ["bin", "json"]}
+        take_delivery(START, ["uart"], {"stream": {"formats": ["bin"]}})
+    assert take_delivery(START, ["uart"], {"stream": {"formats": ["bin", "json"]}})[1] == {
+        "formats": ["bin", "json"]
+    }
 
 
 @pytest.mark.parametrize(
-    ("max_hz", "passed"), [(100, 100), (1000, 1000), ({"0x10": 10}, 10), ({"16": 10}, 10), ({"1": 1}, 1000)]
+    ("max_hz", "passed"),
+    [(100, 100), (1000, 1000), ({"0x10": 10}, 10), ({"16": 10}, 10), ({"1": 1}, 1000)],
 )
 def test_frames_go_through_so_often_at_the_most(max_hz: Any, passed: int) -> None:
     thinner = Thinner(max_hz)
