@@ -197,18 +197,21 @@ def test_the_lifecycle_goes_to_the_orchestrator(rack: Rack, site: FakeSite, op: 
     assert request.args == {"host": "bench-can", "driver": "drv_socketcan", "device": "ecu"}
 
 
-@pytest.mark.parametrize("state", ["offline", None])
-def test_without_an_orchestrator_nobody_waits(
-    rack: Rack, site: FakeSite, state: str | None
+def test_an_orchestrator_that_was_never_seen_is_told_instead_of_waited_for(
+    rack: Rack, site: FakeSite
 ) -> None:
-    if state is None:
-        site.publish(topics.ORCHESTRATOR_STATE, None)
-    else:
-        site.orchestrator(state)
-    until(lambda: rack.orchestrator is None or rack.orchestrator.state == "offline")
-    with pytest.raises(errors.HostLost, match="sat orchestrator"):
+    site.publish(topics.ORCHESTRATOR_STATE, None)
+    until(lambda: rack.orchestrator is None)
+    with pytest.raises(errors.HostLost, match="was never seen; start it: sat orchestrator"):
         rack.device("ecu").connect()
-    with pytest.raises(errors.HostLost, match="sat orchestrator"):
+
+
+def test_an_orchestrator_that_has_stopped_is_told_instead_of_waited_for(
+    rack: Rack, site: FakeSite
+) -> None:
+    site.orchestrator("offline")
+    until(lambda: rack.orchestrator is not None and rack.orchestrator.state == "offline")
+    with pytest.raises(errors.HostLost, match="has stopped; start it: sat orchestrator"):
         rack.device("ecu").set("connected")
 
 
