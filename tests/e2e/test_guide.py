@@ -44,8 +44,11 @@ def as_by_policy(local: dict[str, Any], remote: dict[str, Any]) -> dict[str, Any
 
 
 @pytest.fixture(
-    params=[("embedded", "discovered"), ("mosquitto", "discovered"), ("mosquitto", "connected")],
-    ids=["embedded", "mosquitto", "mosquitto-by-policy"],
+    params=[
+        pytest.param(("embedded", "discovered"), id="embedded"),
+        pytest.param(("mosquitto", "discovered"), id="mosquitto", marks=pytest.mark.slow),
+        pytest.param(("mosquitto", "connected"), id="mosquitto-by-policy", marks=pytest.mark.slow),
+    ],
 )
 def guide_rack(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory

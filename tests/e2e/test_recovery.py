@@ -11,7 +11,7 @@ import pytest
 
 from tests.e2e.rack import DEV, DEVICE, DRIVER, HOST, Rack
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.alone]
 TABLE = f"sat/1/lab/orch/table/{HOST}/{DRIVER}/{DEVICE}"
 
 
