@@ -148,6 +148,11 @@ class FakeHost:
         with self._lock:
             self._show(self.devices[device], DeviceState.ERROR, "host", "", reason)
 
+    def obey(self, epoch: int) -> None:
+        """It has taken a request of this epoch, and has yet to say so in its birth."""
+        with self._lock:  # a scan in progress ends with a birth
+            self.epoch_seen = epoch
+
     def publish_meta(self, device: str) -> None:
         fake = self.devices[device]
         meta = Meta(

@@ -28,9 +28,11 @@ class HostEnd:
         self.senders: set[str] = set()
         self.gate = threading.Event()
         self.gate.set()
+        self.knocked = threading.Event()
         self.arrived = threading.Condition()
 
     def send(self, data: bytes) -> None:
+        self.knocked.set()
         self.gate.wait(DEADLINE)
         ((_, body),) = wire.Decoder().feed(data)
         header, frames = wire.unpack_frames(body)
@@ -115,6 +117,24 @@ def test_a_host_that_does_not_read_costs_the_oldest_frames_and_they_are_counted(
         )
     assert assert_numbered(host.batches) == total + 1
     assert host.batches[-1]["dropped"]["worker"] > 0
+
+
+def test_long_frames_are_bounded_by_their_bytes_before_their_number(
+    host: HostEnd, sink: Batcher
+) -> None:
+    text, total = "x" * 65_536, 300
+    sink.opened("dev")
+    host.gate.clear()
+    sink.data(frame("first", StreamType.UART))
+    assert host.knocked.wait(DEADLINE)  # from now on all that comes waits
+    for _ in range(total):
+        sink.data(frame(text, StreamType.UART))
+    host.gate.set()
+    sink.closed("dev")
+    uart = [batch for batch in host.batches if batch["type"] == "uart"]
+    kept = batcher.MAX_WAITING_BYTES // (len(text) + batcher._ITEM_BYTES)
+    assert uart[-1]["dropped"] == {"worker": total - kept}
+    assert assert_numbered(uart) == 1 + total
 
 
 def test_a_frame_too_large_or_no_json_is_counted_and_leaves_a_gap(

@@ -16,7 +16,7 @@ from sat_bus.contract import bin_batch
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadRequest
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 GOLDEN = ROOT / "tests" / "golden" / "bin"
 EXPECTED: dict[str, Any] = {
     path.stem: json.loads(path.read_text()) for path in sorted(GOLDEN.glob("*.json"))

@@ -187,12 +187,12 @@ def test_a_driver_that_starts_the_acquisition_alone_has_its_channel_too(
 
 
 @pytest.mark.parametrize("start", ["start_streaming", "start_acquisition"])
-@pytest.mark.parametrize("setup", [OSError("no port"), False])
+@pytest.mark.parametrize(("setup", "error"), [(OSError("no port"), OSError), (False, DriverError)])
 def test_a_failed_setup_leaves_nothing_open(
-    driver: FakeDriver, sink: RecordingSink, setup: Any, start: str
+    driver: FakeDriver, sink: RecordingSink, setup: Any, error: type[Exception], start: str
 ) -> None:
     driver.does["setup"] = setup
-    with pytest.raises((OSError, DriverError)):
+    with pytest.raises(error):
         getattr(driver, start)(device())
     assert not driver.is_acquiring.is_set()
     assert driver.acquisition_thread is None
