@@ -94,8 +94,14 @@ def test_the_tree_as_it_is_keeps_every_contract(tree: Path) -> None:
         (
             "services/sat_host/__init__.py",
             "import sat_toolkit.testing",
-            "conformance kit is for tests",
+            "The kits for tests",
             "sat_host -> sat_toolkit.testing",
+        ),
+        (
+            "services/sat_cli/__init__.py",
+            "import sat_bus.testing.memory",
+            "The kits for tests",
+            "sat_cli -> sat_bus.testing",
         ),
         (
             "shared/sat_toolkit/__init__.py",

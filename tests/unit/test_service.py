@@ -18,7 +18,7 @@ from pydantic import Field
 
 from sat_bus.service.loop import WorkLoop
 from sat_bus.service.run import ServiceSettings, configure_logging, health, memory_kb, run_service
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_toolkit.errors import ConfigError, DriverError
 
 
