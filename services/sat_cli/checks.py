@@ -86,6 +86,7 @@ def _check_plugin(plugin: PluginFile) -> Check:
     name = f"plugin {plugin.name}"
     words = [
         sys.executable,
+        "-P",  # not what lies in the folder that the doctor was called in
         "-m",
         "sat_cli.try_plugin",
         plugin.name,
