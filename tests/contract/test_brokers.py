@@ -19,7 +19,9 @@ from websockets.typing import Origin, Subprotocol
 from sat_bus.contract.topics import Traffic
 from sat_bus.transport.bus import Inbound, Will
 from sat_bus.transport.mqtt import MqttBus
-from sat_cli.brokers.embedded import EmbeddedBroker, MosquittoBroker, choose_broker, origin_allowed
+from sat_cli.brokers.choice import BrokerKind, resolve
+from sat_cli.brokers.embedded import EmbeddedBroker, origin_allowed
+from sat_cli.brokers.mosquitto import MosquittoBroker
 from sat_cli.brokers.tcp_ports import check_free, find_free_port, holder
 from sat_toolkit.errors import ConfigError
 from tests.brokers import BrokerUnderTest, embedded_broker, mosquitto_broker, need_mosquitto
@@ -255,7 +257,7 @@ class TestChoice:
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
         monkeypatch.setenv("PATH", str(tmp_path))
-        assert choose_broker(port=0, data_dir=tmp_path).kind == "mosquitto"
+        assert resolve(BrokerKind.AUTO) is BrokerKind.MOSQUITTO
 
-    def test_websocket_needs_the_origin_checked(self, tmp_path: Path) -> None:
-        assert choose_broker(port=0, ws_port=0, data_dir=tmp_path).kind == "embedded"
+    def test_websocket_needs_the_origin_checked(self) -> None:
+        assert resolve(BrokerKind.AUTO, ws_port=9001) is BrokerKind.EMBEDDED

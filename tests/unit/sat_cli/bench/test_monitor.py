@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from sat_bus.contract import messages as m
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_cli.bench.monitor import Monitor
 from sat_client import Rack
 from sat_toolkit.core.device_spec import DeviceState

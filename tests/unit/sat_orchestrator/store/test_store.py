@@ -4,6 +4,8 @@ nothing else."""
 from __future__ import annotations
 
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,6 +20,7 @@ from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired
 from sat_orchestrator.fleet.table import Record
 from sat_orchestrator.store.database import AuditEntry, Database, Kept
+from sat_orchestrator.store.migration import NEWEST
 from sat_orchestrator.store.schema import audit, metadata
 from sat_orchestrator.store.store import AUDIT_CAPACITY, Store
 from sat_toolkit.core.device_spec import DeviceState
@@ -222,9 +225,32 @@ def test_migrations_lead_to_the_schema(path: Path) -> None:
     db.open()
     with db.engine.connect() as connection:
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
+        assert version == NEWEST
     db.open()  # once more changes nothing
     db.close()
+
+
+def test_a_database_of_a_newer_program_is_not_taken(path: Path) -> None:
+    db = Database(f"sqlite:///{path}")
+    db.open()
+    with db.engine.begin() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(ConfigError, match=r"cannot be used: .*9999"):
+        db.open()
+    db.close()
+
+
+def test_migrations_are_loaded_for_a_database_that_is_behind_and_no_other(path: Path) -> None:
+    code = (
+        "import sys\nfrom sat_orchestrator.store.database import Database\n"
+        f"Database('sqlite:///{path}').open()\nprint('alembic' in sys.modules)"
+    )
+    said = [
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+        for _ in range(2)
+    ]
+    assert [result.stdout for result in said] == ["True\n", "False\n"]
 
 
 @pytest.mark.parametrize(
