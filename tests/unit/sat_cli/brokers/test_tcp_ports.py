@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_a_free_port_can_be_listened_at() -> None:
 
 
 def test_a_taken_port_says_by_whom_and_what_to_do(taken: int) -> None:
-    assert holder(taken) is not None
+    assert holder(taken) == f"{Path('/proc/self/comm').read_text().strip()} (pid {os.getpid()})"
     with pytest.raises(ConfigError, match="choose another with --port") as caught:
         check_free("127.0.0.1", taken)
     assert f"port {taken} of 127.0.0.1 is taken by " in str(caught.value)
