@@ -39,6 +39,11 @@ def test_nobody_holds_a_free_port() -> None:
     assert holder(find_free_port()) is None
 
 
+def test_who_only_speaks_from_a_port_does_not_hold_it(taken: int) -> None:
+    with socket.create_connection(("127.0.0.1", taken)) as client:
+        assert holder(client.getsockname()[1]) is None
+
+
 def test_an_address_that_is_not_this_machines_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"cannot listen on 192\.0\.2\.1:1883"):
         check_free("192.0.2.1", 1883)
