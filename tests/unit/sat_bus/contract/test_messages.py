@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from sat_bus.contract import messages as m
@@ -15,6 +17,27 @@ class TestMessage:
         assert b"request_id" not in reply.encode()
         assert b'"connected"' in reply.encode()
         assert m.Reply.decode(reply.encode()) == reply
+
+    def test_a_row_for_which_nothing_is_desired_is_read_back(self) -> None:
+        row = m.TableRow(observed=DeviceState.ERROR, quality="good", policy="", rev=1)
+        assert b"desired" not in row.encode()
+        assert m.TableRow.decode(row.encode()) == row
+
+    @pytest.mark.parametrize(
+        "model",
+        [
+            model
+            for model in vars(m).values()
+            if isinstance(model, type) and issubclass(model, m.Message)
+        ],
+    )
+    def test_what_may_be_left_out_may_be_missing(self, model: type[m.Message]) -> None:
+        may_be_none = [
+            name
+            for name, field in model.model_fields.items()
+            if type(None) in get_args(field.annotation) and field.is_required()
+        ]
+        assert may_be_none == []
 
     def test_ignores_fields_of_a_newer_sender(self) -> None:
         assert m.HostState.decode(b'{"state":"ready","boot":"1-a","color":"red"}').state == "ready"

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-
-import pytest
 
 from sat_bus.contract import messages as m
-from sat_bus.testing.memory import MemoryBroker, MemoryBus
+from sat_bus.testing.memory import MemoryBus
 from sat_cli.bench.monitor import Monitor
 from sat_client import Rack
 from sat_toolkit.core.device_spec import DeviceState
 from tests.unit.client_site import SITE, FakeSite
+from tests.unit.sat_cli.bench.made import turn_until_frames
 from tests.waiting import eventually
-
-
-@pytest.fixture
-def site() -> Iterator[FakeSite]:
-    site = FakeSite(MemoryBroker())
-    yield site
-    site.close()
-
-
-@pytest.fixture
-def monitor(site: FakeSite) -> Iterator[Monitor]:
-    with Rack(site=SITE, bus=MemoryBus(site.broker, "monitor")) as rack:
-        monitor = Monitor(rack, time.monotonic())
-        yield monitor
-        monitor.close()
-
-
-def turn_until_frames(monitor: Monitor, frames: int) -> None:
-    deadline = time.monotonic() + 5.0
-    while sum(flow.frames for flow in monitor.flows.values()) < frames:
-        assert time.monotonic() < deadline, "no frames came"
-        monitor.turn(0.05)
 
 
 def test_nothing_at_all_is_a_failure_with_its_reasons(monitor: Monitor) -> None:

@@ -4,27 +4,20 @@ nothing else."""
 from __future__ import annotations
 
 import sqlite3
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 
 from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired
 from sat_orchestrator.fleet.table import Record
 from sat_orchestrator.store.database import AuditEntry, Database, Kept
-from sat_orchestrator.store.migration import NEWEST
-from sat_orchestrator.store.schema import audit, metadata
+from sat_orchestrator.store.schema import audit
 from sat_orchestrator.store.store import AUDIT_CAPACITY, Store
 from sat_toolkit.core.device_spec import DeviceState
-from sat_toolkit.errors import ConfigError
 
 KEY = Key("bench", "drv_x", "dev/ü 1")
 WISH = Record(
@@ -49,11 +42,6 @@ class Outcome:
     def get(self) -> str:
         assert self._event.wait(10.0), "the store did not answer"
         return self._failure
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "state" / "lab.db"
 
 
 @pytest.fixture
@@ -218,63 +206,3 @@ def test_a_row_that_a_hand_has_spoilt_is_passed_over(
         )
         connection.commit()
     assert [record.key.device for record in open_store().open().records] == ["good"]
-
-
-def test_migrations_lead_to_the_schema(path: Path) -> None:
-    db = Database(f"sqlite:///{path}")
-    db.open()
-    with db.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
-        version = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()
-        assert version == NEWEST
-    db.open()  # once more changes nothing
-    db.close()
-
-
-def test_a_database_of_a_newer_program_is_not_taken(path: Path) -> None:
-    db = Database(f"sqlite:///{path}")
-    db.open()
-    with db.engine.begin() as connection:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(ConfigError, match=r"cannot be used: .*9999"):
-        db.open()
-    db.close()
-
-
-def test_migrations_are_loaded_for_a_database_that_is_behind_and_no_other(path: Path) -> None:
-    code = (
-        "import sys\nfrom sat_orchestrator.store.database import Database\n"
-        f"Database('sqlite:///{path}').open()\nprint('alembic' in sys.modules)"
-    )
-    said = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-        for _ in range(2)
-    ]
-    assert [result.stdout for result in said] == ["True\n", "False\n"]
-
-
-@pytest.mark.parametrize(
-    ("url", "hint"),
-    [
-        ("nonsense", "sqlite:///"),
-        ("oracle+nothing://x/y", "sqlite:///"),
-        ("sqlite:////proc/nowhere/x.db", "cannot be used"),
-    ],
-)
-def test_a_wrong_url_says_what_is_accepted(url: str, hint: str) -> None:
-    with pytest.raises(ConfigError, match="database_url") as caught:
-        Database(url).open()
-    assert hint in str(caught.value)
-
-
-def test_a_file_that_is_no_database_is_named(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_text("this is not a database, by any means at all")
-    with pytest.raises(ConfigError, match=r"lab\.db cannot be used: DatabaseError"):
-        Database(f"sqlite:///{path}").open()
-
-
-def test_a_password_is_never_shown() -> None:
-    with pytest.raises(ConfigError) as caught:
-        Database("postgresql+nodriver://sat:secret@db/sat").open()
-    assert "secret" not in str(caught.value)
