@@ -17,21 +17,19 @@ from sat_bus.service.loop import WorkLoop
 from sat_orchestrator.bus.host_calls import HostCalls
 from sat_orchestrator.bus.publisher import Publisher
 from sat_orchestrator.fleet import rows
-from sat_orchestrator.fleet.fleet import Fleet
-from sat_orchestrator.fleet.table import (
-    Action,
+from sat_orchestrator.fleet.effects import (
     Effect,
     EpochSeen,
     HostGone,
     HostRestarted,
     Noted,
-    Presence,
-    Record,
     Resync,
     RowChanged,
     ScanWanted,
     WriteLost,
 )
+from sat_orchestrator.fleet.fleet import Fleet
+from sat_orchestrator.fleet.table import Action, Presence, Record
 from sat_orchestrator.store.database import Kept
 from sat_orchestrator.store.store import Store
 from sat_toolkit.core.device_spec import DeviceState
