@@ -312,7 +312,7 @@ class RunningOrchestrator:
         self.broker = broker
         self.own = f"orchestrator-{1_700_000_000_000 + next(_boots)}-00"
         self.loop = WorkLoop("orchestrator")
-        self.store = Store(Database(f"sqlite:///{database}"))
+        self.store = Store(Database(f"sqlite:///{database}"), self.loop)
         kept = self.store.open()
         will = Will(
             topics.ORCHESTRATOR_STATE.build(SITE),

@@ -554,7 +554,7 @@ def test_who_waits_when_it_stops_is_told(rig: Rig) -> None:
     host.silent = True
     topic = topics.ORCHESTRATOR_REQUEST.build(SITE, op="close")
     rig.client.bus.publish(topic, b'{"device": "can0"}')
-    wait_for(lambda: len(running.service._operations), "the request is under way")
+    wait_for(lambda: running.service.waiting, "the request is under way")
     assert running.stop() == 0
     assert (
         rig.client.reply(topics.ORCHESTRATOR_REPLY.build(SITE, op="close"))["code"]
