@@ -57,6 +57,7 @@ class Connection:
         self.client = client or self.endpoint.username or f"client-{unique}"
         ca = os.environ.get("SAT_TLS_CA")
         self._tls_ca = tls_ca or (Path(ca) if ca else None)
+        self.orchestrator_grace = ORCHESTRATOR_GRACE
         self._bus = bus
         self._bus_id = f"{self.client[:48]}-{unique}"
         self._requests: Requester | None = None
@@ -172,10 +173,10 @@ class Connection:
         """Raise `HostLost` when no orchestrator is there to answer, so that nobody waits in vain.
 
         One that is just starting, as when a whole bench comes up, is waited for:
-        `ORCHESTRATOR_GRACE` seconds.
+        `orchestrator_grace` seconds.
         """
 
-        if self.reached(_has_orchestrator, ORCHESTRATOR_GRACE):
+        if self.reached(_has_orchestrator, self.orchestrator_grace):
             return
         with self.reading() as view:
             state = "has stopped" if view.orchestrator else "was never seen"

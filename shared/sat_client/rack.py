@@ -29,6 +29,7 @@ class Rack(Connection):
 
     Attributes:
         endpoint: the broker's address; as text it holds no password.
+        orchestrator_grace: seconds that an orchestrator which is just starting is waited for.
 
     Raises:
         ConfigError: a wrong URL.

@@ -206,6 +206,7 @@ def test_without_an_orchestrator_nobody_waits(
     else:
         site.orchestrator(state)
     until(lambda: rack.orchestrator is None or rack.orchestrator.state == "offline")
+    rack.orchestrator_grace = 0.05
     with pytest.raises(errors.HostLost, match="sat orchestrator"):
         rack.device("ecu").connect()
     with pytest.raises(errors.HostLost, match="sat orchestrator"):

@@ -45,7 +45,8 @@ def open_store(path: Path) -> Iterator[Callable[[], Store]]:
     stores: list[Store] = []
 
     def make() -> Store:
-        stores.append(Store(Database(f"sqlite:///{path}"), LOOP))
+        database = Database(f"sqlite:///{path}", busy_timeout=0.1)
+        stores.append(Store(database, LOOP, period=0.05))
         return stores[-1]
 
     yield make

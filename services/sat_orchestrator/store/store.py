@@ -43,11 +43,16 @@ class _Urgent:
 
 class Store:
     """A `Database` behind a thread. Writes that somebody waits for give a promise of the reason why
-    they failed, empty for success, which is settled on `loop`."""
+    they failed, empty for success, which is settled on `loop`.
 
-    def __init__(self, db: Database, loop: WorkLoop) -> None:
+    Args:
+        period: seconds between writes of what nobody waits for.
+    """
+
+    def __init__(self, db: Database, loop: WorkLoop, *, period: float = PERIOD_S) -> None:
         self._db = db
         self._loop = loop
+        self._period = period
         self._changed = threading.Condition()
         self._urgent: deque[_Urgent] = deque()
         self._observed: dict[Key, tuple[DeviceState, int]] = {}
@@ -131,7 +136,7 @@ class Store:
         return done
 
     def _run(self) -> None:
-        wait, due = PERIOD_S, time.monotonic() + PERIOD_S
+        wait, due = self._period, time.monotonic() + self._period
         while True:
             with self._changed:
                 while not self._urgent and not self._stopped and time.monotonic() < due:
@@ -142,7 +147,7 @@ class Store:
             for job in urgent:
                 self._write_urgent(job)
             if time.monotonic() >= due or stopped:
-                wait = PERIOD_S if self._write_behind() else min(RETRY_MAX_S, wait * 2)
+                wait = self._period if self._write_behind() else min(RETRY_MAX_S, wait * 2)
                 due = time.monotonic() + wait
             if stopped:
                 return

@@ -7,7 +7,7 @@ import itertools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import topics
@@ -192,7 +192,7 @@ class Parts:
         self.clock = Clock()
         self.loop = WorkLoop("test", clock=self.clock)
         self.bus = FakeBus()
-        self.store: Any = FakeStore()
+        self.store: Any = cast(Any, FakeStore())
         self.fleet = Fleet(rules or [], lambda: 0.5, scan_period=3600.0)
         self.leadership = Leadership(OWN, 3)
         self.lead = Lead(SITE, self.bus, self.store, self.leadership)

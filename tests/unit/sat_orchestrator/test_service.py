@@ -3,7 +3,7 @@ subscribed to, and leaves in order."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import topics
@@ -39,7 +39,7 @@ class Rig:
         self.clock = Clock()
         self.loop = WorkLoop("test", clock=self.clock)
         self.bus = FakeBus()
-        self.store: Any = FakeStore()
+        self.store: Any = cast(Any, FakeStore())
         given = OrchestratorSettings(**{"scan_period_s": 3600.0, **settings})
         kept = Kept(list(records), 3)
         self.service = Orchestrator(given, self.loop, self.bus, self.store, kept, OWN)
