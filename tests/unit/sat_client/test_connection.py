@@ -83,7 +83,7 @@ def test_an_orchestrator_is_there_when_it_says_ready(
     for state, there in (("offline", False), ("init", False), ("ready", True)):
         said = OrchestratorState.model_validate({"state": state, "id": "orch", "epoch": 1})
         site.orchestrator(state)
-        assert connection.reached(lambda view, said=said: view.orchestrator == said, 5.0)  # type: ignore[misc]
+        assert connection.reached(lambda view, said=said: view.orchestrator == said, 5.0)
         if there:
             connection.need_orchestrator()
         else:
