@@ -596,6 +596,27 @@ def test_a_clients_recovery_is_not_fought() -> None:
     assert site.action() == "reset"
 
 
+def test_after_a_clients_request_the_planner_waits_for_the_status_too() -> None:
+    site = site_with(S.DISCONNECTED)
+    site.fleet.client_begins(KEY)
+    site.fleet.client_ends(KEY, S.CONNECTED, site.now, failed=False)
+    assert site.action() is None
+    site.status(S.CONNECTED)
+    assert site.action() == "start"
+
+
+def test_of_several_clients_the_last_one_ends_the_planners_wait() -> None:
+    site = site_with(S.DISCONNECTED)
+    site.fleet.client_begins(KEY)
+    site.fleet.client_begins(KEY)
+    site.fleet.client_ends(KEY, None, site.now, failed=False)
+    assert site.action() is None
+    site.fleet.client_ends(KEY, None, site.now, failed=False)
+    site.fleet.client_ends(KEY, None, site.now, failed=False)
+    assert site.row.clients == 0
+    assert site.action() == "connect"
+
+
 def test_where_a_clients_command_has_brought_it_the_client_has_its_turn() -> None:
     site = site_with(S.CONNECTED)
     site.status(S.ERROR, by="ann", operation="send")
