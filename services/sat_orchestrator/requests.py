@@ -199,17 +199,18 @@ class Requests:
         wanted = messages.parse_args(DeviceArgs, accepted.request)
         finds = operation is Operation.CONNECT
         key = lookup.find(self._fleet.rows, wanted)
-        if key is None and not finds:
+        looked = key is None and finds
+        if looked:
+            key = await self._discover(accepted, wanted)
+        elif key is None:
             raise lookup.unknown(self._fleet, wanted)
 
-        reply = await self._operate(accepted, operation, key) if key is not None else None
-        if reply is None or (finds and reply.code is Code.UNKNOWN_DEVICE):
+        reply = await self._operate(accepted, operation, key)
+        if reply.code is Code.UNKNOWN_DEVICE and finds and not looked:
             key = await self._discover(accepted, wanted)
             reply = await self._operate(accepted, operation, key)
-
         accepted.reply(reply)
-        if key is not None:
-            self._steering.changed(key)
+        self._steering.changed(key)
 
     async def _discover(self, accepted: Accepted, wanted: DeviceArgs) -> Key:
         """Scan wherever the device could be; the device that is meant.
@@ -321,12 +322,11 @@ class Requests:
 
     async def _close(self, accepted: Accepted, key: Key) -> dict[str, Any]:
         try:
-            reply = await self._operate(accepted, Operation.CLOSE, key)
+            told = answers.closed(key, await self._operate(accepted, Operation.CLOSE, key))
         except SatError as error:
-            return answers.not_closed(key, error)
-        finally:
-            self._steering.changed(key)
-        return answers.closed(key, reply)
+            told = answers.not_closed(key, error)
+        self._steering.changed(key)
+        return told
 
     async def _scan_all(
         self, accepted: Accepted, hosts: list[str], driver: str | None
