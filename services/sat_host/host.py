@@ -12,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -22,6 +22,7 @@ from sat_bus.contract.messages import DriverInfo, Manifest
 from sat_bus.contract.topics import Topic, Traffic
 from sat_bus.service.loop import Timer, WorkLoop
 from sat_bus.service.run import STOOD_DOWN, health
+from sat_bus.service.tasks import Promise, Task
 from sat_bus.transport.bus import Bus, Inbound
 from sat_host.bus.requests import HostRequests
 from sat_host.bus.retained import Truth
@@ -30,15 +31,18 @@ from sat_host.devices.device import HostedDevice
 from sat_host.devices.drivers import Driver, ScanResult
 from sat_host.devices.jobs import Deadlines, Job
 from sat_host.devices.plugin_files import Sources
+from sat_host.outcome import Outcome
 from sat_host.pool.handle import WorkerHandle
 from sat_host.pool.pool import Pool
 from sat_host.settings import HostSettings
+from sat_host.wire_messages import BatchHeader
 from sat_toolkit import __version__
 from sat_toolkit.core import plugin_loader
 from sat_toolkit.core.lifecycle import Operation
 from sat_toolkit.core.plugin_loader import PluginFile
 from sat_toolkit.errors import BadRequest, Busy, HostLost, SatError
 
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 HEARTBEAT = 1.0
@@ -168,12 +172,16 @@ class Host:
 
     def spawn(self, device: HostedDevice) -> WorkerHandle:
         driver = self.drivers[device.driver]
-        return self._pool.spawn(f"{device.driver}/{device.id}", driver, device.info, device)
+        name = f"{device.driver}/{device.id}"
+        return self._pool.spawn(name, driver.plugin, device.info, device)
 
     def scan(self, driver: str, done: Callable[[], None]) -> None:
         self.scan_driver(driver, lambda result: done())
 
-    def frames(self, device: HostedDevice, header: dict[str, Any], frames: bytes) -> None:
+    def when(self, outcome: Promise[Outcome], done: Callable[[Outcome], None]) -> None:
+        Task(self._loop, _tell(outcome, done))
+
+    def frames(self, device: HostedDevice, header: BatchHeader, frames: bytes) -> None:
         self._streams.publish(device.driver, device.id, header, frames)
 
     # -- drivers and scans -------------------------------------------------------------------------
@@ -187,7 +195,7 @@ class Host:
             self._plan_scan(driver)
             done(result)
 
-        driver.scan(scanned)
+        Task(self._loop, _tell(driver.scan(), scanned))
 
     def forget(self, device: HostedDevice) -> None:
         """Drop a device that is gone, with its retained topics."""
@@ -203,7 +211,7 @@ class Host:
         return plugin_loader.find_plugins(self._folders(), self._settings.family)
 
     def _add_driver(self, plugin: PluginFile) -> None:
-        driver = Driver(plugin, self._spawn_scanner, self._described, self._hardware_changed)
+        driver = Driver(plugin, self._loop, self)
         self.drivers[plugin.name] = driver
         driver.start()
 
@@ -237,10 +245,10 @@ class Host:
             driver.next_scan.cancel()
         driver.next_scan = self._loop.later(driver.scan_wait, lambda: self._rescan(driver.name))
 
-    def _spawn_scanner(self, driver: Driver) -> WorkerHandle:
-        return self._pool.spawn(f"{driver.name}/scan", driver, None, driver)
+    def spawn_scanner(self, driver: Driver) -> WorkerHandle:
+        return self._pool.spawn(f"{driver.name}/scan", driver.plugin, None, driver)
 
-    def _described(self, driver: Driver) -> None:
+    def described(self, driver: Driver) -> None:
         if driver.error is not None:
             _log.error("driver cannot be used", driver=driver.name, reason=driver.error)
         for device in self.devices.values():
@@ -265,7 +273,7 @@ class Host:
             self._publish_state()
             self._publish_birth()
 
-    def _hardware_changed(self, driver: Driver) -> None:
+    def hardware_changed(self, driver: Driver) -> None:
         """Soon, and once for a burst of changes."""
         if driver.name not in self._rescans:
             self._rescans.add(driver.name)
@@ -433,3 +441,7 @@ class Host:
         self._bus.publish(
             topics.HOST_HEALTH.build(self.site, host=self.name), report.encode(), qos=0
         )
+
+
+async def _tell(promise: Promise[T], done: Callable[[T], None]) -> None:
+    done(await promise)

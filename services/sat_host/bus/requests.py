@@ -18,7 +18,8 @@ from sat_host.devices.delivery_args import take_delivery
 from sat_host.devices.device import HostedDevice
 from sat_host.devices.drivers import ScanResult
 from sat_host.devices.jobs import Job, JobOutcome
-from sat_host.pool.handle import CallResult
+from sat_host.outcome import Outcome
+from sat_host.wire_messages import InputFailed
 from sat_toolkit.core import commands
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation
@@ -111,15 +112,15 @@ class HostRequests:
         block = accepted.request.args["block"]
         answers = accepted.request.request_id is not None or accepted.request.reply_to is not None
 
-        def done(result: CallResult) -> None:
+        def done(result: Outcome) -> None:
             timer.cancel()
             if result.error is not None:
                 accepted.fail(result.error)
             elif answers:
                 accepted.ok(result.result)
             elif failed := result.result["failed"]:
-                event = {"event": "input_failed", "reason": failed[-1]["reason"], "n": len(failed)}
-                device.on_event({**event, "code": Code.DRIVER_ERROR})
+                reason = failed[-1]["reason"]
+                device.on_event(InputFailed(Code.DRIVER_ERROR, reason, len(failed)))
 
         def late() -> None:
             accepted.fail(

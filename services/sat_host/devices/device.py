@@ -13,9 +13,26 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from sat_bus.contract.messages import CommandInfo, Meta, Status, StreamStatus
+from sat_bus.service.tasks import Promise
 from sat_host.devices.delivery_args import take_delivery, with_delivery
 from sat_host.devices.jobs import Deadlines, Job, JobOutcome
-from sat_host.pool.handle import CallResult, WorkerHandle
+from sat_host.outcome import Outcome
+from sat_host.pool.handle import WorkerHandle
+from sat_host.wire_messages import (
+    Acquiring,
+    AcquisitionFailed,
+    BatchHeader,
+    DriverReported,
+    Event,
+    EventsDropped,
+    Halt,
+    InputFailed,
+    RunCommand,
+    RunHook,
+    SendFrames,
+    StreamChanged,
+    TakeInput,
+)
 from sat_toolkit.core import driver_events, lifecycle
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
@@ -66,7 +83,9 @@ class DeviceContext(Protocol):
 
     def scan(self, driver: str, done: Callable[[], None]) -> None: ...
 
-    def frames(self, device: HostedDevice, header: dict[str, Any], frames: bytes) -> None: ...
+    def when(self, outcome: Promise[Outcome], done: Callable[[Outcome], None]) -> None: ...
+
+    def frames(self, device: HostedDevice, header: BatchHeader, frames: bytes) -> None: ...
 
 
 class HostedDevice:
@@ -237,15 +256,16 @@ class HostedDevice:
             BadState: the device is not connected.
             Busy: the worker does not take it.
         """
-        self._taking().tell({"input": items, "stream": stream})
+        self._taking().tell(TakeInput(stream, items))
 
-    def send_frames(self, block: FrameBlock, done: Callable[[CallResult], None]) -> None:
+    def send_frames(self, block: FrameBlock, done: Callable[[Outcome], None]) -> None:
         """Hand a client's CAN frames to the driver; `done` hears what became of each.
 
         Raises:
             BadState: the device is not connected.
         """
-        self._taking().call_frames(block, self._deadlines.command, done)
+        outcome = self._taking().call(SendFrames(block), self._deadlines.command)
+        self._context.when(outcome, done)
 
     def _taking(self) -> WorkerHandle:
         if self._worker is None or self.state not in (DeviceState.CONNECTED, DeviceState.ACTIVE):
@@ -349,7 +369,7 @@ class HostedDevice:
         self._streams_over(HOST)
         if self._worker is not None:
             with contextlib.suppress(Busy):
-                self._worker.tell({"halt": True})
+                self._worker.tell(Halt())
         self._context.event(self, "error", reason=reason)
 
     # -- lifecycle steps ---------------------------------------------------------------------------
@@ -365,7 +385,7 @@ class HostedDevice:
         if step.operation is Operation.SCAN:
             self._context.scan(self.driver, self._scanned)
         elif step.operation in _FIRST and (self._worker is None or not self._worker.alive):
-            self._stepped(CallResult())
+            self._stepped(Outcome())
         else:
             self._call_step(step)
 
@@ -378,7 +398,8 @@ class HostedDevice:
                 return
             self._streams = {}
         timeout = getattr(self._deadlines, step.operation.value)
-        self._worker.call({"do": step.operation.value}, timeout, self._stepped)
+        outcome = self._worker.call(RunHook(step.operation.value), timeout)
+        self._context.when(outcome, self._stepped)
 
     def _scanned(self) -> None:
         if self.state is DeviceState.UNKNOWN:
@@ -389,7 +410,7 @@ class HostedDevice:
             self._job.steps.popleft()
             self._step()
 
-    def _stepped(self, result: CallResult) -> None:
+    def _stepped(self, result: Outcome) -> None:
         job = self._job
         if job is None or not job.steps:
             return
@@ -429,7 +450,7 @@ class HostedDevice:
             else self._deadlines.command
         )
 
-        def commanded(result: CallResult) -> None:
+        def commanded(result: Outcome) -> None:
             showing.cancel()
             if self._job is not job:
                 return
@@ -442,12 +463,11 @@ class HostedDevice:
                     self._previous, self._since, self._reason = before
             self._finish(JobOutcome(result=result.result, error=result.error))
 
-        message = {"do": "command", "command": job.command, "args": job.args}
+        args, delivery = job.args, None
         if declared is not None and job.command == "start":
-            message["args"], message["stream"] = take_delivery(
-                declared, self.declared_streams, job.args
-            )
-        worker.call(message, limit, commanded)
+            args, delivery = take_delivery(declared, self.declared_streams, job.args)
+        outcome = worker.call(RunCommand(job.command, args, delivery), limit)
+        self._context.when(outcome, commanded)
 
     def _show_active(self, job: Job) -> None:
         if self._job is job and self.state is DeviceState.ACTIVE:
@@ -456,26 +476,25 @@ class HostedDevice:
 
     # -- the worker's doings (WorkerOwner) -----------------------------------------------------------
 
-    def on_frames(self, header: dict[str, Any], frames: bytes) -> None:
+    def on_frames(self, header: BatchHeader, frames: bytes) -> None:
         self._context.frames(self, header, frames)
 
-    def on_event(self, event: dict[str, Any]) -> None:
-        kind = event["event"]
-        if kind == "stream":
-            self._stream_event(event)
-        elif kind == "acquiring":
-            self._acquiring = bool(event["on"])
-            self._show_unless_busy()
-        elif kind == "input_failed":
-            fields = {"code": event.get("code"), "reason": event.get("reason"), "n": event.get("n")}
-            self._context.event(self, "input_failed", **fields)
-        elif kind == "driver":
-            data = driver_events.checked(event["name"], event["data"])
-            self._context.event(self, f"driver.{event['name']}", data=data)
-        elif kind == "events_dropped":
-            self._context.event(self, "events_dropped", n=event.get("n"))
-        elif kind == "failed":
-            self._acquisition_failed(str(event.get("reason", "")))
+    def on_event(self, event: Event) -> None:
+        match event:
+            case StreamChanged():
+                self._stream_event(event)
+            case Acquiring(on):
+                self._acquiring = on
+                self._show_unless_busy()
+            case InputFailed(code, reason, n):
+                self._context.event(self, "input_failed", code=code, reason=reason, n=n)
+            case DriverReported(name, data):
+                data = driver_events.checked(name, data)
+                self._context.event(self, f"driver.{name}", data=data)
+            case EventsDropped(n):
+                self._context.event(self, "events_dropped", n=n)
+            case AcquisitionFailed(reason):
+                self._acquisition_failed(reason)
 
     def on_exit(self, reason: str) -> None:
         self._worker = None
@@ -491,10 +510,10 @@ class HostedDevice:
         self._enter_error(f"acquisition failed: {reason}")
         self._show()
 
-    def _stream_event(self, event: dict[str, Any]) -> None:
-        kind, stream, job = event["type"], event["stream"], self._job
-        by = job.by if job is not None and not event.get("by_itself") else HOST
-        if event["running"]:
+    def _stream_event(self, event: StreamChanged) -> None:
+        kind, stream, job = event.kind, event.run_id, self._job
+        by = job.by if job is not None and not event.by_itself else HOST
+        if event.running:
             args = job.args if job is not None and job.operation is Operation.COMMAND else {}
             status = StreamStatus(state="running", stream=stream, by=by, args=args)
         else:

@@ -1,7 +1,8 @@
 """What a driver's `supported_commands` declares, in one form, and the check of a request against
 it.
 
-The only module of the SDK that knows `jsonschema`. It calls no driver hook.
+A worker imports this at its start, so what takes long to import, `schema_check`, is imported only
+where a schema has to be judged. It calls no driver hook.
 """
 
 from __future__ import annotations
@@ -9,14 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from pydantic import BaseModel
-from referencing import Registry
-from referencing.exceptions import Unresolvable
 
 from sat_toolkit.core.plain_schema import fits
 from sat_toolkit.errors import BadArgs, PluginError, UnknownCommand
@@ -25,7 +20,6 @@ if TYPE_CHECKING:
     from sat_toolkit.core.base_plugin import BaseDeviceDriver
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
-MAX_MESSAGE = 300
 
 # Python's names for types, which drivers of the guide's era write in place of JSON Schema's.
 _TYPE_WORDS = {
@@ -53,17 +47,14 @@ class Command:
     parameters: dict[str, Any] = field(default_factory=lambda: dict(ANY_OBJECT))
     timeout_ms: int | None = None
 
-    @cached_property
-    def validator(self) -> Draft202012Validator:
-        """Checks args. Its registry is empty: a schema never makes this process fetch another one
-        from somewhere."""
-        return Draft202012Validator(self.parameters, registry=Registry())
 
-
-def declared(driver: BaseDeviceDriver | type[BaseDeviceDriver]) -> dict[str, Command]:
+def declared(
+    driver: BaseDeviceDriver | type[BaseDeviceDriver], *, check: bool = True
+) -> dict[str, Command]:
     """The commands of a driver, by name.
 
     Of an instance this is what `get_supported_commands()` answers; of a class, what is set on it.
+    Without `check` its schemas are taken as they are, for who has them checked elsewhere.
 
     Raises:
         PluginError: a declaration makes no sense; the message names the command.
@@ -71,7 +62,7 @@ def declared(driver: BaseDeviceDriver | type[BaseDeviceDriver]) -> dict[str, Com
     raw: Any = (
         driver.supported_commands if isinstance(driver, type) else driver.get_supported_commands()
     )
-    return {name: _command(name, spec) for name, spec in _table(raw).items()}
+    return {name: _command(name, spec, check) for name, spec in _table(raw).items()}
 
 
 def find(driver: BaseDeviceDriver, name: str) -> Command:
@@ -81,11 +72,20 @@ def find(driver: BaseDeviceDriver, name: str) -> Command:
         UnknownCommand: it has none of that name; the message names those it has.
         PluginError: the declaration makes no sense.
     """
+    return _command(name, require(driver, name), check=True)
+
+
+def require(driver: BaseDeviceDriver, name: str) -> Any:
+    """What a driver declares of its command `name`, as it stands there.
+
+    Raises:
+        UnknownCommand, PluginError: as `find`.
+    """
     table = _table(driver.get_supported_commands())
     if name not in table:
         known = ", ".join(sorted(table)) or "none"
         raise UnknownCommand(f"unknown command {name!r}; supported: {known}")
-    return _command(name, table[name])
+    return table[name]
 
 
 def check_args(command: Command, args: Mapping[str, Any]) -> None:
@@ -98,35 +98,11 @@ def check_args(command: Command, args: Mapping[str, Any]) -> None:
         raise BadArgs(f"{command.name}: args must be an object, not {type(args).__name__}")
     if fits(command.parameters, args):
         return
-    try:
-        error = best_match(command.validator.iter_errors(dict(args)))
-    except Unresolvable as unresolvable:
-        raise PluginError(
-            f"command {command.name!r}: its schema has a broken $ref: {unresolvable}"
-        ) from None
-    if error is not None:
-        raise BadArgs(f"{command.name}: {_complaint(error)}{_accepted(command)}")
+    from sat_toolkit.core import schema_check
 
-
-def _complaint(error: ValidationError) -> str:
-    where = "args" + "".join(
-        f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path
-    )
-    message = error.message
-    if len(message) > MAX_MESSAGE:
-        message = message[: MAX_MESSAGE - 3] + "..."
-    return f"{where}: {message}"
-
-
-def _accepted(command: Command) -> str:
-    """The names that the command takes, as the end of a refusal."""
-    allowed = command.parameters.get("properties")
-    if not isinstance(allowed, Mapping):
-        return ""
-    if not allowed:
-        return "; it takes no args"
-    required = command.parameters.get("required") or ()
-    return f"; required: {', '.join(required) or 'none'}; allowed: {', '.join(allowed)}"
+    complaint = schema_check.complaint(command.name, command.parameters, args)
+    if complaint:
+        raise BadArgs(complaint)
 
 
 def _table(raw: Any) -> Mapping[str, Any]:
@@ -138,7 +114,7 @@ def _table(raw: Any) -> Mapping[str, Any]:
     return raw
 
 
-def _command(name: str, spec: Any) -> Command:
+def _command(name: str, spec: Any, check: bool) -> Command:
     if isinstance(spec, Command):
         return spec
     if spec is None or isinstance(spec, str):
@@ -148,34 +124,39 @@ def _command(name: str, spec: Any) -> Command:
             f"supported_commands[{name!r}] must be text or {{description, parameters}}, not {type(spec).__name__}"
         )
     parameters = spec.get("parameters")
-    if isinstance(parameters, type) and issubclass(parameters, BaseModel):
+    if isinstance(parameters, type) and hasattr(parameters, "model_json_schema"):
         spec = {**spec, "parameters": _model_schema(parameters)}
     try:
         text = json.dumps(spec)
     except (TypeError, ValueError):  # it holds what is no part of the declaration
-        return _parsed(name, spec)
-    return _remembered(name, text)
+        return _parsed(name, spec, check)
+    return _remembered(name, text, check)
 
 
 @lru_cache(maxsize=1024)
-def _model_schema(model: type[BaseModel]) -> dict[str, Any]:
-    return model.model_json_schema()
+def _model_schema(model: Any) -> dict[str, Any]:
+    """Of a pydantic model, which is not imported here to ask what it is."""
+    return dict(model.model_json_schema())
 
 
 @lru_cache(maxsize=1024)
-def _remembered(name: str, text: str) -> Command:
+def _remembered(name: str, text: str, check: bool) -> Command:
     """The command that a driver declares as `text`. A driver is asked at each command, and to check
     a schema takes longer than all else of a command's way."""
-    return _parsed(name, json.loads(text))
+    return _parsed(name, json.loads(text), check)
 
 
-def _parsed(name: str, spec: Mapping[str, Any]) -> Command:
+def _parsed(name: str, spec: Mapping[str, Any], check: bool) -> Command:
     timeout_ms = spec.get("timeout_ms")
     if timeout_ms is not None and (
         isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms <= 0
     ):
         raise PluginError(f"supported_commands[{name!r}]: timeout_ms must be a positive integer")
     schema = _schema(name, spec["parameters"]) if "parameters" in spec else dict(ANY_OBJECT)
+    if check and schema != ANY_OBJECT:
+        from sat_toolkit.core import schema_check
+
+        schema_check.check_schema(name, schema)
     return Command(name, str(spec.get("description") or ""), schema, timeout_ms)
 
 
@@ -188,14 +169,7 @@ def _schema(name: str, parameters: Any) -> dict[str, Any]:
             f"supported_commands[{name!r}]: parameters must be a JSON Schema, a mapping of property to "
             f"schema or text, or a pydantic model class, not {type(parameters).__name__}"
         )
-    schema = dict(parameters) if _is_schema(parameters) else _from_plain(parameters)
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise PluginError(
-            f"supported_commands[{name!r}]: no valid JSON Schema: {error.message}"
-        ) from None
-    return schema
+    return dict(parameters) if _is_schema(parameters) else _from_plain(parameters)
 
 
 def _is_schema(parameters: Mapping[str, Any]) -> bool:
