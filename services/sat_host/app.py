@@ -14,6 +14,7 @@ from sat_bus.service.run import configure_logging, connect, run_service
 from sat_bus.transport.bus import Will
 from sat_host.containment.census import become_subreaper
 from sat_host.host import Host
+from sat_host.pool.pool import Pool
 from sat_host.settings import HostSettings
 
 
@@ -32,11 +33,12 @@ def run(settings: HostSettings) -> int:
         HostState(state="offline", boot=boot).encode(),
     )
     bus = connect(settings, settings.host, will)
-    host = Host(settings, loop, bus, boot, ends_orphans=become_subreaper())
+    pool = Pool(settings, loop, ends_orphans=become_subreaper())
+    host = Host(settings, loop, bus, boot, pool)
     alive = Alive(
         lambda: bus.connected,
         lambda: host.state == "ready",
-        lambda: f"serving the family {settings.family}, devices: {len(host.devices)}",
+        lambda: f"serving the family {settings.family}, devices: {len(host.inventory.devices)}",
         file=settings.alive_file,
         notify=take_notify_socket(),
     )

@@ -42,7 +42,7 @@ class JobQueue:
     def take(self, now: float) -> tuple[Job | None, list[Job]]:
         """The job whose turn it is, or None, and those before it whose deadline has passed: they
         are not to be started any more."""
-        expired = []
+        expired: list[Job] = []
         while self:
             job = (self._urgent or self._others).popleft()
             if now < job.deadline:

@@ -70,6 +70,4 @@ def command_job(
     commands.check_args(command, rest)
     told = RunCommand(command.name, rest, delivery if command.name == "start" else None)
     limit = command.timeout_ms / 1000 if command.timeout_ms else None
-    return Job(
-        Operation.COMMAND, by, deadline, command=told, args=args, limit=limit
-    )  # fmt: skip
+    return Job(Operation.COMMAND, by, deadline, command=told, args=args, limit=limit)

@@ -165,9 +165,7 @@ def test_a_device_is_described_with_what_its_driver_declares() -> None:
         attributes={"a": 1},
         hardware_id="s-1",
         commands={
-            "send": CommandInfo(
-                description="Sends", parameters={"type": "object"}, timeout_ms=500
-            )
+            "send": CommandInfo(description="Sends", parameters={"type": "object"}, timeout_ms=500)
         },
         streams=["can"],
     )

@@ -754,9 +754,7 @@ def test_five_deaths_within_a_minute_end_in_quarantine(connected: Device) -> Non
     effects = connected.submit(connected.job(Op.RESET))
     error = the_error(effects)
     assert isinstance(error, Quarantined)
-    assert str(error) == (
-        f"a is {reason}; when the cause is mended, release it: sat release a"
-    )
+    assert str(error) == (f"a is {reason}; when the cause is mended, release it: sat release a")
     assert isinstance(the_error(connected.submit(connected.command())), Quarantined)
 
 
