@@ -155,8 +155,13 @@ class HostedDevice:
             return
         self._carrying = True
         while self._due:
-            self._around.loop.call(partial(self._perform, self._due.popleft()))
+            self._around.loop.call(self._perform_due)
         self._carrying = False
+
+    def _perform_due(self) -> None:
+        """What one of them raises, a job of the loop has raised; the others follow all the same."""
+        while self._due:
+            self._perform(self._due.popleft())
 
     def _perform(self, effect: Effect) -> None:
         match effect:
@@ -166,8 +171,9 @@ class HostedDevice:
                     asked.set_result(effect)
             case effects.Call():
                 Task(self._around.loop, self._call(effect))
-            case effects.ShowActive(job, after):
-                self._showing = self._around.loop.later(after, partial(self._show_active, job))
+            case effects.ShowActive():
+                show = partial(self._show_active, effect.job)
+                self._showing = self._around.loop.later(effect.after, show)
             case effects.Publish(face):
                 self._around.readers.show(self.driver.name, self.id, face)
             case effects.Tell(event, fields):

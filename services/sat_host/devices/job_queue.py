@@ -43,11 +43,12 @@ class JobQueue:
         """The job whose turn it is, or None, and those before it whose deadline has passed: they
         are not to be started any more."""
         expired: list[Job] = []
-        while self:
-            job = (self._urgent or self._others).popleft()
-            if now < job.deadline:
-                return job, expired
-            expired.append(job)
+        for queue in (self._urgent, self._others):
+            while queue:
+                job = queue.popleft()
+                if now < job.deadline:
+                    return job, expired
+                expired.append(job)
         return None, expired
 
     def clear(self) -> list[Job]:

@@ -15,7 +15,7 @@ from sat_toolkit.core.lifecycle import Operation
 HOST = "host"
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Job:
     """An operation asked of a device.
 
