@@ -9,12 +9,12 @@ which nobody reads on the way: a block that a client sends to a device, and a ba
 from __future__ import annotations
 
 import json
+import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from enum import StrEnum
 from functools import cache
-from itertools import pairwise
 from types import NoneType, UnionType
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -85,11 +85,12 @@ _TAG_OF = {kind: tag for tag, kind in (DOWN | UP).items()}
 _CALLS = get_args(Call)
 _KINDS = tuple(kind.value for kind in StreamType)
 _FORMS = ("json", "bin")
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 _PREFIX = struct.Struct(">IB")  # length, tag
 _NUMBER = struct.Struct(">I")  # of a call
 _BLOCK = struct.Struct(">IB")  # number of the call, bytes of a record
-_BATCH = struct.Struct(">IBBBHH")  # n, kind, form; lengths of run_id, of dropped, of text
+_BATCH = struct.Struct(">IBBHHI")  # n, kind, form; where run_id, dropped and text end
 
 
 class WireError(Exception):
@@ -122,11 +123,13 @@ def encode_batch(header: BatchHeader, frames: bytes | memoryview) -> bytes:
     """
     run_id, dropped = header.run_id.encode(), orjson.dumps(header.dropped)
     kind, form = _KINDS.index(header.kind), _FORMS.index(header.form)
+    first = _BATCH.size + len(run_id)
+    second = first + len(dropped)
     try:
-        lengths = _BATCH.pack(header.n, kind, form, len(run_id), len(dropped), len(header.text))
+        fixed = _BATCH.pack(header.n, kind, form, first, second, second + len(header.text))
     except struct.error as error:
         raise WireError(f"the header of a batch is too large: {error}") from None
-    return _framed(StreamBatch, lengths, run_id, dropped, header.text, frames)
+    return _framed(StreamBatch, fixed, run_id, dropped, header.text, frames)
 
 
 class Decoder(Generic[MessageT]):
@@ -224,12 +227,23 @@ def _decoded(kind: type, body: bytes) -> Any:
 
 def _loaded(kind: type, body: bytes) -> dict[str, Any]:
     try:
-        value = json.loads(body)  # exact for integers beyond 64 bits, which clients may send
+        value = _parsed(body)
     except (ValueError, RecursionError) as error:
         raise WireError(f"{kind.__name__}: {error}") from None
     if not isinstance(value, dict):
         raise WireError(f"{kind.__name__}: an object is needed, this is {type(value).__name__}")
     return value
+
+
+def _parsed(body: bytes) -> Any:
+    """The JSON value in `body`. Only the slower parser is exact for integers beyond 64 bits, which
+    clients may send, and takes half a surrogate, which a configuration may hold."""
+    if not _LONG_NUMBER.search(body):
+        try:
+            return orjson.loads(body)
+        except ValueError:
+            pass
+    return json.loads(body)
 
 
 def _message(kind: type, values: dict[str, Any], where: str) -> Any:
@@ -249,18 +263,18 @@ def _message(kind: type, values: dict[str, Any], where: str) -> Any:
 
 def _batch(body: bytes) -> StreamBatch:
     try:
-        n, kind, form, *lengths = _BATCH.unpack_from(body)
-        ends = [_BATCH.size]
-        for length in lengths:
-            ends.append(ends[-1] + length)
-        run_id, dropped, text = (body[begin:end] for begin, end in pairwise(ends))
-        causes = read(dict[str, int], orjson.loads(dropped), "StreamBatch.dropped")
-        header = BatchHeader(_KINDS[kind], _FORMS[form], run_id.decode(), n, causes, text)
+        n, kind, form, first, second, third = _BATCH.unpack_from(body)
+        if not _BATCH.size <= first <= second <= third <= len(body):
+            raise ValueError("its header is cut off")
+        dropped = orjson.loads(body[first:second])
+        run_id = body[_BATCH.size : first].decode()
+        name, form_name = _KINDS[kind], _FORMS[form]
     except (struct.error, IndexError, ValueError) as error:
         raise WireError(f"StreamBatch: {error}") from None
-    if len(body) < ends[-1]:
-        raise WireError("StreamBatch: its header is cut off")
-    return StreamBatch(header, body[ends[-1] :])
+    if dropped != {}:
+        dropped = read(dict[str, int], dropped, "StreamBatch.dropped")
+    header = BatchHeader(name, form_name, run_id, n, dropped, body[second:third])
+    return StreamBatch(header, body[third:])
 
 
 def _block(body: bytes) -> Asked:
