@@ -7,12 +7,7 @@ from typing import Any
 import pytest
 
 from sat_host.delivery import Delivery, DeliveryChanges, Thinner
-from sat_host.devices.delivery_args import take_delivery, with_delivery
-from sat_toolkit.core.commands import Command
 from sat_toolkit.core.frame_block import FrameBlock
-from sat_toolkit.errors import BadArgs
-
-START = Command("start", "", {"type": "object"}, None)
 
 
 def test_a_fresh_start_has_what_it_wishes_and_the_defaults_for_the_rest() -> None:
@@ -35,38 +30,6 @@ def test_a_start_that_says_nothing_changes_nothing() -> None:
     delivery = Delivery(("json",), 20, 5.0)
     for running in (True, False):
         assert delivery.with_changes(DeliveryChanges(), running=running) == delivery
-
-
-def test_what_a_start_says_is_taken_out_of_its_args() -> None:
-    said = {"formats": ["bin", "json"], "window_ms": 50, "max_hz": {"0x1": 2.5}}
-    assert take_delivery(START, ["can"], {"a": 1, "stream": said}) == (
-        {"a": 1},
-        DeliveryChanges(("bin", "json"), 50, {"0x1": 2.5}),
-    )
-
-
-@pytest.mark.parametrize(
-    ("command", "streams"),
-    [
-        (Command("stop", "", {"type": "object"}, None), ["can"]),
-        (START, []),
-        (Command("start", "", {"type": "object", "properties": {"stream": {}}}, None), ["can"]),
-    ],
-)
-def test_args_that_are_the_drivers_own_are_left_alone(command: Command, streams: list[str]) -> None:
-    assert take_delivery(command, streams, {"stream": "x"}) == (
-        {"stream": "x"},
-        DeliveryChanges(),
-    )
-    assert with_delivery(command, streams) == command.parameters
-
-
-def test_bin_alone_is_refused_where_there_are_no_can_frames() -> None:
-    with pytest.raises(BadArgs, match="this device has uart; json is accepted"):
-        take_delivery(START, ["uart"], {"stream": {"formats": ["bin"]}})
-    assert take_delivery(START, ["uart"], {"stream": {"formats": ["bin", "json"]}})[
-        1
-    ] == DeliveryChanges(("bin", "json"))
 
 
 @pytest.mark.parametrize(

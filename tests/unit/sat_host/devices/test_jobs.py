@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sat_host.delivery import DeliveryChanges
 from sat_host.devices.jobs import Deadlines, Job, command_job
 from sat_host.wire_messages import RunCommand
 from sat_toolkit.core.commands import Command
@@ -50,13 +51,13 @@ def test_args_that_the_command_does_not_take_are_refused(args: dict[str, Any]) -
 def test_a_start_says_how_its_streams_are_delivered() -> None:
     args = {"stream": {"window_ms": 50}}
     job = make(START, args)
-    assert job.command == RunCommand("start", {}, {"window_ms": 50})
+    assert job.command == RunCommand("start", {}, DeliveryChanges(window_ms=50))
     assert job.args == args, "readers see what the client said"
 
 
 def test_a_start_that_says_nothing_of_delivery_leaves_the_defaults() -> None:
-    assert make(START, {}).command == RunCommand("start", {}, {})
-    assert make(START, {}, ()).command == RunCommand("start", {}, {})
+    assert make(START, {}).command == RunCommand("start", {}, DeliveryChanges())
+    assert make(START, {}, ()).command == RunCommand("start", {}, DeliveryChanges())
 
 
 def test_a_delivery_that_makes_no_sense_is_refused() -> None:
