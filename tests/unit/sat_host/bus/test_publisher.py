@@ -33,8 +33,8 @@ class Named:
 class Have(Inventory):
     """An inventory that has what the test says."""
 
-    drivers: list[Any] = []  # type: ignore[assignment]
-    devices: list[Any] = []  # type: ignore[assignment]
+    drivers: list[Any] = []
+    devices: list[Any] = []
 
 
 class Rig(LoopRig):

@@ -450,9 +450,7 @@ def test_the_orchestrator_starts_a_stream(connected: Rig) -> None:
         "args": {"stream": {"window_ms": 20}},
     }
     topic = connected.ask(f"{HOST}/req/start", args)
-    assert connected.worker.requests[-1] == RunCommand(
-        "start", {}, DeliveryChanges(window_ms=20)
-    )
+    assert connected.worker.requests[-1] == RunCommand("start", {}, DeliveryChanges(window_ms=20))
     connected.device.on_event(StreamChanged("can", "r1", running=True))
     connected.worker.answer(Outcome({"started": True}))
     reply = connected.reply(topic)

@@ -23,9 +23,7 @@ class Rig(LoopRig):
         super().__init__()
         self.workers, self.readers, self.frames = Workers(), Readers(), Frames()
         self.inventory = Inventory("bench")
-        self.scanner = Scanner(
-            self.inventory, self.loop, self.workers, self.readers, self.frames
-        )
+        self.scanner = Scanner(self.inventory, self.loop, self.workers, self.readers, self.frames)
         self.driver = self.add("drv_x")
 
     def add(self, name: str) -> Driver:
