@@ -156,7 +156,9 @@ def test_what_calls_itself_pure_is_kept_pure() -> None:
     ],
 )
 def test_nothing_is_loaded_that_a_program_has_no_use_for(program: str, spared: list[str]) -> None:
-    code = f"import sys, {program}; print([n for n in sys.modules if n.startswith({tuple(spared)!r})])"
+    code = (
+        f"import sys, {program}; print([n for n in sys.modules if n.startswith({tuple(spared)!r})])"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30
     )
