@@ -158,7 +158,7 @@ class UsageWatch:
         )
         escaped: dict[str, list[int]] = {}
         for pid in self._orphans(census):
-            escaped.setdefault(mark_of(pid), []).extend(census.below(pid))
+            escaped.setdefault(mark_of(pid, self._proc), []).extend(census.below(pid))
         condemned = []
         for worker in workers:
             tree = held.get(worker.mark) or census.below(worker.pid) + escaped.get(worker.mark, [])
@@ -193,7 +193,7 @@ class UsageWatch:
             signal_all(doomed - stopped, signal.SIGSTOP)
             stopped |= doomed
             census = self._census(without=stopped)
-        self._ended.update(mark_of(pid) for pid in stopped)
+        self._ended.update(mark_of(pid, self._proc) for pid in stopped)
         signal_all(stopped, signal.SIGKILL)
         self.orphans_ended += len(orphans - self._known)
         self._known = orphans  # they may still be ending at the next census

@@ -11,9 +11,9 @@ most frames.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,7 +45,7 @@ class _Gap:
 class _OpenStream:
     kind: str
     channel: str
-    run_id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    run_id: str = field(default_factory=lambda: os.urandom(6).hex())
     next_seq: int = 0  # of the next frame to be sent
     dropped: dict[str, int] = field(default_factory=dict)
     thinned: int = 0
