@@ -15,6 +15,7 @@ from sat_bus.service.run import connect, run_service
 from sat_bus.transport.bus import Will
 from sat_host.containment.census import become_subreaper
 from sat_host.host import Host
+from sat_host.pool.pool import Pool
 from sat_host.settings import HostSettings
 
 
@@ -33,11 +34,12 @@ def run(settings: HostSettings) -> int:
         HostState(state="offline", boot=boot).encode(),
     )
     bus = connect(settings, settings.host, will)
-    host = Host(settings, loop, bus, boot, ends_orphans=become_subreaper())
+    pool = Pool(settings, loop, ends_orphans=become_subreaper())
+    host = Host(settings, loop, bus, boot, pool)
     alive = Alive(
         lambda: bus.connected,
         lambda: host.state == "ready",
-        lambda: f"serving the family {settings.family}, devices: {len(host.devices)}",
+        lambda: f"serving the family {settings.family}, devices: {len(host.inventory.devices)}",
         file=settings.alive_file,
         notify=take_notify_socket(),
     )

@@ -4,15 +4,23 @@ PURE."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
 
 from sat_toolkit.core.frame_block import ID_MASK, FrameBlock
 
 _MAX_IDS = 65_536
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class DeliveryChanges:
+    """What a start says of the delivery of its streams; None: nothing. See `Delivery`."""
+
+    formats: tuple[str, ...] | None = None
+    window_ms: int | None = None
+    max_hz: float | Mapping[str, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """How the streams of one device are delivered.
 
@@ -28,21 +36,17 @@ class Delivery:
     window_ms: int = 10
     max_hz: float | Mapping[str, float] | None = None
 
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Delivery:
-        """What `asdict` made of them, by way of JSON."""
-        return cls(tuple(plain["formats"]), plain["window_ms"], plain["max_hz"])
-
-    def with_changes(self, changes: Mapping[str, Any], *, running: bool) -> Delivery:
-        """These with what `changes` names. While streams are `running`, formats are added to those
+    def with_changes(self, changes: DeliveryChanges, *, running: bool) -> Delivery:
+        """This with what `changes` says. While streams are `running`, formats are added to those
         in use."""
-        formats = tuple(changes.get("formats") or self.formats)
+        formats = changes.formats or self.formats
         if running:
-            formats = tuple(dict.fromkeys((*self.formats, *(changes.get("formats") or ()))))
-        named = {
-            name: changes[name] for name in ("window_ms", "max_hz") if changes.get(name) is not None
-        }
-        return replace(self, formats=formats, **named)
+            formats = tuple(dict.fromkeys((*self.formats, *formats)))
+        return Delivery(
+            formats,
+            self.window_ms if changes.window_ms is None else changes.window_ms,
+            self.max_hz if changes.max_hz is None else changes.max_hz,
+        )
 
     def forms_of(self, kind: str) -> tuple[str, ...]:
         """The forms of a stream of type `kind`."""

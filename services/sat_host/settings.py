@@ -10,8 +10,8 @@ from pydantic import Field, model_validator
 
 from sat_bus.contract.messages import Name
 from sat_bus.service.settings import ServiceSettings
-from sat_host.containment.limits import WorkerLimits
 from sat_host.delivery import Delivery
+from sat_host.wire_messages import WorkerLimits
 
 
 class HostSettings(ServiceSettings):

@@ -1,18 +1,36 @@
 """Every message between a host and its workers, as a type. PURE.
 
-Down go one `Configure`, then calls, which are answered one by one, and what wants no answer. Up
-come the answers to calls, and events. `wire` carries them.
+Down go one `Configure`, then calls, which are answered one by one, and notices, which want no
+answer. Up come the answers to calls, events, and batches of frames. `wire` carries them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from sat_host.delivery import Delivery, DeliveryChanges
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import Code
 
 # -- down ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLimits:
+    """Limits of one worker and all it starts.
+
+    Attributes:
+        memory_mb: resident memory together, and the data size of each process, in MiB.
+        processes: how many, itself included.
+        files: open files of each process.
+        silence_s: seconds without any sign of life before it is killed.
+    """
+
+    memory_mb: int = 1024
+    processes: int = 64
+    files: int = 1024
+    silence_s: float = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +40,7 @@ class Configure:
     Attributes:
         driver, family, path: the plugin file.
         info: the driver's configuration.
-        limits: `WorkerLimits` as a dict.
-        delivery: `Delivery` as a dict: how streams are delivered where a start says nothing else.
+        delivery: how streams are delivered where a start says nothing else.
         device: a Device as a dict; None for a worker that only scans.
     """
 
@@ -31,8 +48,8 @@ class Configure:
     family: str
     path: str
     info: dict[str, Any]
-    limits: dict[str, Any]
-    delivery: dict[str, Any]
+    limits: WorkerLimits
+    delivery: Delivery
     device: dict[str, Any] | None = None
 
 
@@ -57,11 +74,11 @@ class RunHook:
 @dataclass(frozen=True, slots=True)
 class RunCommand:
     """A call: a command of the driver, its args checked. `delivery`: what a start says of the
-    delivery of streams."""
+    delivery of streams, with its defaults where it says nothing; None for any other command."""
 
     command: str
     args: dict[str, Any]
-    delivery: dict[str, Any] | None = None
+    delivery: DeliveryChanges | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +113,17 @@ class Exit:
 
 Call = Describe | Scan | RunHook | RunCommand | SendFrames
 Notice = TakeInput | Halt | Ping | Exit
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call on its way: `call` is the number that stands in its answer."""
+
+    call: int
+    request: Call
+
+
+Down = Configure | Asked | Notice
 
 # -- up --------------------------------------------------------------------------------------------
 
@@ -201,24 +229,29 @@ class BatchHeader:
         kind: the stream's type.
         form: ``json`` or ``bin``.
         run_id: of this start of the stream.
-        seq: number of the first frame in the stream; `n` how many there are.
-        t0: when the first was captured, seconds since the Unix epoch.
+        n: how many frames there are.
         dropped: frames that driver and worker have lost so far, by cause.
-        thinned: frames left out on purpose so far.
-        size: bytes of a record, of ``bin`` alone.
+        text: the header as it goes out on the bus, JSON without its closing brace: all of it but
+            ``dropped`` and ``boot``, which the host adds.
     """
 
     kind: str
     form: str
     run_id: str
-    channel: str
-    seq: int
     n: int
-    t0: float
-    dropped: dict[str, int] = field(default_factory=dict)
-    thinned: int = 0
-    size: int | None = None
+    dropped: dict[str, int]
+    text: bytes
 
+
+@dataclass(frozen=True, slots=True)
+class StreamBatch:
+    """Frames of one stream: a JSON array, or records one after the other."""
+
+    header: BatchHeader
+    frames: bytes
+
+
+Up = Answer | Refusal | Pong | Event | StreamBatch
 
 # -- what calls are answered with ------------------------------------------------------------------
 
@@ -240,3 +273,7 @@ class Description:
     commands: dict[str, CommandSpec]
     streams: list[str]
     scan_period: float
+
+
+# What the answer to a call holds, where it is not anything a driver may say.
+RESULTS: dict[type[Call], Any] = {Describe: Description, Scan: list[dict[str, Any]]}

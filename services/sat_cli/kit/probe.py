@@ -26,6 +26,7 @@ from typing import Any
 
 from sat_cli.kit.findings import Finding
 from sat_host.containment import limits
+from sat_host.wire_messages import WorkerLimits
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
 from sat_toolkit.core.plugin_loader import PluginFile, load_driver, plugin_at
 from sat_toolkit.core.runner import DriverRunner
@@ -225,7 +226,7 @@ def main(argv: list[str]) -> int:
     """The program; its exit status."""
     number = int(argv[0])
     os.set_inheritable(number, False)
-    limits.apply(limits.WorkerLimits())
+    limits.apply(WorkerLimits())
     # What a flood of output may cost; the kernel's signal ends the process and names the cause.
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_OUTPUT, MAX_OUTPUT))
     faulthandler.enable(sys.stderr)

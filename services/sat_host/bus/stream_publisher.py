@@ -1,4 +1,5 @@
-"""Batches on their way from a worker to the bus: the header is completed, the frames are not read.
+"""Batches on their way from a worker to the bus: what the host knows is added to the header; neither
+that nor the frames are read.
 
 Called on the multiplexer's thread; drops are reported from the bus's threads.
 """
@@ -7,11 +8,14 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
 
-from sat_bus.contract import bin_batch, strict_json, topics
+import orjson
+
+from sat_bus.contract import bin_batch, topics
 from sat_bus.contract.topics import Traffic
 from sat_bus.transport.bus import Bus
+from sat_host.wire_messages import BatchHeader
 
 
 @dataclass
@@ -19,7 +23,7 @@ class _StreamLosses:
     """What is known of a device's stream of one type: the driver's and worker's losses, and by form
     those of the bus and the topic."""
 
-    id: str
+    run_id: str
     before: dict[str, int] = field(default_factory=dict)
     bus: dict[str, dict[str, int]] = field(default_factory=dict)
     topics: dict[str, str] = field(default_factory=dict)
@@ -32,7 +36,7 @@ class StreamPublisher:
         self._bus = bus
         self._site = site
         self._host = host
-        self._boot = boot
+        self._boot = b',"boot":' + orjson.dumps(boot) + b',"dropped":'
         self._lock = threading.Lock()
         self._streams: dict[tuple[str, str], dict[str, _StreamLosses]] = {}
         self._total: dict[str, int] = {}
@@ -51,21 +55,20 @@ class StreamPublisher:
                 for kind, stream in self._streams.get((driver, device), {}).items()
             }
 
-    def publish(self, driver: str, device: str, header: dict[str, Any], frames: bytes) -> None:
-        """Send one batch. `header` is the worker's: type, format, stream, seq, n, t0, dropped,
-        channel."""
-        kind, form, count = header.pop("type"), header.pop("format"), header["n"]
-        stream, dropped = self._account((driver, device), kind, form, header)
-        header |= {"boot": self._boot, "dropped": dropped}
+    def publish(self, driver: str, device: str, header: BatchHeader, frames: bytes) -> None:
+        """Send one batch."""
+        form = header.form
+        stream, dropped = self._account((driver, device), header)
+        text = header.text + self._boot + orjson.dumps(dropped)
         if form == "bin":
-            payload = bin_batch.join(header, frames)
+            payload = bin_batch.join(text + b"}", frames)
         else:
-            payload = strict_json.dumps(header)[:-1] + b',"frames":' + frames + b"}"
+            payload = b"".join((text, b',"frames":', frames, b"}"))
         self._bus.publish(
-            stream.topics.get(form) or self._topic(stream, form, driver, device, kind),
+            stream.topics.get(form) or self._topic(stream, form, driver, device, header.kind),
             payload,
             traffic=Traffic.FRAMES,
-            on_drop=lambda cause: self._lost(stream, form, cause, count),
+            on_drop=partial(self._lost, stream, form, header.n),
         )
 
     def forget(self, driver: str, device: str) -> None:
@@ -80,18 +83,18 @@ class StreamPublisher:
         return topic
 
     def _account(
-        self, device: tuple[str, str], kind: str, form: str, header: dict[str, Any]
+        self, device: tuple[str, str], header: BatchHeader
     ) -> tuple[_StreamLosses, dict[str, int]]:
-        """The stream that a batch belongs to, and all that a reader of this form has lost of it."""
+        """The stream that a batch belongs to, and all that a reader of its form has lost of it."""
         with self._lock:
             streams = self._streams.setdefault(device, {})
-            stream = streams.get(kind)
-            if stream is None or stream.id != header["stream"]:
-                stream = streams[kind] = _StreamLosses(header["stream"])
-            stream.before = header["dropped"]
-            return stream, _sum([stream.before, stream.bus.get(form, {})])
+            stream = streams.get(header.kind)
+            if stream is None or stream.run_id != header.run_id:
+                stream = streams[header.kind] = _StreamLosses(header.run_id)
+            stream.before = header.dropped
+            return stream, _sum([stream.before, stream.bus.get(header.form, {})])
 
-    def _lost(self, stream: _StreamLosses, form: str, cause: str, count: int) -> None:
+    def _lost(self, stream: _StreamLosses, form: str, count: int, cause: str) -> None:
         if not count:
             return
         with self._lock:

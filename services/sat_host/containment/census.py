@@ -94,12 +94,12 @@ def signal_all(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
-def mark_of(pid: int) -> str:
+def mark_of(pid: int, proc: Path = PROC) -> str:
     """The mark of the worker that a process comes from, as its environment tells; empty when it
     does not."""
     prefix = f"{MARK}=".encode()
     try:
-        environment = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        environment = (proc / str(pid) / "environ").read_bytes().split(b"\0")
     except OSError:
         return ""
     return next(

@@ -1,27 +1,11 @@
-"""What a worker may use. The kernel keeps some of it, the host's watch the rest."""
+"""What of its limits a worker has the kernel keep. The host's watch keeps the rest."""
 
 from __future__ import annotations
 
 import contextlib
 import resource
-from dataclasses import dataclass
 
-
-@dataclass(frozen=True)
-class WorkerLimits:
-    """Limits of one worker and all it starts.
-
-    Attributes:
-        memory_mb: resident memory together, and the data size of each process, in MiB.
-        processes: how many, itself included.
-        files: open files of each process.
-        silence_s: seconds without any sign of life before it is killed.
-    """
-
-    memory_mb: int = 1024
-    processes: int = 64
-    files: int = 1024
-    silence_s: float = 3.0
+from sat_host.wire_messages import WorkerLimits
 
 
 def apply(limits: WorkerLimits) -> None:

@@ -14,9 +14,11 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 import structlog
 
@@ -30,7 +32,6 @@ from sat_host.containment.census import (
     tasks,
 )
 from sat_host.containment.cgroup import Cgroup
-from sat_host.pool.process import WorkerProcess
 
 _log = structlog.get_logger(__name__)
 
@@ -39,6 +40,33 @@ CENSUS_PERIOD = 1.0
 MANY = 16  # more tasks than at the last census, for the next one to be now
 STOP_DEADLINE = 1.0  # for finding all of a tree
 END_DEADLINE = 3.0  # for the kernel to be done with what was killed, when the host ends
+
+
+class Watched(Protocol):
+    """A worker process, as the watch sees it.
+
+    Attributes:
+        mark: stands in the environment of the process and of all that it starts.
+        cgroup: holds it with all that it starts, where there are cgroups to be had.
+        left_behind: processes that it had left in its cgroup when it ended by itself.
+    """
+
+    mark: str
+    cgroup: Cgroup | None
+    left_behind: int
+
+    @property
+    def pid(self) -> int: ...
+
+    @property
+    def alive(self) -> bool: ...
+
+    def excess(self, census: Census, pids: list[int], ended: int) -> str:
+        """Which limit it and what it started, `pids`, are over; empty when none. `ended`: how many
+        were found outside its tree and ended meanwhile."""
+
+    def condemn(self, reason: str) -> None:
+        """Have it killed for `reason`, soon."""
 
 
 class UsageWatch:
@@ -54,7 +82,7 @@ class UsageWatch:
         self._ends_orphans = ends_orphans
         self._proc = proc
         self._lock = threading.Lock()
-        self._workers: list[WorkerProcess] = []
+        self._workers: list[Watched] = []
         self._leaving: list[Cgroup] = []
         self._whole_table = False
         self._known: set[int] = set()
@@ -67,16 +95,20 @@ class UsageWatch:
     def start(self) -> None:
         self._thread.start()
 
-    def spawn(self, make: Callable[[], WorkerProcess]) -> WorkerProcess:
-        """Make a worker and watch it from its first moment on. Raises what `make` raises."""
-        with self._lock:  # whoever takes a child for an orphan has to know all workers first
-            worker = make()
-            self._workers.append(worker)
-            self._whole_table = self._whole_table or worker.cgroup is None
-        return worker
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While a worker is made: whoever takes a child for an orphan has to know all workers
+        first."""
+        with self._lock:
+            yield
+
+    def add(self, worker: Watched) -> None:
+        """Watch `worker` from its first moment on; to be called while `paused`."""
+        self._workers.append(worker)
+        self._whole_table = self._whole_table or worker.cgroup is None
 
     def end(self) -> None:
-        """UsageWatch no more. All workers were killed: end what is left of them."""
+        """Watch no more. All workers were killed: end what is left of them."""
         self._stopping.set()
         self._thread.join(END_DEADLINE)
         self._leaving += [worker.cgroup for worker in self._workers if worker.cgroup is not None]
@@ -126,7 +158,7 @@ class UsageWatch:
         )
         escaped: dict[str, list[int]] = {}
         for pid in self._orphans(census):
-            escaped.setdefault(mark_of(pid), []).extend(census.below(pid))
+            escaped.setdefault(mark_of(pid, self._proc), []).extend(census.below(pid))
         condemned = []
         for worker in workers:
             tree = held.get(worker.mark) or census.below(worker.pid) + escaped.get(worker.mark, [])
@@ -138,12 +170,11 @@ class UsageWatch:
         if condemned or regular:
             self._end(condemned, census)
 
-    def _end(self, condemned: Sequence[WorkerProcess], census: Census) -> int:
+    def _end(self, condemned: Sequence[Watched], census: Census) -> int:
         """End `condemned` with all they started, and all orphans; how many processes were found.
 
         All are stopped before one is killed: what has been killed cannot be found in its tree any
-            more, and those
-        that were not found yet go on and start others.
+        more, and those that were not found yet go on and start others.
         """
         for worker in condemned:
             if worker.cgroup is not None:
@@ -162,7 +193,7 @@ class UsageWatch:
             signal_all(doomed - stopped, signal.SIGSTOP)
             stopped |= doomed
             census = self._census(without=stopped)
-        self._ended.update(mark_of(pid) for pid in stopped)
+        self._ended.update(mark_of(pid, self._proc) for pid in stopped)
         signal_all(stopped, signal.SIGKILL)
         self.orphans_ended += len(orphans - self._known)
         self._known = orphans  # they may still be ending at the next census
@@ -181,7 +212,7 @@ class UsageWatch:
             own = {worker.pid for worker in self._workers}
         return [pid for pid in census.children.get(os.getpid(), ()) if pid not in own]
 
-    def _living(self) -> list[WorkerProcess]:
+    def _living(self) -> list[Watched]:
         """The workers that live; those that have ended are forgotten, but for what they left
         behind."""
         with self._lock:

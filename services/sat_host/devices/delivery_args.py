@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from sat_bus.contract.messages import DeliveryArgs, explain
+from sat_host.delivery import DeliveryChanges
 from sat_toolkit.core.commands import Command
 from sat_toolkit.errors import BadArgs
 
@@ -24,7 +25,7 @@ _ABOUT = (
 
 def take_delivery(
     command: Command, streams: Collection[str], args: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+) -> tuple[dict[str, Any], DeliveryChanges]:
     """The args of a start command without its ``stream``, and that; a driver that declares one of
     its own keeps it.
 
@@ -32,7 +33,7 @@ def take_delivery(
         BadArgs: a delivery that makes no sense, or that none of the device's `streams` can have.
     """
     if not _takes_delivery(command, streams):
-        return dict(args), {}
+        return dict(args), DeliveryChanges()
     rest = {name: value for name, value in args.items() if name != "stream"}
     try:
         delivery = DeliveryArgs.model_validate(args.get("stream", {}))
@@ -44,7 +45,8 @@ def take_delivery(
         raise BadArgs(
             f"stream.formats: bin is for CAN streams, this device has {', '.join(streams)}; json is accepted"
         )
-    return rest, delivery.model_dump(exclude_none=True)
+    formats = None if delivery.formats is None else tuple(delivery.formats)
+    return rest, DeliveryChanges(formats, delivery.window_ms, delivery.max_hz)
 
 
 def with_delivery(command: Command, streams: Collection[str]) -> dict[str, Any]:

@@ -3,15 +3,25 @@ alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
-from sat_bus.service.loop import Timer
-from sat_host.pool.handle import CallResult, WorkerHandle
+from sat_bus.service.loop import Timer, WorkLoop
+from sat_bus.service.tasks import Promise, Task
+from sat_host.outcome import Outcome
+from sat_host.pool.handle import WorkerHandle
+from sat_host.wire_messages import (
+    BatchHeader,
+    Describe,
+    Description,
+    Event,
+    HardwareChanged,
+    Scan,
+)
+from sat_toolkit.core import commands
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.plugin_loader import PluginFile
-from sat_toolkit.errors import SatError
+from sat_toolkit.errors import PluginError, SatError
 
 DESCRIBE_DEADLINE = 20.0
 SCAN_DEADLINE = 15.0
@@ -27,26 +37,31 @@ class ScanResult:
     error: SatError | None = None
 
 
-ScanDone = Callable[[ScanResult], None]
+class DriverOwner(Protocol):
+    """What a driver needs of its host, and whom it tells its news."""
+
+    def spawn_scanner(self, driver: Driver) -> WorkerHandle:
+        """A worker that scans for `driver`, which is its owner. Raises OSError."""
+
+    def described(self, driver: Driver) -> None:
+        """It is known what the driver declares, or why it cannot be used."""
+
+    def hardware_changed(self, driver: Driver) -> None:
+        """The driver's own watch says that hardware came or went."""
 
 
 class Driver:
     """One plugin file of the host's family.
 
-    Args:
-        plugin: the file.
-        spawn: starts a scan worker for this driver, or raises OSError.
-        on_described: told when the driver is known, or why it cannot be used.
-        on_hardware_changed: told when the driver's own watch says that hardware came or went.
+    Attributes:
+        commands, streams: what it declares.
+        error: why it cannot be used.
+        described, scanned: whether it has been, with success or without.
+        reloading: its file is being read again.
+        next_scan: the timer of its next periodic scan; its host's.
     """
 
-    def __init__(
-        self,
-        plugin: PluginFile,
-        spawn: Callable[[Driver], WorkerHandle],
-        on_described: Callable[[Driver], None],
-        on_hardware_changed: Callable[[Driver], None],
-    ) -> None:
+    def __init__(self, plugin: PluginFile, loop: WorkLoop, owner: DriverOwner) -> None:
         self.plugin = plugin
         self.name = plugin.name
         self.commands: dict[str, Command] = {}
@@ -57,13 +72,11 @@ class Driver:
         self.scan_period = 5.0
         self.reloading = False
         self.next_scan: Timer | None = None
+        self._loop = loop
+        self._owner = owner
         self._failures = 0
-        self._spawn = spawn
-        self._on_described = on_described
-        self._on_hardware_changed = on_hardware_changed
         self._worker: WorkerHandle | None = None
-        self._waiting: list[ScanDone] = []
-        self._scanning = False
+        self._scan: Promise[ScanResult] | None = None  # the one that is under way
         self._describing = False
 
     @property
@@ -79,15 +92,8 @@ class Driver:
 
     def start(self) -> None:
         """Start the scan worker and ask what the driver declares."""
-        try:
-            self._worker = self._spawn(self)
-        except OSError as error:
-            self._described(
-                CallResult(error=SatError(f"no worker process could be started: {error}"))
-            )
-            return
         self._describing = True
-        self._worker.call({"do": "describe"}, DESCRIBE_DEADLINE, self._described)
+        Task(self._loop, self._start())
 
     def reload(self) -> None:
         """Read the plugin's file again, in a new worker. Devices keep theirs until they are
@@ -101,65 +107,91 @@ class Driver:
         worker, self._worker = self._worker, None
         if worker is not None:
             worker.dismiss()
-        self._scanning = self._describing = False
 
-    def scan(self, done: ScanDone) -> None:
-        """Scan; a scan that runs already serves all who ask meanwhile."""
-        self._waiting.append(done)
-        if self._worker is None:
+    def scan(self) -> Promise[ScanResult]:
+        """Scan; one that is under way serves all who ask meanwhile."""
+        if self._scan is not None:
+            return self._scan
+        scan: Promise[ScanResult] = Promise()
+        self._scan = scan
+        if self._worker is None and not self._describing:
             self.start()
-        if not self._scanning and not self._describing:
-            self._begin_scan()
+        elif not self._describing:
+            Task(self._loop, self._run_scan())
+        return scan
 
-    def _begin_scan(self) -> None:
-        if self._worker is None:
-            self._scanned(CallResult(error=SatError(self.error or "no scan worker")))
+    async def _start(self) -> None:
+        """Describe in a new worker, then scan if somebody waits for that."""
+        try:
+            worker = self._worker = self._owner.spawn_scanner(self)
+        except OSError as error:
+            self._describe(Outcome(error=SatError(f"no worker process could be started: {error}")))
             return
-        self._scanning = True
-        self._worker.call({"do": "scan"}, SCAN_DEADLINE, self._scanned)
+        outcome = await worker.call(Describe(), DESCRIBE_DEADLINE)
+        if worker is self._worker:  # it has not been replaced meanwhile
+            self._describe(outcome)
 
-    def _described(self, result: CallResult) -> None:
+    def _describe(self, outcome: Outcome) -> None:
         self.described = True
         self._describing = False
-        if result.error is not None:
-            self.error = str(result.error)
+        error = outcome.error
+        if error is None:
+            try:
+                self._take(outcome.result)
+            except PluginError as wrong:
+                error = wrong
+        self.error = None if error is None else str(error)
+        waited_for = self._scan
+        self._owner.described(self)
+        if waited_for is None:
+            return
+        if error is not None:
+            self._end_scan(ScanResult(error=error))
         else:
-            self.error = None
-            self.commands = {
-                name: Command(name, spec["description"], spec["parameters"], spec["timeout_ms"])
-                for name, spec in result.result["commands"].items()
-            }
-            self.streams = result.result["streams"]
-            self.scan_period = max(MIN_SCAN_PERIOD, float(result.result["scan_period"]))
-        self._on_described(self)
-        if self._waiting and not self._scanning:
-            if result.error is not None:
-                self._scanned(result)
-            else:
-                self._begin_scan()
+            Task(self._loop, self._run_scan())
 
-    def _scanned(self, result: CallResult) -> None:
-        self._scanning = False
-        self.scanned = True
-        waiting, self._waiting = self._waiting, []
-        self._failures = self._failures + 1 if result.error is not None else 0
-        if result.error is not None:
-            outcome = ScanResult(error=result.error)
+    def _take(self, description: Description) -> None:
+        """Raises PluginError: a schema in it is not valid."""
+        for name, spec in description.commands.items():
+            commands.check_schema(name, spec.parameters)
+        self.commands = {
+            name: Command(name, spec.description, spec.parameters, spec.timeout_ms)
+            for name, spec in description.commands.items()
+        }
+        self.streams = description.streams
+        self.scan_period = max(MIN_SCAN_PERIOD, description.scan_period)
+
+    async def _run_scan(self) -> None:
+        worker = self._worker
+        if worker is None:
+            self._end_scan(ScanResult(error=SatError(self.error or "no scan worker")))
+            return
+        outcome = await worker.call(Scan(), SCAN_DEADLINE)
+        if worker is not self._worker:  # a new one scans once it is described
+            return
+        if outcome.error is not None:
+            self._end_scan(ScanResult(error=outcome.error))
         else:
-            outcome = ScanResult(devices=tuple(result.result))
-        for done in waiting:
-            done(outcome)
+            self._end_scan(ScanResult(tuple(outcome.result)))
+
+    def _end_scan(self, result: ScanResult) -> None:
+        self.scanned = True
+        self._failures = 0 if result.error is None else self._failures + 1
+        scan, self._scan = self._scan, None
+        if scan is not None:
+            scan.set_result(result)
 
     # -- WorkerOwner -----------------------------------------------------------------------------
 
-    def on_frames(self, header: dict[str, Any], frames: bytes) -> None:
+    def on_frames(self, header: BatchHeader, frames: bytes) -> None:
         """A scan worker has no streams."""
 
-    def on_event(self, event: dict[str, Any]) -> None:
-        if event["event"] == "changed":
-            self._on_hardware_changed(self)
+    def on_event(self, event: Event) -> None:
+        """WorkerOwner: only its watch for hardware has something to tell."""
+        if isinstance(event, HardwareChanged):
+            self._owner.hardware_changed(self)
 
     def on_exit(self, reason: str) -> None:
+        """WorkerOwner: the next scan has a new worker."""
         self._worker = None
-        self._scanning = False
         self.error = self.error or reason

@@ -11,39 +11,48 @@ from __future__ import annotations
 import abc
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol, get_args
 
 from sat_bus.service.loop import Timer, WorkLoop
+from sat_bus.service.tasks import Promise
 from sat_host import wire
-from sat_host.containment.limits import WorkerLimits
-from sat_host.pool.multiplexer import Channel, Multiplexer
-from sat_toolkit.core.frame_block import FrameBlock
-from sat_toolkit.errors import Busy, Indeterminate, SatError, Timeout, from_code
+from sat_host.outcome import Outcome
+from sat_host.pool.multiplexer import Multiplexer
+from sat_host.wire_messages import (
+    RESULTS,
+    Answer,
+    Asked,
+    BatchHeader,
+    Call,
+    Configure,
+    Down,
+    Event,
+    Exit,
+    Notice,
+    Ping,
+    Refusal,
+    RunCommand,
+    RunHook,
+    SendFrames,
+    StreamBatch,
+    Up,
+)
+from sat_toolkit.errors import Busy, Indeterminate, Timeout, from_code
 
 PING_PERIOD = 1.0
 EXIT_GRACE = 2.0
 SOCKET_BYTES_PER_S = 8 * 1_048_576
 EVENTS_PER_SECOND = 1_000
+_EVENTS = get_args(Event)
+_NO_MESSAGE = "worker sent what is no message"
 
 
-@dataclass(frozen=True)
-class CallResult:
-    """The outcome of a call. `error` None: it succeeded with `result`.
-
-    `fatal`: the device is in ERROR now. `gone`: so is the worker.
-    """
-
-    result: Any = None
-    error: SatError | None = None
-    fatal: bool = False
-    gone: bool = False
-
-
-@dataclass
+@dataclass(slots=True)
 class _Pending:
-    done: Callable[[CallResult], None]
+    request: Call
+    outcome: Promise[Outcome]
     timer: Timer
 
 
@@ -51,28 +60,28 @@ class WorkerOwner(Protocol):
     """Who is told of a worker's doings. On the loop, but `on_frames`: on the multiplexer's
     thread."""
 
-    def on_frames(self, header: dict[str, Any], frames: bytes) -> None: ...
+    def on_frames(self, header: BatchHeader, frames: bytes) -> None: ...
 
-    def on_event(self, event: dict[str, Any]) -> None: ...
+    def on_event(self, event: Event) -> None: ...
 
     def on_exit(self, reason: str) -> None: ...
 
 
 class WorkerHandle(abc.ABC):
-    """A worker. `name` names it in logs; `config` is the first message it gets; `end` is the host's
-    of its socket."""
+    """A worker. `name` names it in logs; `configure` is the first message it gets; `end` is the
+    host's of its socket."""
 
     def __init__(
         self,
         name: str,
-        config: dict[str, Any],
+        configure: Configure,
         loop: WorkLoop,
         multiplexer: Multiplexer,
         owner: WorkerOwner,
         end: socket.socket,
     ) -> None:
         self.name = name
-        self._limits: WorkerLimits = config["limits"]
+        self._limits = configure.limits
         self._loop = loop
         self._multiplexer = multiplexer
         self._owner = owner
@@ -83,74 +92,44 @@ class WorkerHandle(abc.ABC):
         self._heard: float | None = None
         self._event_second = 0
         self._events = 0
-        self._decoder = wire.Decoder()
-        self._channel: Channel = multiplexer.add(
-            end.detach(), self._on_bytes, self._on_closed, bytes_per_s=SOCKET_BYTES_PER_S
-        )
-        self._channel.send(wire.pack({"config": {**config, "limits": asdict(self._limits)}}))
+        self._decoder = wire.Decoder[Up](wire.UP)
+        self._channel = multiplexer.add(end.detach(), self, bytes_per_s=SOCKET_BYTES_PER_S)
+        self._send(configure)
         self._watchdog = loop.every(PING_PERIOD, self._watch)
 
     @property
     def alive(self) -> bool:
         return not self._exited
 
-    def call(
-        self, message: dict[str, Any], timeout: float, done: Callable[[CallResult], None]
-    ) -> None:
-        """Ask the worker; `done` is called once, on the loop. A call that outlives `timeout`
-        seconds fails with `Timeout`, fatal; one whose worker dies fails with `Indeterminate`,
-        fatal."""
-        what = message.get("command") or message["do"]
-        self._call(what, lambda number: wire.pack({**message, "call": number}), timeout, done)
-
-    def call_frames(
-        self, block: FrameBlock, timeout: float, done: Callable[[CallResult], None]
-    ) -> None:
-        """As `call`: hand over CAN frames of a client; the result says what became of each."""
-        header = {"size": block.size}
-        self._call(
-            "sending",
-            lambda number: wire.pack_frames({**header, "call": number}, block.records),
-            timeout,
-            done,
-        )
-
-    def _call(
-        self,
-        what: str,
-        packed: Callable[[int], bytes],
-        timeout: float,
-        done: Callable[[CallResult], None],
-    ) -> None:
+    def call(self, request: Call, timeout: float) -> Promise[Outcome]:
+        """Ask the worker; the outcome is settled on the loop, once. A call that outlives `timeout`
+        seconds fails with `Timeout`, one whose worker dies with `Indeterminate`: both fatal, and
+        the worker is gone."""
+        outcome: Promise[Outcome] = Promise()
         self._next_call += 1
         number = self._next_call
-        if self._exited or not self._channel.send(packed(number)):
+        if self._exited or not self._send(Asked(number, request)):
             gone = f"the worker of {self.name} is gone"
             why = self._channel.problem  # it is told before the end of the channel is
-            done(
-                CallResult(
-                    error=Indeterminate(f"{gone}: {why}" if why else gone), fatal=True, gone=True
-                )
-            )
-            return
-        timer = self._loop.later(
-            timeout, lambda: self._expire(number, f"{what} did not end within {timeout:g} s")
-        )
-        self._calls[number] = _Pending(done, timer)
+            outcome.set_result(_gone(Indeterminate(f"{gone}: {why}" if why else gone)))
+        else:
+            timer = self._loop.later(timeout, partial(self._expire, number, timeout))
+            self._calls[number] = _Pending(request, outcome, timer)
+        return outcome
 
-    def tell(self, message: dict[str, Any]) -> None:
+    def tell(self, notice: Notice) -> None:
         """Send what wants no answer.
 
         Raises:
             Busy: the worker does not read and its buffer is full.
         """
-        if not self._channel.send(wire.pack(message)):
+        if not self._send(notice):
             raise Busy(f"{self.name} does not take its input; try again later")
 
     def dismiss(self) -> None:
         """Let it end by itself, then kill it; its owner hears no more of it."""
         self._forgotten = True
-        self._channel.send(wire.pack({"exit": True}))
+        self._send(Exit())
         self._loop.later(EXIT_GRACE, self.kill)
 
     @abc.abstractmethod
@@ -174,6 +153,9 @@ class WorkerHandle(abc.ABC):
         if self._heard is not None:
             self._heard = time.monotonic()
 
+    def _send(self, message: Down) -> bool:
+        return self._channel.send(wire.encode(message))
+
     def _watch(self) -> None:
         """Once a second: ask for a sign of life. Silence means that no thread of the worker runs
         any more."""
@@ -183,29 +165,31 @@ class WorkerHandle(abc.ABC):
         if self._has_ended():  # and something it started keeps the socket open
             self._on_eof()
             return
-        self._channel.send(wire.pack({"ping": True}))
+        self._send(Ping())
         silence = self._limits.silence_s
         if self._heard is not None and time.monotonic() - self._heard > silence:
             self.kill(f"worker has not answered for {silence:g} s")
 
-    def _on_bytes(self, data: bytes) -> None:
-        """On the multiplexer's thread."""
+    # -- ChannelUser, on the multiplexer's thread ----------------------------------------------------
+
+    def on_bytes(self, data: bytes) -> None:
+        """What the worker sent: frames go straight on, all else to the loop."""
         self._heard = time.monotonic()
         try:
-            self._take(data)
+            for message in self._decoder.feed(data):
+                if isinstance(message, StreamBatch):
+                    if not self._forgotten:
+                        self._owner.on_frames(message.header, message.frames)
+                    continue
+                if isinstance(message, _EVENTS):
+                    self._count_event()
+                self._loop.perform(partial(self._on_message, message))
         except wire.WireError as error:
-            raise wire.WireError(f"worker sent what is no message: {error}") from None
+            raise wire.WireError(f"{_NO_MESSAGE}: {error}") from None
 
-    def _take(self, data: bytes) -> None:
-        for kind, body in self._decoder.feed(data):
-            if kind is wire.Kind.FRAMES:
-                if not self._forgotten:
-                    self._owner.on_frames(*wire.unpack_frames(body))
-                continue
-            message = wire.unpack(body)
-            if "event" in message:
-                self._count_event()
-            self._loop.perform(lambda message=message: self._on_message(message))  # type: ignore[misc]
+    def on_closed(self, problem: str) -> None:
+        """Its socket is closed."""
+        self._loop.post(partial(self._on_eof, problem))
 
     def _count_event(self) -> None:
         second = int(time.monotonic())
@@ -217,30 +201,33 @@ class WorkerHandle(abc.ABC):
                 f"worker floods its host: more than {EVENTS_PER_SECOND} events in a second"
             )
 
-    def _on_message(self, message: dict[str, Any]) -> None:
-        if "event" in message:
-            if not self._forgotten:
-                self._owner.on_event(message)
-            return
-        pending = self._calls.pop(message.get("call", 0), None)
-        if pending is None:
-            return
-        pending.timer.cancel()
-        if message.get("ok"):
-            pending.done(CallResult(result=message.get("result")))
-            return
-        error = from_code(str(message.get("code")), str(message.get("message")))
-        pending.done(CallResult(error=error, fatal=bool(message.get("fatal"))))
+    # -- on the loop ---------------------------------------------------------------------------------
 
-    def _expire(self, number: int, text: str) -> None:
+    def _on_message(self, message: Up) -> None:
+        if isinstance(message, Answer | Refusal):
+            self._on_answer(message)
+        elif isinstance(message, _EVENTS) and not self._forgotten:
+            self._owner.on_event(message)
+
+    def _on_answer(self, answer: Answer | Refusal) -> None:
+        pending = self._calls.get(answer.call)
+        if pending is None:  # it has expired meanwhile
+            return
+        try:
+            outcome = _outcome(pending.request, answer)
+        except wire.WireError as error:
+            self.kill(f"{_NO_MESSAGE}: {error}")
+            return
+        del self._calls[answer.call]
+        pending.timer.cancel()
+        pending.outcome.set_result(outcome)
+
+    def _expire(self, number: int, timeout: float) -> None:
         pending = self._calls.pop(number, None)
         if pending is not None:
-            pending.done(CallResult(error=Timeout(text), fatal=True, gone=True))
+            text = f"{_word(pending.request)} did not end within {timeout:g} s"
+            pending.outcome.set_result(_gone(Timeout(text)))
             self.kill(text)
-
-    def _on_closed(self, problem: str) -> None:
-        """On the multiplexer's thread."""
-        self._loop.post(lambda: self._on_eof(problem))
 
     def _over(self, reason: str) -> None:
         """It has ended: answer what waits, and tell the owner."""
@@ -252,6 +239,29 @@ class WorkerHandle(abc.ABC):
         calls, self._calls = self._calls, {}
         for pending in calls.values():
             pending.timer.cancel()
-            pending.done(CallResult(error=Indeterminate(reason), fatal=True, gone=True))
+            pending.outcome.set_result(_gone(Indeterminate(reason)))
         if not self._forgotten:
             self._owner.on_exit(reason)
+
+
+def _gone(error: Timeout | Indeterminate) -> Outcome:
+    return Outcome(error=error, fatal=True, gone=True)
+
+
+def _outcome(request: Call, answer: Answer | Refusal) -> Outcome:
+    """What the answer to `request` says. Raises WireError."""
+    if isinstance(answer, Refusal):
+        return Outcome(error=from_code(answer.code, answer.message), fatal=answer.fatal)
+    hint = RESULTS.get(type(request))
+    if hint is None:
+        return Outcome(answer.result)
+    return Outcome(wire.read(hint, answer.result, f"the answer to {type(request).__name__}"))
+
+
+def _word(request: Call) -> str:
+    """How a call is called in a message to people."""
+    if isinstance(request, RunCommand):
+        return request.command
+    if isinstance(request, RunHook):
+        return request.hook
+    return "sending" if isinstance(request, SendFrames) else type(request).__name__.lower()

@@ -1,8 +1,8 @@
 """One thread that reads every worker's socket and output pipe, and finishes writes that did not
 fit.
 
-Callbacks run on that thread and must be quick. A worker that does not read costs its own bounded
-buffer.
+Users of channels are called on that thread and must be quick. A worker that does not read costs its
+own bounded buffer.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections import deque
+from typing import Protocol
 
 _log = logging.getLogger(__name__)
 
-READ_BYTES = 65_536  # a buffer of more than 128 KiB is mapped anew for each read, which takes longer than all else
+# A buffer of more than 128 KiB is mapped anew for each read, which takes longer than all else.
+READ_BYTES = 65_536
 MAX_PENDING = 4 * 1_048_576
 
 
@@ -38,24 +40,27 @@ class Pace:
         return max(0.0, -self._credit / self._rate)
 
 
+class ChannelUser(Protocol):
+    """Who is told, on the multiplexer's thread, of what a channel brings."""
+
+    def on_bytes(self, data: bytes) -> None: ...
+
+    def on_closed(self, problem: str) -> None:
+        """The far end has closed it; or `on_bytes` raised, as `problem` says."""
+
+
 class Channel:
-    """A non-blocking file descriptor being served: bytes in by callback, bytes out by `send`.
+    """A non-blocking file descriptor being served: bytes in go to its user, bytes out by `send`.
 
     `problem` is why it is closed, when that was done on this side.
     """
 
     def __init__(
-        self,
-        multiplexer: Multiplexer,
-        fd: int,
-        on_bytes: Callable[[bytes], None],
-        on_closed: Callable[[str], None],
-        bytes_per_s: float,
+        self, multiplexer: Multiplexer, fd: int, user: ChannelUser, bytes_per_s: float
     ) -> None:
         os.set_blocking(fd, False)
         self.fd = fd
-        self.on_bytes = on_bytes
-        self.on_closed = on_closed
+        self.user = user
         self.closed = False
         self.problem = ""
         self.pace = Pace(bytes_per_s)
@@ -120,36 +125,27 @@ class Multiplexer:
         self._wake_read.setblocking(False)
         self._wake_write.setblocking(False)
         self._selector.register(self._wake_read, selectors.EVENT_READ, None)
-        self._jobs: list[Callable[[], None]] = []
+        # Channels that are to be served from now on, or no more.
+        self._joining: deque[tuple[Channel, bool]] = deque()
         self._paused: dict[Channel, float] = {}
-        self._lock = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"{name}/io", daemon=True)
 
     def start(self) -> None:
         self._thread.start()
 
-    def add(
-        self,
-        fd: int,
-        on_bytes: Callable[[bytes], None],
-        on_closed: Callable[[str], None],
-        *,
-        bytes_per_s: float,
-    ) -> Channel:
+    def add(self, fd: int, user: ChannelUser, *, bytes_per_s: float) -> Channel:
         """Serve `fd`, which the channel owns from now on. Who writes more than `bytes_per_s` has to
-        wait.
-
-        `on_closed` is told why when it was `on_bytes` that raised, and nothing at the end of the
-        file.
-        """
-        channel = Channel(self, fd, on_bytes, on_closed, bytes_per_s)
-        self._call(lambda: self._register(channel))
+        wait."""
+        channel = Channel(self, fd, user, bytes_per_s)
+        self._joining.append((channel, True))
+        self.wake()
         return channel
 
     def remove(self, channel: Channel) -> None:
-        """Serve `channel` no more; its `on_closed` is not called."""
-        self._call(lambda: self._drop(channel))
+        """Serve `channel` no more; its user is not told."""
+        self._joining.append((channel, False))
+        self.wake()
 
     def wake(self) -> None:
         """Look again at which channels wait to write."""
@@ -170,11 +166,6 @@ class Multiplexer:
         self._selector.close()
         self._wake_read.close()
         self._wake_write.close()
-
-    def _call(self, job: Callable[[], None]) -> None:
-        with self._lock:
-            self._jobs.append(job)
-        self.wake()
 
     def _register(self, channel: Channel) -> None:
         events = selectors.EVENT_READ | (selectors.EVENT_WRITE if channel.waiting else 0)
@@ -210,10 +201,12 @@ class Multiplexer:
     def _woken(self) -> None:
         with contextlib.suppress(BlockingIOError):
             self._wake_read.recv(4096)
-        with self._lock:
-            jobs, self._jobs = self._jobs, []
-        for job in jobs:
-            job()
+        while self._joining:
+            channel, joins = self._joining.popleft()
+            if joins:
+                self._register(channel)
+            else:
+                self._drop(channel)
         for key in list(self._selector.get_map().values()):
             if isinstance(key.data, Channel) and key.data.waiting:
                 self._selector.modify(
@@ -235,7 +228,7 @@ class Multiplexer:
             data = b""
         try:
             if data:
-                channel.on_bytes(data)
+                channel.user.on_bytes(data)
                 if (wait := channel.pace.spend(len(data))) > 0.0:
                     self._pause(channel, wait)
                 return
@@ -244,4 +237,4 @@ class Multiplexer:
             _log.warning("a worker's channel is closed: %s", channel.problem)
         self._selector.unregister(channel.fd)
         if channel.shut():
-            channel.on_closed(channel.problem)
+            channel.user.on_closed(channel.problem)

@@ -3,7 +3,6 @@ alone."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 import structlog
@@ -11,12 +10,13 @@ import structlog
 from sat_bus.service.loop import WorkLoop
 from sat_host.containment.cgroup import Cgroup, Cgroups
 from sat_host.containment.watch import UsageWatch
-from sat_host.devices.drivers import Driver
 from sat_host.pool.handle import WorkerHandle, WorkerOwner
 from sat_host.pool.multiplexer import Multiplexer
 from sat_host.pool.process import WorkerProcess
 from sat_host.pool.thread import WorkerThread
 from sat_host.settings import HostSettings
+from sat_host.wire_messages import Configure
+from sat_toolkit.core.plugin_loader import PluginFile
 
 _log = structlog.get_logger(__name__)
 
@@ -52,31 +52,31 @@ class Pool:
         self._watch.start()
 
     def spawn(
-        self, name: str, driver: Driver, device: dict[str, Any] | None, owner: WorkerOwner
+        self, name: str, plugin: PluginFile, device: dict[str, Any] | None, owner: WorkerOwner
     ) -> WorkerHandle:
-        """A worker for `device` (a Device as a dict), or one that only scans (None).
+        """A worker of `plugin` for `device` (a Device as a dict), or one that only scans (None).
 
         Raises:
             OSError: no process could be had.
         """
-        config = {
-            "driver": driver.name,
-            "family": driver.plugin.family,
-            "path": str(driver.plugin.path),
-            "info": self._settings.drivers.get(driver.name, {}),
-            "limits": self._settings.limits,
-            "delivery": asdict(self._settings.delivery),
-            "device": device,
-        }
+        configure = Configure(
+            driver=plugin.name,
+            family=plugin.family,
+            path=str(plugin.path),
+            info=self._settings.drivers.get(plugin.name, {}),
+            limits=self._settings.limits,
+            delivery=self._settings.delivery,
+            device=device,
+        )
         worker: WorkerHandle
         if device is not None and self._settings.isolation == "thread":
-            worker = WorkerThread(name, config, self._loop, self._multiplexer, owner)
+            worker = WorkerThread(name, configure, self._loop, self._multiplexer, owner)
         else:
-            worker = self._watch.spawn(
-                lambda: WorkerProcess(
-                    name, config, self._loop, self._multiplexer, owner, self._cgroup()
+            with self._watch.paused():
+                worker = WorkerProcess(
+                    name, configure, self._loop, self._multiplexer, owner, self._cgroup()
                 )
-            )
+                self._watch.add(worker)
         self._workers = [*(w for w in self._workers if w.alive), worker]
         return worker
 

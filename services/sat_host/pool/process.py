@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 import uuid
-from typing import Any
+from functools import partial
 
 import structlog
 
@@ -26,6 +26,7 @@ from sat_host.containment.census import (
 from sat_host.containment.cgroup import Cgroup
 from sat_host.pool.handle import WorkerHandle, WorkerOwner
 from sat_host.pool.multiplexer import Multiplexer
+from sat_host.wire_messages import Configure
 
 _log = structlog.get_logger(__name__)
 
@@ -48,7 +49,7 @@ class WorkerProcess(WorkerHandle):
     def __init__(
         self,
         name: str,
-        config: dict[str, Any],
+        configure: Configure,
         loop: WorkLoop,
         multiplexer: Multiplexer,
         owner: WorkerOwner,
@@ -89,10 +90,8 @@ class WorkerProcess(WorkerHandle):
             os.close(write_end)
         if cgroup is not None:  # before it hears which driver to load
             self._enter(name, cgroup)
-        multiplexer.add(
-            read_end, _OutputLog(name).feed, lambda problem: None, bytes_per_s=OUTPUT_BYTES_PER_S
-        )
-        super().__init__(name, config, loop, multiplexer, owner, ours)
+        multiplexer.add(read_end, _OutputLog(name), bytes_per_s=OUTPUT_BYTES_PER_S)
+        super().__init__(name, configure, loop, multiplexer, owner, ours)
 
     @property
     def pid(self) -> int:
@@ -133,7 +132,7 @@ class WorkerProcess(WorkerHandle):
     def condemn(self, reason: str) -> None:
         """Have it killed for `reason`; from any thread. Whoever kills it from now on does so for
         that reason."""
-        self._loop.post(lambda: self.kill(reason))
+        self._loop.post(partial(self.kill, reason))
 
     def wait(self, timeout: float) -> None:
         """Wait for a killed worker, at the host's own end."""
@@ -169,7 +168,7 @@ class WorkerProcess(WorkerHandle):
         if problem:
             self.kill(problem)
         else:
-            self._loop.later(GRACE_AFTER_EOF, lambda: self.kill("worker closed its connection"))
+            self._loop.later(GRACE_AFTER_EOF, partial(self.kill, "worker closed its connection"))
         self._reap()
 
     def _reap(self) -> None:
@@ -193,7 +192,11 @@ class _OutputLog:
         self._second = 0
         self._lines = 0
 
-    def feed(self, data: bytes) -> None:
+    def on_closed(self, problem: str) -> None:
+        """ChannelUser: the worker and all that it started have ended."""
+
+    def on_bytes(self, data: bytes) -> None:
+        """ChannelUser: what they printed."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         self._rest = self._rest[-MAX_LINE:]
         for line in lines:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import socket
 import threading
-from typing import Any
 
 from sat_bus.service.loop import WorkLoop
 from sat_host.pool.handle import WorkerHandle, WorkerOwner
 from sat_host.pool.multiplexer import Multiplexer
-from sat_host.worker.server import HostLink, LinkClosedError, serve
+from sat_host.wire_messages import Configure
+from sat_host.worker.link import HostLink, LinkClosedError
+from sat_host.worker.server import serve
 
 
 class WorkerThread(WorkerHandle):
@@ -24,7 +25,7 @@ class WorkerThread(WorkerHandle):
     def __init__(
         self,
         name: str,
-        config: dict[str, Any],
+        configure: Configure,
         loop: WorkLoop,
         multiplexer: Multiplexer,
         owner: WorkerOwner,
@@ -33,7 +34,7 @@ class WorkerThread(WorkerHandle):
         self._reason = ""
         self._link = HostLink(theirs)
         self._thread = threading.Thread(target=self._run, name=f"worker/{name}", daemon=True)
-        super().__init__(name, config, loop, multiplexer, owner, ours)
+        super().__init__(name, configure, loop, multiplexer, owner, ours)
         self._thread.start()
 
     def kill(self, reason: str = "") -> None:

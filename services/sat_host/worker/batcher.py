@@ -11,24 +11,25 @@ most frames.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-import uuid
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Protocol
 
-from sat_host import wire
-from sat_host.delivery import Delivery, Thinner
-from sat_host.worker.encoding import Run, encode, run_of_block
-from sat_toolkit.core.frame_block import CLASSIC, FrameBlock
+from sat_host.delivery import Delivery, DeliveryChanges, Thinner
+from sat_host.wire_messages import Acquiring, BatchHeader, StreamChanged
+from sat_host.worker.encoding import Part, Run, empty, encode, header_text, run_of_block
+from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.stream_manager import StreamData, StreamType
 
 MAX_FRAMES = 1024
 MAX_WAITING = 65_536
 MAX_WAITING_BYTES = 8 * 1_048_576
 IDLE = 1.0
+CLOSE_DEADLINE = 1.0
 _ITEM_BYTES = 512  # what a StreamData and its dict take, about
 
 
@@ -42,9 +43,9 @@ class _Gap:
 
 @dataclass
 class _OpenStream:
-    type: str
+    kind: str
     channel: str
-    id: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    run_id: str = field(default_factory=lambda: os.urandom(6).hex())
     next_seq: int = 0  # of the next frame to be sent
     dropped: dict[str, int] = field(default_factory=dict)
     thinned: int = 0
@@ -92,43 +93,50 @@ class _OpenStream:
         self.lost_ahead = 0
 
 
+class BatchLink(Protocol):
+    """The way to the host, as `worker.link` has it."""
+
+    def ready(self) -> bool: ...
+
+    def send(self, message: Acquiring | StreamChanged) -> None: ...
+
+    def send_batch(self, header: BatchHeader, frames: bytes | memoryview) -> None: ...
+
+
 class Batcher:
     """The sink of a driver's StreamManager in a worker.
 
     Args:
         device_id: names the thread.
         declared: the stream types that open as soon as acquisition starts.
-        send: hands bytes to the host; blocks while the host does not read.
-        ready: whether `send` would not block now.
-        announce: tells the host that a stream runs or has stopped: ``(type, stream id, running)``.
         delivery: how streams are delivered where a start says nothing else.
+
+    It is made on the thread of the calls: off that one it is the driver that ends a stream,
+    whatever call runs meanwhile.
     """
 
     def __init__(
         self,
         device_id: str,
         declared: tuple[StreamType, ...],
-        send: Callable[[bytes], None],
-        ready: Callable[[], bool],
-        announce: Callable[[str, str, bool], None],
-        delivery: Delivery | None = None,
+        link: BatchLink,
+        delivery: Delivery,
     ) -> None:
         self._declared = declared
-        self._send = send
-        self._ready = ready
-        self._announce = announce
-        self._defaults = self._delivery = delivery or Delivery()
+        self._link = link
+        self._defaults = self._delivery = delivery
         self._thinner: Thinner | None = None
         self._streams: dict[str, _OpenStream] = {}
         self._channel = device_id
+        self._caller = threading.get_ident()
+        self._ended_itself = False
         self._changed = threading.Condition()
-        self._sending = (
-            threading.Lock()
-        )  # who numbers and sends; taken before `_changed`, or without waiting
+        # Who numbers and sends; taken before `_changed`, or without waiting.
+        self._sending = threading.Lock()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name=f"stream/{device_id}", daemon=True)
 
-    def deliver(self, changes: Mapping[str, Any]) -> float:
+    def deliver(self, changes: DeliveryChanges) -> float:
         """Deliver as a start says from now on; how long frames may be gathered, in seconds.
 
         While streams run, formats are added and all else is as the newest says.
@@ -137,12 +145,13 @@ class Batcher:
             running = any(not stream.closed for stream in self._streams.values())
             known = self._delivery if running else self._defaults
             self._delivery = delivery = known.with_changes(changes, running=running)
-            if not running or changes.get("max_hz") is not None:
+            if not running or changes.max_hz is not None:
                 self._thinner = None if delivery.max_hz is None else Thinner(delivery.max_hz)
             return delivery.window_ms / 1000
 
     def opened(self, channel: str) -> None:
         """StreamSink: acquisition starts."""
+        self._link.send(Acquiring(True))
         with self._changed:
             self._channel = channel
             for kind in self._declared:
@@ -173,7 +182,7 @@ class Batcher:
                     self._append(stream, block[start : start + MAX_FRAMES])
                 return
         try:
-            self._send_run(stream, run_of_block(block, self._delivery.forms_of(stream.type)))
+            self._send_run(stream, run_of_block(block, self._delivery.forms_of(stream.kind)))
         finally:
             self._sending.release()
 
@@ -184,13 +193,15 @@ class Batcher:
 
     def closed(self, channel: str) -> None:  # noqa: ARG002 - StreamSink
         """StreamSink: acquisition ends; what waits goes out, then one empty batch."""
+        self._ended_itself = threading.get_ident() != self._caller
+        deadline = time.monotonic() + CLOSE_DEADLINE
         with self._changed:
             for stream in self._streams.values():
                 stream.closed = True
             self._changed.notify()
-            self._changed.wait_for(
-                lambda: not any(s.closed for s in self._streams.values()), timeout=1.0
-            )
+            while (left := deadline - time.monotonic()) > 0 and self._closing:
+                self._changed.wait(left)
+        self._link.send(Acquiring(False))
 
     def stop(self) -> None:
         """End the thread."""
@@ -199,6 +210,10 @@ class Batcher:
             self._changed.notify()
         if self._thread.ident is not None:
             self._thread.join(1.0)
+
+    @property
+    def _closing(self) -> bool:
+        return any(stream.closed for stream in self._streams.values())
 
     def _of(self, kind: str, channel: str) -> _OpenStream:
         stream = self._streams.get(kind)
@@ -210,7 +225,7 @@ class Batcher:
         stream = _OpenStream(kind, channel)
         stream.sent_at = time.monotonic()
         self._streams[kind] = stream
-        self._announce(kind, stream.id, True)
+        self._link.send(StreamChanged(kind, stream.run_id, running=True))
         return stream
 
     def _append(self, stream: _OpenStream, item: StreamData | FrameBlock) -> None:
@@ -227,7 +242,7 @@ class Batcher:
             return False
         if stream.frames or not self._sending.acquire(blocking=False):
             return False
-        if not self._ready():
+        if not self._link.ready():
             self._sending.release()
             return False
         stream.pass_gaps()
@@ -258,7 +273,7 @@ class Batcher:
         with self._changed:
             closing = stream.closed
         while (items := self._take(stream)) is not None:
-            forms = self._delivery.forms_of(stream.type)
+            forms = self._delivery.forms_of(stream.kind)
             runs = (
                 [run_of_block(items, forms)]
                 if isinstance(items, FrameBlock)
@@ -268,10 +283,12 @@ class Batcher:
                 self._send_run(stream, run)
         if closing:
             self._send_empty(stream)
-            self._announce(stream.type, stream.id, False)
+            self._link.send(
+                StreamChanged(stream.kind, stream.run_id, False, by_itself=self._ended_itself)
+            )
             with self._changed:
-                if self._streams.get(stream.type) is stream:
-                    del self._streams[stream.type]
+                if self._streams.get(stream.kind) is stream:
+                    del self._streams[stream.kind]
                 self._changed.notify_all()
         elif time.monotonic() - stream.sent_at >= IDLE:
             self._send_empty(stream)
@@ -296,41 +313,20 @@ class Batcher:
 
     def _send_run(self, stream: _OpenStream, run: Run) -> None:
         for form in run.forms:
-            size = run.block.size if form == "bin" and run.block is not None else None
-            for start, count, t0, payload in run.parts(form):
-                self._send_batch(stream, form, stream.next_seq + start, count, t0, payload, size)
+            for part in run.parts(form):
+                self._send_batch(stream, form, part)
         stream.next_seq += run.n
 
     def _send_empty(self, stream: _OpenStream) -> None:
-        for form in self._delivery.forms_of(stream.type):
-            payload, size = (b"", CLASSIC) if form == "bin" else (b"[]", None)
-            self._send_batch(stream, form, stream.next_seq, 0, time.time(), payload, size)
+        for form in self._delivery.forms_of(stream.kind):
+            self._send_batch(stream, form, empty(form, time.time()))
 
-    def _send_batch(
-        self,
-        stream: _OpenStream,
-        form: str,
-        seq: int,
-        n: int,
-        t0: float,
-        payload: bytes | memoryview,
-        size: int | None,
-    ) -> None:
-        header = {
-            "type": stream.type,
-            "format": form,
-            "stream": stream.id,
-            "seq": seq,
-            "n": n,
-            "t0": t0,
-            "dropped": dict(stream.dropped),
-            "channel": stream.channel,
-        }
-        if stream.thinned:
-            header["thinned"] = stream.thinned
-        if size is not None:
-            header["size"] = size
-        self._send(wire.pack_frames(header, payload))
+    def _send_batch(self, stream: _OpenStream, form: str, part: Part) -> None:
+        seq = stream.next_seq + part.start
+        text = header_text(stream.run_id, stream.channel, seq, part, stream.thinned)
+        dropped = dict(stream.dropped)
+        header = BatchHeader(stream.kind, form, stream.run_id, part.n, dropped, text)
+        self._link.send_batch(header, part.payload)
         stream.sent_at = time.monotonic()
 
 

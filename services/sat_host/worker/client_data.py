@@ -6,9 +6,10 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
+from sat_host.wire_messages import Answer, InputFailed, Refusal
+from sat_host.worker.link import HostLink
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.runner import DriverRunner
 from sat_toolkit.core.stream_manager import StreamAction, StreamData, StreamSource, StreamType
@@ -20,15 +21,12 @@ TOO_SLOW = "the device takes its data too slowly"
 
 
 class Feeder:
-    """Takes what clients sent. `send` tells the host of it: what was lost, and what became of each
-    block."""
+    """Takes what clients sent, and tells the host what was lost, and what became of each block."""
 
-    def __init__(
-        self, runner: DriverRunner, device_id: str, send: Callable[[dict[str, Any]], None]
-    ) -> None:
+    def __init__(self, runner: DriverRunner, device_id: str, link: HostLink) -> None:
         self._runner = runner
         self._device_id = device_id
-        self._send = send
+        self._link = link
         self._inputs: queue.Queue[StreamData | tuple[int, FrameBlock] | None] = queue.Queue(
             INPUT_LENGTH
         )
@@ -53,7 +51,7 @@ class Feeder:
         try:
             self._inputs.put_nowait((number, block))
         except queue.Full:
-            self._send(_failed(number, Busy(TOO_SLOW)))
+            self._link.send(_refused(number, Busy(TOO_SLOW)))
 
     def stop(self) -> None:
         """End the thread as soon as it has a look."""
@@ -67,7 +65,7 @@ class Feeder:
             try:
                 item = self._inputs.get(timeout=REPORT_PERIOD)
             except queue.Empty:
-                self._failures.report(self._send)
+                self._report()
                 continue
             if item is None:
                 return
@@ -77,14 +75,18 @@ class Feeder:
                 except SatError as error:
                     self._failures.add(error.code, str(error), 1)
             else:
-                self._send(self._sent(*item))
-            self._failures.report(self._send)
+                self._link.send(self._sent(*item))
+            self._report()
 
-    def _sent(self, number: int, block: FrameBlock) -> dict[str, Any]:
+    def _sent(self, number: int, block: FrameBlock) -> Answer | Refusal:
         try:
-            return {"call": number, "ok": True, "result": self._runner.client_frames(block)}
+            return Answer(number, self._runner.client_frames(block))
         except SatError as error:
-            return _failed(number, error)
+            return _refused(number, error)
+
+    def _report(self) -> None:
+        if (event := self._failures.due(time.monotonic())) is not None:
+            self._link.send(event)
 
 
 class _Failures:
@@ -103,24 +105,18 @@ class _Failures:
             self._code, self._reason = code, reason
             self._count += count
 
-    def report(self, send: Callable[[dict[str, Any]], None]) -> None:
-        """Tell what was counted since the last time, unless that was just now."""
+    def due(self, now: float) -> InputFailed | None:
+        """What was counted since the last time, unless that was just now."""
         with self._lock:
-            now = time.monotonic()
             if not self._count or now - self._told < REPORT_PERIOD:
-                return
-            event = {
-                "event": "input_failed",
-                "code": self._code,
-                "reason": self._reason,
-                "n": self._count,
-            }
+                return None
+            event = InputFailed(self._code, self._reason, self._count)
             self._count, self._told = 0, now
-        send(event)
+        return event
 
 
-def _failed(number: int, error: SatError) -> dict[str, Any]:
-    return {"call": number, "ok": False, "code": error.code, "message": str(error), "fatal": False}
+def _refused(number: int, error: SatError) -> Refusal:
+    return Refusal(number, error.code, str(error))
 
 
 def _client_data(stream: str, channel: str, item: dict[str, Any]) -> StreamData:

@@ -1,4 +1,5 @@
-"""What a driver broadcast, in the forms that travel: JSON frames and packed records. PURE.
+"""What a driver broadcast, in the forms that travel: JSON frames and packed records, and the header
+before them. PURE.
 
 What a plugin broadcasts may be anything at all: what has no form is named by the cause of its loss.
 """
@@ -8,16 +9,27 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
-from sat_toolkit.core.frame_block import FrameBlock
+from sat_toolkit.core.frame_block import CLASSIC, FrameBlock
 from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.stream_manager import StreamData, StreamType
 
 MAX_BYTES = 65_536
 MAX_FRAME_BYTES = 131_072
+
+
+class Part(NamedTuple):
+    """Frames that make one batch: index of the first in its run, how many, time of the first, the
+    payload; and the bytes of a record, where they are records."""
+
+    start: int
+    n: int
+    t0: float
+    payload: bytes | memoryview
+    size: int | None = None
 
 
 @dataclass(frozen=True)
@@ -36,28 +48,27 @@ class Run:
     times: list[float]
     block: FrameBlock | None = None
 
-    def parts(self, form: str) -> Iterator[tuple[int, int, float, bytes | memoryview]]:
-        """Parts of at most MAX_BYTES: index of the first frame, how many, time of the first, the
-        payload."""
+    def parts(self, form: str) -> Iterator[Part]:
+        """Parts of at most MAX_BYTES."""
         if form == "bin":
             assert self.block is not None
-            most = MAX_BYTES // self.block.size
+            size = self.block.size
+            most = MAX_BYTES // size
             for start in range(0, self.n, most):
                 part = self.block[start : start + most]
-                yield start, len(part), part.t0, part.records
+                yield Part(start, len(part), part.t0, part.records, size)
             return
-        start = size = 0
+        start = length = 0
         for index, text in enumerate(self.texts):
-            if index > start and size + len(text) > MAX_BYTES:
-                yield (
-                    start,
-                    index - start,
-                    self._time(start),
-                    b"[" + b",".join(self.texts[start:index]) + b"]",
-                )
-                start, size = index, 0
-            size += len(text)
-        yield start, self.n - start, self._time(start), b"[" + b",".join(self.texts[start:]) + b"]"
+            if index > start and length + len(text) > MAX_BYTES:
+                yield self._json_part(start, index)
+                start, length = index, 0
+            length += len(text)
+        yield self._json_part(start, self.n)
+
+    def _json_part(self, start: int, end: int) -> Part:
+        payload = b"[" + b",".join(self.texts[start:end]) + b"]"
+        return Part(start, end - start, self._time(start), payload)
 
     def _time(self, index: int) -> float:
         return self.times[index] if self.block is None else self.block[index : index + 1].t0
@@ -66,6 +77,22 @@ class Run:
 def run_of_block(block: FrameBlock, forms: tuple[str, ...]) -> Run:
     """The frames of a block, made ready for `forms`."""
     return Run(len(block), forms, block.json_frames() if "json" in forms else [], [], block)
+
+
+def empty(form: str, now: float) -> Part:
+    """A batch without frames, which says that the stream is there."""
+    return Part(0, 0, now, b"", CLASSIC) if form == "bin" else Part(0, 0, now, b"[]")
+
+
+def header_text(run_id: str, channel: str, seq: int, part: Part, thinned: int) -> bytes:
+    """The header of a batch as readers get it; its end, from ``dropped`` on, is the host's to
+    add."""
+    header = {"stream": run_id, "seq": seq, "n": part.n, "t0": part.t0, "channel": channel}
+    if thinned:
+        header["thinned"] = thinned
+    if part.size is not None:
+        header["size"] = part.size
+    return orjson.dumps(header)[:-1]
 
 
 def encode(item: StreamData, forms: tuple[str, ...]) -> tuple[bytes, FrameBlock | None, str]:

@@ -12,7 +12,6 @@ import ctypes
 import logging
 import os
 import queue
-import select
 import signal
 import socket
 import sys
@@ -24,17 +23,37 @@ from typing import Any
 from sat_bus.service.loop import SWITCH_INTERVAL_S
 from sat_host import wire
 from sat_host.containment import limits
-from sat_host.containment.limits import WorkerLimits
-from sat_host.delivery import Delivery
+from sat_host.delivery import DeliveryChanges
+from sat_host.wire_messages import (
+    AcquisitionFailed,
+    Answer,
+    Asked,
+    Call,
+    CommandSpec,
+    Configure,
+    Describe,
+    Description,
+    Down,
+    Exit,
+    Halt,
+    HardwareChanged,
+    Ping,
+    Pong,
+    Refusal,
+    RunCommand,
+    RunHook,
+    Scan,
+    SendFrames,
+    TakeInput,
+)
 from sat_host.worker.batcher import Batcher
 from sat_host.worker.client_data import Feeder
 from sat_host.worker.driver_events import DriverEvents
-from sat_toolkit.core import plugin_loader
-from sat_toolkit.core.frame_block import FrameBlock
+from sat_host.worker.link import HostLink, LinkClosedError
+from sat_toolkit.core import commands, plugin_loader
 from sat_toolkit.core.jsonable import jsonable
 from sat_toolkit.core.plugin_loader import PluginFile
 from sat_toolkit.core.runner import DriverRunner
-from sat_toolkit.core.stream_manager import StreamData
 from sat_toolkit.errors import Code, CommandFailed, DriverError, Internal, SatError, text_of
 from sat_toolkit.models.Device_Model import Device
 
@@ -43,161 +62,77 @@ _log = logging.getLogger("sat_host.worker.server")
 PR_SET_PDEATHSIG = 1
 MAX_RESULT = 200_000  # of a command: it goes out on the bus
 MAX_SCAN = 900_000  # some 6,000 devices; it stays in the host
-SEND_BUFFER = 65_536  # what a reply has to wait behind where frames flood
 WATCH_PERIOD = 1.0
 
 
-class LinkClosedError(Exception):
-    """The host has closed its end: there is nothing more to do."""
-
-
-class HostLink:
-    """The worker's end of the socketpair. Sending blocks while the host does not read."""
-
-    def __init__(self, end: socket.socket) -> None:
-        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
-        self._socket = end
-        self._lock = threading.Lock()
-        self._decoder = wire.Decoder()
-        self._room = select.poll()
-        self._room.register(end, select.POLLOUT)
-
-    def ready(self) -> bool:
-        """Whether a batch could be sent now without waiting: nobody sends, and most of the buffer
-        is free."""
-        try:
-            return not self._lock.locked() and bool(self._room.poll(0))
-        except OSError as error:
-            raise LinkClosedError from error
-
-    def send_bytes(self, data: bytes) -> None:
-        """Send what `wire` has packed.
-
-        Raises:
-            LinkClosedError: the host is gone.
-        """
-        with self._lock:
-            try:
-                self._socket.sendall(data)
-            except OSError as error:
-                raise LinkClosedError from error
-
-    def send_batch(self, data: bytes) -> None:
-        """Send a batch once most of the buffer is free, so that a reply never waits behind more
-        than two.
-
-        Raises:
-            LinkClosedError: the host is gone.
-        """
-        try:
-            self._room.poll()
-        except OSError as error:
-            raise LinkClosedError from error
-        self.send_bytes(data)
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send one object. Raises LinkClosedError."""
-        self.send_bytes(wire.pack(message))
-
-    def receive(self) -> list[dict[str, Any]]:
-        """The next messages, at least one.
-
-        Raises:
-            LinkClosedError: the host is gone.
-        """
-        messages: list[dict[str, Any]] = []
-        while not messages:
-            try:
-                data = self._socket.recv(65_536)
-            except OSError as error:
-                raise LinkClosedError from error
-            if not data:
-                raise LinkClosedError
-            messages = [_unpacked(kind, body) for kind, body in self._decoder.feed(data)]
-        return messages
-
-    def close(self) -> None:
-        """Close both ends' way, so that whoever waits here goes on."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-
-def _unpacked(kind: wire.Kind, body: bytes) -> dict[str, Any]:
-    """A message of the host; the frames of a block stand in it as ``block``."""
-    if kind is wire.Kind.JSON:
-        return wire.unpack(body)
-    header, records = wire.unpack_frames(body)
-    return {**header, "block": FrameBlock(records, header["size"])}
-
-
 class DriverServer:
-    """Serves the calls of one host for one driver."""
+    """Serves the calls of one host for one driver, on the thread that makes it."""
 
-    def __init__(self, link: HostLink, config: dict[str, Any]) -> None:
+    def __init__(self, link: HostLink, configure: Configure) -> None:
         self._link = link
-        self._calls: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._config = config
+        self._calls: queue.SimpleQueue[Asked | Halt | Exit] = queue.SimpleQueue()
+        self._configure = configure
         self._batcher: Batcher | None = None
         self._runner: DriverRunner | None = None
         self._load_error: SatError | None = None
         self._feeder: Feeder | None = None
-        self._events = DriverEvents(link.send)
-        self._caller = 0
-        self._ended_itself = False
+        self._events = DriverEvents(link)
 
     def load(self) -> None:
         """Load the driver. A plugin that cannot be loaded is told to whoever calls."""
-        config = self._config
-        plugin = PluginFile(config["driver"], config["family"], Path(config["path"]))
+        configure = self._configure
+        plugin = PluginFile(configure.driver, configure.family, Path(configure.path))
         try:
             driver_class = plugin_loader.load_driver(plugin)
-            if config["device"] is None:
-                self._runner = DriverRunner(driver_class, config["info"])
+            if configure.device is None:
+                self._runner = DriverRunner(driver_class, configure.info)
                 return
-            device = Device.from_dict(config["device"])
+            device = Device.from_dict(configure.device)
+            self._batcher = Batcher(
+                device.device_id, tuple(driver_class.stream_types), self._link, configure.delivery
+            )
             self._runner = DriverRunner(
                 driver_class,
-                config["info"],
+                configure.info,
                 device,
-                sink=self,
+                sink=self._batcher,
                 on_acquisition_failed=self._acquisition_failed,
                 on_event=self._events.tell,
             )
-            self._batcher = Batcher(
-                device.device_id,
-                tuple(driver_class.stream_types),
-                self._link.send_batch,
-                self._link.ready,
-                self._announce,
-                Delivery.from_dict(config["delivery"]),
-            )
-            self._runner.driver.stream_manager.window = self._batcher.deliver({})
+            self._runner.driver.stream_manager.window = self._batcher.deliver(DeliveryChanges())
         except SatError as error:
             self._load_error = error
 
     def serve(self) -> None:
         """Run calls until the host says that it is enough, or is gone."""
-        self._caller = threading.get_ident()
-        threading.Thread(target=self._receive, name="receive", daemon=True).start()
+        name = f"receive/{self._configure.driver}"
+        threading.Thread(target=self._receive, name=name, daemon=True).start()
         self.load()
-        while not (message := self._calls.get()).get("exit"):
-            self._call(message)
+        while not isinstance(message := self._calls.get(), Exit):
+            if isinstance(message, Halt):
+                self._halt()
+            else:
+                self._answer(message)
         self._halt()
         if self._batcher is not None:
             self._batcher.stop()
         if self._feeder is not None:
             self._feeder.stop()
 
-    def take(self, message: dict[str, Any]) -> None:
+    def take(self, message: Down) -> None:
         """Sort a message of the host: client data goes past the calls that wait."""
-        if "ping" in message:
-            self._link.send({"event": "pong"})
-            self._events.report()
-        elif "input" in message or "block" in message:
-            self._take_input(message)
-        else:
-            self._calls.put(message)
+        match message:
+            case Ping():
+                self._link.send(Pong())
+                self._events.report()
+            case TakeInput(stream, items):
+                if (feeder := self._fed()) is not None:
+                    feeder.put_items(stream, items)
+            case Asked(number, SendFrames(block)):
+                if (feeder := self._fed()) is not None:
+                    feeder.put_block(number, block)
+            case Asked() | Halt() | Exit():
+                self._calls.put(message)
 
     def _receive(self) -> None:
         try:
@@ -205,96 +140,80 @@ class DriverServer:
                 for message in self._link.receive():
                     self.take(message)
         except LinkClosedError:
-            self._calls.put({"exit": True})
+            self._calls.put(Exit())
 
     # -- calls -----------------------------------------------------------------------------------
 
-    def _call(self, message: dict[str, Any]) -> None:
-        if message.get("halt"):
-            self._halt()
-            return
-        number = message.get("call")
+    def _answer(self, asked: Asked) -> None:
+        number = asked.call
+        answer: Answer | Refusal
         try:
-            reply = {"call": number, "ok": True, "result": self._do(message)}
+            answer = Answer(number, self._do(asked.request))
         except SatError as error:
             fatal = isinstance(error, DriverError) and not isinstance(error, CommandFailed)
-            reply = {
-                "call": number,
-                "ok": False,
-                "code": error.code,
-                "message": str(error),
-                "fatal": fatal,
-            }
+            answer = Refusal(number, error.code, str(error), fatal)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything anywhere
-            reply = {
-                "call": number,
-                "ok": False,
-                "code": Code.DRIVER_ERROR,
-                "message": text_of(error),
-                "fatal": True,
-            }
+            answer = Refusal(number, Code.DRIVER_ERROR, text_of(error), fatal=True)
+        most = MAX_SCAN if isinstance(asked.request, Scan) else MAX_RESULT
         try:
-            packed = wire.pack(reply)
-            most = MAX_SCAN if message.get("do") == "scan" else MAX_RESULT
-            problem = (
-                f"the result of {len(packed)} bytes is too large, at most {most}"
-                if len(packed) > most
-                else ""
-            )
+            encoded = wire.encode(answer)
+            problem = f"of {len(encoded)} bytes is too large, at most {most}"
+            fits = len(encoded) <= most
         except (TypeError, wire.WireError) as error:
-            packed, problem = b"", f"the result cannot be sent: {error}"
-        if problem:
-            packed = wire.pack(
-                {"call": number, "ok": False, "code": Internal.code, "message": problem}
-            )
-        self._link.send_bytes(packed)
+            problem, fits = f"cannot be sent: {error}", False
+        if not fits:
+            encoded = wire.encode(Refusal(number, Internal.code, f"the result {problem}"))
+        self._link.send_bytes(encoded)
 
-    def _do(self, message: dict[str, Any]) -> Any:
+    def _do(self, request: Call) -> Any:
         if self._load_error is not None:
             raise self._load_error
         runner = self._runner
         if runner is None:
             raise Internal("no driver is loaded")
-        what = message["do"]
-        if what == "command":
-            if "stream" in message and self._batcher is not None:
-                runner.driver.stream_manager.window = self._batcher.deliver(message["stream"])
-            return runner.command(message["command"], message["args"])
-        if what == "describe":
-            return self._describe(runner)
-        if what == "scan":
-            return [_described(device) for device in runner.scan()]
-        operation: dict[str, Callable[[], None]] = {
-            "initialize": runner.initialize,
-            "connect": runner.connect,
-            "reset": runner.reset,
-            "close": runner.close,
-        }
-        return operation[what]()
+        match request:
+            case RunCommand(name, args, delivery):
+                if delivery is not None and self._batcher is not None:
+                    runner.driver.stream_manager.window = self._batcher.deliver(delivery)
+                return runner.command(name, args, checked=True)
+            case Describe():
+                return self._describe(runner)
+            case Scan():
+                return [_described(device) for device in runner.scan()]
+            case RunHook("initialize"):
+                return runner.initialize()
+            case RunHook("connect"):
+                return runner.connect()
+            case RunHook("reset"):
+                return runner.reset()
+            case RunHook("close"):
+                return runner.close()
+        raise Internal(f"a worker does not know {request}")
 
-    def _describe(self, runner: DriverRunner) -> dict[str, Any]:
+    def _describe(self, runner: DriverRunner) -> Description:
+        driver = runner.driver
         threading.Thread(
-            target=self._watch, args=(runner.driver.wait_for_change,), name="watch", daemon=True
+            target=self._watch,
+            args=(driver.wait_for_change,),
+            name=f"watch/{self._configure.driver}",
+            daemon=True,
         ).start()
-        return {
-            "commands": {
-                name: {
-                    "description": c.description,
-                    "parameters": c.parameters,
-                    "timeout_ms": c.timeout_ms,
-                }
-                for name, c in runner.commands().items()
+        declared = commands.declared(driver, check=False)
+        return Description(
+            commands={
+                name: CommandSpec(command.description, command.parameters, command.timeout_ms)
+                for name, command in declared.items()
             },
-            "streams": [kind.value for kind in runner.driver.stream_types],
-            "scan_period": runner.driver.scan_period,
-        }
+            streams=[kind.value for kind in driver.stream_types],
+            scan_period=float(driver.scan_period),
+        )
 
     def _watch(self, wait_for_change: Callable[[float], bool]) -> None:
         """Tell the host when the driver says that hardware came or went."""
         while True:
             try:
                 if wait_for_change(WATCH_PERIOD):
-                    self._link.send({"event": "changed"})
+                    self._link.send(HardwareChanged())
             except NotImplementedError:
                 return
             except Exception:  # noqa: BLE001 - a plugin may raise anything
@@ -311,51 +230,15 @@ class DriverServer:
         except Exception:  # noqa: BLE001 - a plugin may raise anything
             _log.exception("the stream could not be stopped")
 
-    # -- streams (StreamSink) ----------------------------------------------------------------------
-
-    def opened(self, channel: str) -> None:
-        self._link.send({"event": "acquiring", "on": True})
-        if self._batcher is not None:
-            self._batcher.opened(channel)
-
-    def data(self, stream_data: StreamData) -> None:
-        if self._batcher is not None:
-            self._batcher.data(stream_data)
-
-    def block(self, channel: str, block: FrameBlock) -> None:
-        if self._batcher is not None:
-            self._batcher.block(channel, block)
-
-    def lost(self, channel: str, count: int, cause: str) -> None:
-        if self._batcher is not None:
-            self._batcher.lost(channel, count, cause)
-
-    def closed(self, channel: str) -> None:
-        # Off the thread of the calls it is the driver that ended it, whatever call runs meanwhile.
-        self._ended_itself = threading.get_ident() != self._caller
-        if self._batcher is not None:
-            self._batcher.closed(channel)
-        self._link.send({"event": "acquiring", "on": False})
-
-    def _announce(self, kind: str, stream: str, running: bool) -> None:
-        event = {"event": "stream", "type": kind, "stream": stream, "running": running}
-        self._link.send(event | {"by_itself": not running and self._ended_itself})
-
     def _acquisition_failed(self, reason: str) -> None:
-        self._link.send({"event": "failed", "reason": reason})
+        self._link.send(AcquisitionFailed(reason))
 
-    # -- client data ---------------------------------------------------------------------------------
-
-    def _take_input(self, message: dict[str, Any]) -> None:
+    def _fed(self) -> Feeder | None:
+        """What takes client data; it is made when the first comes. None: there is no device."""
         runner = self._runner
-        if runner is None or runner.device is None:
-            return
-        if self._feeder is None:
-            self._feeder = Feeder(runner, runner.device.device_id, self._link.send)
-        if "block" in message:
-            self._feeder.put_block(message["call"], message["block"])
-        else:
-            self._feeder.put_items(message["stream"], message["input"])
+        if self._feeder is None and runner is not None and runner.device is not None:
+            self._feeder = Feeder(runner, runner.device.device_id, self._link)
+        return self._feeder
 
 
 def _described(device: Device) -> dict[str, Any]:
@@ -380,9 +263,11 @@ def serve(link: HostLink, *, own_process: bool) -> None:
         LinkClosedError: the host is gone.
     """
     first, *rest = link.receive()
+    if not isinstance(first, Configure):
+        raise wire.WireError(f"Configure comes first, this is {first}")
     if own_process:
-        limits.apply(WorkerLimits(**first["config"]["limits"]))
-    worker = DriverServer(link, first["config"])
+        limits.apply(first.limits)
+    worker = DriverServer(link, first)
     for message in rest:
         worker.take(message)
     worker.serve()

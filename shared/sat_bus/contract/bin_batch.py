@@ -40,16 +40,16 @@ def encode(header: Mapping[str, Any], block: FrameBlock) -> bytes:
     Raises:
         ValueError: the header is too large.
     """
-    return join({**header, "n": len(block), "size": block.size}, block.records)
+    text = strict_json.dumps({**header, "n": len(block), "size": block.size})
+    return join(text, block.records)
 
 
-def join(header: Mapping[str, Any], records: bytes | memoryview) -> bytes:
-    """The payload, of a header that has the right ``n`` and ``size`` already.
+def join(text: bytes, records: bytes | memoryview) -> bytes:
+    """The payload, of a header that is JSON already and has the right ``n`` and ``size``.
 
     Raises:
         ValueError: the header is too large.
     """
-    text = strict_json.dumps(header)
     text += b" " * (-len(text) % 8)
     if len(text) > MAX_HEADER:
         raise ValueError(f"a header of {len(text)} bytes; at most {MAX_HEADER} are accepted")

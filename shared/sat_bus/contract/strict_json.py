@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 
 import orjson
 
+from sat_toolkit.core.plain_json import dumps as dumps
 from sat_toolkit.errors import BadRequest
 
 MAX_BYTES = 65_536
@@ -35,19 +36,6 @@ def loads(payload: bytes, *, max_bytes: int = MAX_BYTES) -> Any:
         raise BadRequest(f"payload of {len(payload)} bytes; at most {max_bytes} are accepted")
     value = _fast(payload)
     return _exact(payload) if value is _UNSURE else value
-
-
-def dumps(value: Any) -> bytes:
-    """`value` as compact UTF-8 JSON; integers beyond 64 bits are kept exact.
-
-    Raises:
-        ValueError: NaN or Infinity beside an integer beyond 64 bits.
-        TypeError: something JSON has no form for.
-    """
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _fast(payload: bytes) -> Any:

@@ -1,5 +1,9 @@
 """What a driver's `supported_commands` declares, in one form, and the check of a request against
-it. It calls no driver hook."""
+it.
+
+A worker imports this at its start, so what takes long to import, `json_schema`, is imported only
+where a schema has to be judged. It calls no driver hook.
+"""
 
 from __future__ import annotations
 
@@ -65,10 +69,11 @@ class Command:
         return validator
 
 
-def declared(driver: Declaring | type[Declaring]) -> dict[str, Command]:
+def declared(driver: Declaring | type[Declaring], *, check: bool = True) -> dict[str, Command]:
     """The commands of a driver, by name.
 
     Of an instance this is what `get_supported_commands()` answers; of a class, what is set on it.
+    Without `check` its schemas are taken as they are, for who has them checked elsewhere.
 
     Raises:
         PluginError: a declaration makes no sense; the message names the command.
@@ -76,7 +81,7 @@ def declared(driver: Declaring | type[Declaring]) -> dict[str, Command]:
     raw: Any = (
         driver.supported_commands if isinstance(driver, type) else driver.get_supported_commands()
     )
-    return {name: _command(name, spec) for name, spec in _table(raw).items()}
+    return {name: _command(name, spec, check) for name, spec in _table(raw).items()}
 
 
 def find(driver: Declaring, name: str) -> Command:
@@ -86,11 +91,30 @@ def find(driver: Declaring, name: str) -> Command:
         UnknownCommand: it has none of that name; the message names those it has.
         PluginError: the declaration makes no sense.
     """
+    return _command(name, require(driver, name), check=True)
+
+
+def require(driver: Declaring, name: str) -> Any:
+    """What a driver declares of its command `name`, as it stands there.
+
+    Raises:
+        UnknownCommand, PluginError: as `find`.
+    """
     table = _table(driver.get_supported_commands())
     if name not in table:
         known = ", ".join(sorted(table)) or "none"
         raise UnknownCommand(f"unknown command {name!r}; supported: {known}")
-    return _command(name, table[name])
+    return table[name]
+
+
+def check_schema(name: str, schema: Mapping[str, Any]) -> None:
+    """Check the schema of the command `name` itself.
+
+    Raises:
+        PluginError: it is not a JSON Schema (draft 2020-12).
+    """
+    if schema != ANY_OBJECT and (flaw := _json_schema().flaw(schema)):
+        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {flaw}")
 
 
 def check_args(command: Command, args: Mapping[str, Any]) -> None:
@@ -127,7 +151,7 @@ def _table(raw: Any) -> Mapping[str, Any]:
     return raw
 
 
-def _command(name: str, spec: Any) -> Command:
+def _command(name: str, spec: Any, check: bool) -> Command:
     if isinstance(spec, Command):
         return spec
     if spec is None or isinstance(spec, str):
@@ -142,8 +166,8 @@ def _command(name: str, spec: Any) -> Command:
     try:
         text = json.dumps(spec)
     except (TypeError, ValueError):  # it holds what is no part of the declaration
-        return _parsed(name, spec)
-    return _remembered(name, text)
+        return _parsed(name, spec, check)
+    return _remembered(name, text, check)
 
 
 @lru_cache(maxsize=1024)
@@ -152,19 +176,21 @@ def _model_schema(model: type[BaseModel]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=1024)
-def _remembered(name: str, text: str) -> Command:
+def _remembered(name: str, text: str, check: bool) -> Command:
     """The command that a driver declares as `text`. A driver is asked at each command, and to check
     a schema takes longer than all else of a command's way."""
-    return _parsed(name, json.loads(text))
+    return _parsed(name, json.loads(text), check)
 
 
-def _parsed(name: str, spec: Mapping[str, Any]) -> Command:
+def _parsed(name: str, spec: Mapping[str, Any], check: bool) -> Command:
     timeout_ms = spec.get("timeout_ms")
     if timeout_ms is not None and (
         isinstance(timeout_ms, bool) or not isinstance(timeout_ms, int) or timeout_ms <= 0
     ):
         raise PluginError(f"supported_commands[{name!r}]: timeout_ms must be a positive integer")
     schema = _schema(name, spec["parameters"]) if "parameters" in spec else dict(ANY_OBJECT)
+    if check:
+        check_schema(name, schema)
     return Command(name, str(spec.get("description") or ""), schema, timeout_ms)
 
 
@@ -177,10 +203,7 @@ def _schema(name: str, parameters: Any) -> dict[str, Any]:
             f"supported_commands[{name!r}]: parameters must be a JSON Schema, a mapping of property to "
             f"schema or text, or a pydantic model class, not {type(parameters).__name__}"
         )
-    schema = dict(parameters) if _is_schema(parameters) else _from_plain(parameters)
-    if flaw := _json_schema().flaw(schema):
-        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {flaw}")
-    return schema
+    return dict(parameters) if _is_schema(parameters) else _from_plain(parameters)
 
 
 def _json_schema() -> ModuleType:

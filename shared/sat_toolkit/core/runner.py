@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard
 
 from sat_toolkit.core import commands
-from sat_toolkit.core.base_plugin import BaseDeviceDriver, call_command
+from sat_toolkit.core.base_plugin import BaseDeviceDriver, call_command, run_command
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.core.jsonable import jsonable
@@ -142,8 +142,11 @@ class DriverRunner:
         self._stop_stream()
         self._lifecycle("Close failed", self.driver.close)
 
-    def command(self, name: str, args: Mapping[str, Any] | None = None) -> Any:
-        """Run one command; the result is plain JSON (`jsonable`).
+    def command(
+        self, name: str, args: Mapping[str, Any] | None = None, *, checked: bool = False
+    ) -> Any:
+        """Run one command; the result is plain JSON (`jsonable`). `checked`: the args have been, by
+        whoever passes them on.
 
         Raises:
             UnknownCommand, BadArgs: refused, nothing was run.
@@ -153,7 +156,8 @@ class DriverRunner:
         """
         device = self._device()
         try:
-            return jsonable(call_command(self.driver, device, name, dict(args or {})))
+            call = run_command if checked else call_command
+            return jsonable(call(self.driver, device, name, dict(args or {})))
         except BaseException as error:  # a plugin may raise anything, SystemExit too
             raise _of_command(error) from error
 

@@ -6,18 +6,13 @@ from typing import Any
 
 import pytest
 
-from sat_host.delivery import Delivery, Thinner
-from sat_host.devices.delivery_args import take_delivery, with_delivery
-from sat_toolkit.core.commands import Command
+from sat_host.delivery import Delivery, DeliveryChanges, Thinner
 from sat_toolkit.core.frame_block import FrameBlock
-from sat_toolkit.errors import BadArgs
-
-START = Command("start", "", {"type": "object"}, None)
 
 
 def test_a_fresh_start_has_what_it_wishes_and_the_defaults_for_the_rest() -> None:
     delivery = Delivery(("json",), 10).with_changes(
-        {"formats": ["bin"], "max_hz": 5}, running=False
+        DeliveryChanges(("bin",), max_hz=5), running=False
     )
     assert (delivery.formats, delivery.window_ms, delivery.max_hz) == (("bin",), 10, 5)
     assert delivery.forms_of("can") == ("bin",)
@@ -26,30 +21,15 @@ def test_a_fresh_start_has_what_it_wishes_and_the_defaults_for_the_rest() -> Non
 
 def test_a_start_while_it_runs_adds_a_form_and_takes_none_away() -> None:
     delivery = Delivery(("json",), 10).with_changes(
-        {"formats": ["bin"], "window_ms": 50}, running=True
+        DeliveryChanges(("bin",), window_ms=50), running=True
     )
     assert (delivery.formats, delivery.window_ms) == (("json", "bin"), 50)
 
 
-@pytest.mark.parametrize(
-    ("command", "streams"),
-    [
-        (Command("stop", "", {"type": "object"}, None), ["can"]),
-        (START, []),
-        (Command("start", "", {"type": "object", "properties": {"stream": {}}}, None), ["can"]),
-    ],
-)
-def test_args_that_are_the_drivers_own_are_left_alone(command: Command, streams: list[str]) -> None:
-    assert take_delivery(command, streams, {"stream": "x"}) == ({"stream": "x"}, {})
-    assert with_delivery(command, streams) == command.parameters
-
-
-def test_bin_alone_is_refused_where_there_are_no_can_frames() -> None:
-    with pytest.raises(BadArgs, match="this device has uart; json is accepted"):
-        take_delivery(START, ["uart"], {"stream": {"formats": ["bin"]}})
-    assert take_delivery(START, ["uart"], {"stream": {"formats": ["bin", "json"]}})[1] == {
-        "formats": ["bin", "json"]
-    }
+def test_a_start_that_says_nothing_changes_nothing() -> None:
+    delivery = Delivery(("json",), 20, 5.0)
+    for running in (True, False):
+        assert delivery.with_changes(DeliveryChanges(), running=running) == delivery
 
 
 @pytest.mark.parametrize(

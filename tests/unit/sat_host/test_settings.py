@@ -6,9 +6,9 @@ import socket
 
 import pytest
 
-from sat_host.containment.limits import WorkerLimits
 from sat_host.delivery import Delivery
 from sat_host.settings import HostSettings
+from sat_host.wire_messages import WorkerLimits
 from sat_toolkit.errors import ConfigError
 
 

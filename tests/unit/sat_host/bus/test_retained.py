@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sat_host.bus.retained import Truth
+from sat_host.bus.retained import RetainedTopics
 
 
 class Retained:
@@ -17,61 +17,61 @@ class Retained:
 
 def test_an_own_message_that_comes_back_late_is_no_difference() -> None:
     bus = Retained()
-    truth = Truth(bus)
-    truth.want("t", b"one")
-    truth.want("t", b"two")
-    assert truth.see("t", b"one")
-    assert not truth.see("t", b"two")
-    assert truth.settle(clear_unknown=True) == 0
+    topics = RetainedTopics(bus)
+    topics.want("t", b"one")
+    topics.want("t", b"two")
+    assert topics.see("t", b"one")
+    assert not topics.see("t", b"two")
+    assert topics.settle(clear_unknown=True) == 0
     assert bus.published == [("t", b"one"), ("t", b"two")]
 
 
 def test_anothers_word_is_overwritten() -> None:
     bus = Retained()
-    truth = Truth(bus)
-    truth.want("t", b"true")
-    truth.see("t", b"false")
-    assert truth.settle(clear_unknown=False) == 1
+    topics = RetainedTopics(bus)
+    topics.want("t", b"true")
+    topics.see("t", b"false")
+    assert topics.settle(clear_unknown=False) == 1
     assert bus.published[-1] == ("t", b"true")
-    assert truth.settle(clear_unknown=False) == 0
+    assert topics.settle(clear_unknown=False) == 0
 
 
 def test_a_cleared_topic_is_published_again() -> None:
     bus = Retained()
-    truth = Truth(bus)
-    truth.want("t", b"true")
-    truth.see("t", b"true")
-    truth.see("t", b"")
-    assert truth.settle(clear_unknown=True) == 1
+    topics = RetainedTopics(bus)
+    topics.want("t", b"true")
+    topics.see("t", b"true")
+    topics.see("t", b"")
+    assert topics.settle(clear_unknown=True) == 1
     assert bus.published[-1] == ("t", b"true")
 
 
 def test_a_topic_nobody_wants_is_cleared_once_all_is_known() -> None:
     bus = Retained()
-    truth = Truth(bus)
-    truth.see("ghost", b"connected")
-    assert truth.settle(clear_unknown=False) == 0
+    topics = RetainedTopics(bus)
+    topics.see("ghost", b"connected")
+    assert topics.settle(clear_unknown=False) == 0
     assert bus.published == []
-    assert truth.settle(clear_unknown=True) == 1
+    assert topics.settle(clear_unknown=True) == 1
     assert bus.published == [("ghost", b"")]
 
 
 def test_a_dropped_topic_is_cleared_and_stays_so() -> None:
     bus = Retained()
-    truth = Truth(bus)
-    truth.want("t", b"x")
-    truth.drop("t")
-    truth.see("t", b"")
-    truth.republish()
+    topics = RetainedTopics(bus)
+    topics.want("t", b"x")
+    topics.drop("t")
+    topics.see("t", b"")
+    topics.republish()
     assert bus.published == [("t", b"x"), ("t", b"")]
-    assert truth.settle(clear_unknown=True) == 0
+    assert topics.settle(clear_unknown=True) == 0
 
 
 def test_everything_is_published_again_on_request() -> None:
     bus = Retained()
-    truth = Truth(bus)
-    truth.want("a", b"1")
-    truth.want("b", b"2")
+    topics = RetainedTopics(bus)
+    topics.want("a", b"1")
+    topics.want("b", b"2")
     bus.published.clear()
-    truth.republish()
+    topics.republish()
     assert bus.published == [("a", b"1"), ("b", b"2")]

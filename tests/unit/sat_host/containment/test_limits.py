@@ -7,7 +7,8 @@ import sys
 
 PROGRAM = """
 import resource
-from sat_host.containment.limits import WorkerLimits, apply
+from sat_host.containment.limits import apply
+from sat_host.wire_messages import WorkerLimits
 {before}
 apply(WorkerLimits(memory_mb=512, files=77))
 print([resource.getrlimit(kind) for kind in

@@ -3,7 +3,6 @@ any moment."""
 
 from __future__ import annotations
 
-import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -24,15 +23,17 @@ class Far:
         self.received = bytearray()
         self.closed = threading.Event()
         self._arrived = threading.Condition()
-        self.channel = multiplexer.add(
-            near.detach(), self._on_bytes, self._on_closed, bytes_per_s=bytes_per_s
-        )
+        self.problem = ""
+        self.refuses: Exception | None = None
+        self.channel = multiplexer.add(near.detach(), self, bytes_per_s=bytes_per_s)
 
-    def _on_closed(self, problem: str) -> None:
-        assert problem == ""
+    def on_closed(self, problem: str) -> None:
+        self.problem = problem
         self.closed.set()
 
-    def _on_bytes(self, data: bytes) -> None:
+    def on_bytes(self, data: bytes) -> None:
+        if self.refuses is not None:
+            raise self.refuses
         with self._arrived:
             self.received += data
             self._arrived.notify_all()
@@ -58,6 +59,7 @@ def test_bytes_pass_both_ways_and_the_end_is_told(multiplexer: Multiplexer) -> N
     assert far.socket.recv(10) == b"down"
     far.socket.close()
     assert far.closed.wait(DEADLINE)
+    assert far.problem == ""
     assert not far.channel.send(b"too late")
 
 
@@ -119,26 +121,54 @@ def test_channels_that_are_removed_while_they_are_ready_harm_nobody(
     steady.socket.close()
 
 
-def test_a_callback_that_raises_costs_its_own_channel(multiplexer: Multiplexer) -> None:
-    def burst(data: bytes) -> None:
-        raise RuntimeError("no")
+@pytest.mark.parametrize(
+    ("refusal", "problem"), [(RuntimeError("no"), "no"), (KeyError(), "KeyError")]
+)
+def test_a_user_that_raises_costs_its_own_channel(
+    multiplexer: Multiplexer, refusal: Exception, problem: str
+) -> None:
+    bad, good = Far(multiplexer), Far(multiplexer)
+    bad.refuses = refusal
+    bad.socket.sendall(b"x")
+    assert bad.closed.wait(DEADLINE)
+    assert bad.problem == bad.channel.problem == problem
+    assert not bad.channel.send(b"more")
+    assert bad.socket.recv(1) == b"", "its descriptor is closed"
+    good.socket.sendall(b"x")
+    good.wait(1)
+    bad.socket.close()
+    good.socket.close()
 
-    near, far_end = socket.socketpair()
-    told: list[str] = []
-    closed = threading.Event()
 
-    def tell(problem: str) -> None:
-        told.append(problem)
-        closed.set()
+def test_one_that_is_removed_is_not_told_of_its_end(multiplexer: Multiplexer) -> None:
+    removed, other = Far(multiplexer), Far(multiplexer)
+    multiplexer.remove(removed.channel)
+    multiplexer.remove(removed.channel)  # twice harms nobody
+    assert removed.socket.recv(1) == b""
+    other.socket.sendall(b"x")
+    other.wait(1)
+    assert not removed.closed.is_set()
+    removed.socket.close()
+    other.socket.close()
 
-    multiplexer.add(near.detach(), burst, tell, bytes_per_s=FAST)
-    far_end.sendall(b"x")
-    assert closed.wait(DEADLINE)
-    assert told == ["no"]
-    far_end.close()
-    read_end, write_end = os.pipe()
-    got = threading.Event()
-    multiplexer.add(read_end, lambda data: got.set(), lambda problem: None, bytes_per_s=FAST)
-    os.write(write_end, b"x")
-    assert got.wait(DEADLINE)
-    os.close(write_end)
+
+def test_one_that_pauses_may_be_removed(multiplexer: Multiplexer) -> None:
+    flood = Far(multiplexer, bytes_per_s=10.0)
+    flood.socket.sendall(b"x" * 500)
+    flood.wait(500)
+    multiplexer.remove(flood.channel)
+    assert flood.socket.recv(1) == b""
+    flood.socket.close()
+
+
+def test_a_stop_closes_all_channels_also_those_that_pause() -> None:
+    multiplexer = Multiplexer("test")
+    multiplexer.start()
+    flood, quiet = Far(multiplexer, bytes_per_s=10.0), Far(multiplexer)
+    flood.socket.sendall(b"x" * 500)
+    flood.wait(500)
+    multiplexer.stop()
+    for far in (flood, quiet):
+        assert far.socket.recv(1) == b""
+        assert not far.channel.send(b"x")
+        far.socket.close()
