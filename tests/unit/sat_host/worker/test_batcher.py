@@ -162,7 +162,8 @@ def test_long_frames_are_bounded_by_their_bytes_before_their_number(
         sink.data(frame(text, StreamType.UART))
     host.gate.set()
     sink.closed("dev")
-    uart = [batch for batch in host.batches if batch["type"] == "uart"]
+    heard = zip(host.headers, host.batches, strict=True)
+    uart = [batch for header, batch in heard if header.kind == "uart"]
     kept = batcher.MAX_WAITING_BYTES // (len(text) + batcher._ITEM_BYTES)
     assert uart[-1]["dropped"] == {"worker": total - kept}
     assert assert_numbered(uart) == 1 + total
