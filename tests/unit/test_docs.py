@@ -54,6 +54,14 @@ def test_shell_examples_are_shell(page: Path) -> None:
         assert result.returncode == 0, result.stderr
 
 
+def test_no_page_installs_us_from_an_index() -> None:
+    """We are on none; and on the index sat-toolkit is a stranger's package of the same imports."""
+    for page in PAGES:
+        for line in re.findall(r"^.*\bpip install\b.*$", page.read_text(), re.M):
+            assert re.search(r"\.whl|--no-deps \.|-r ", line), (page, line)
+            assert "sat-toolkit" not in line, page
+
+
 def test_the_users_page_explains_every_code_and_state() -> None:
     text = (ROOT / "docs" / "users.md").read_text()
     assert [word for word in (*Code, *DeviceState) if f"| `{word}` |" not in text] == []

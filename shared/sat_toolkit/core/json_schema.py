@@ -26,8 +26,8 @@ def flaw(schema: Mapping[str, Any]) -> str:
 
 
 class Validator:
-    """Checks the args of `command`. Its registry is empty: a schema never makes this process fetch another one from
-    somewhere."""
+    """Checks the args of `command`. Its registry is empty: a schema never makes this process fetch
+    another one from somewhere."""
 
     def __init__(self, command: str, schema: Mapping[str, Any]) -> None:
         self._command = command

@@ -10,6 +10,7 @@ import pytest
 
 import sat_cli.commands
 from sat_cli.command_table import COMMANDS
+from sat_cli.kit.new import new_plugin
 
 # Runs `sat` with the words given, and prints what it has loaded as the last line of stderr.
 _RUN = """
@@ -62,6 +63,14 @@ def test_every_module_of_commands_is_in_the_table() -> None:
     folder = Path(next(iter(sat_cli.commands.__path__)))
     written = {path.stem for path in folder.glob("*.py")} - {"__init__"}
     assert {place.where.partition(":")[0] for place in COMMANDS.values()} == written
+
+
+def test_the_check_of_a_driver_without_ruff_says_what_to_install(tmp_path: Path) -> None:
+    (driver, *_) = new_plugin("probe", None, tmp_path)
+    result = sat("plugin", "check", str(driver), code=_WITHOUT.format("ruff") + _RUN)
+    told = "sat plugin check needs ruff, which is not installed: install sat-rack[kit]"
+    assert f"error (config): {told}\n" in result.stderr
+    assert result.returncode == 2
 
 
 @pytest.mark.parametrize(
