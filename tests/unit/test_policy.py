@@ -82,4 +82,4 @@ def test_a_rule_may_be_one_letter_or_long_and_stays_as_it_is() -> None:
         rule = PolicyRule.model_validate({"match": pattern, "level": "connected"})
         assert rule.match == pattern
         with pytest.raises(ValidationError):
-            rule.level = "disconnected"  # type: ignore[misc]
+            rule.level = "disconnected"

@@ -9,7 +9,7 @@ from sat_client.requests import Offline
 from sat_client.sending import packed, send_packed
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadArgs
-from tests.unit.sat_orchestrator.parts import FakeBus
+from tests.unit.fake_bus import FakeBus
 
 FRAMES = [{"id": 1, "data": "00"}, {"id": 2, "data": "01"}]
 
