@@ -72,7 +72,11 @@ class _Waiting(NamedTuple):
 
 
 class Requests:
-    """Answers requests on `orch/req/<op>` and on the devices' `set`."""
+    """Answers requests on `orch/req/<op>` and on the devices' `set`.
+
+    Args:
+        capacity: requests that may be in progress at a time.
+    """
 
     def __init__(
         self,
@@ -83,6 +87,8 @@ class Requests:
         keeper: Keeper,
         steering: Steering,
         store: Store,
+        *,
+        capacity: int = CAPACITY,
     ) -> None:
         self._loop = loop
         self._desk = desk
@@ -91,6 +97,7 @@ class Requests:
         self._keeper = keeper
         self._steering = steering
         self._store = store
+        self._capacity = capacity
         self._waiting: dict[Accepted, _Waiting] = {}
         lifecycle = (Operation.INITIALIZE, Operation.CONNECT, Operation.RESET, Operation.CLOSE)
         self._operations: dict[str, Callable[[Accepted], Coroutine[Any, Any, None]]] = {
@@ -128,8 +135,8 @@ class Requests:
     async def _run(self, accepted: Accepted) -> None:
         """Answer one request, and put it on the record."""
         try:
-            if len(self._waiting) >= CAPACITY:
-                raise Busy(f"{CAPACITY} requests are in progress; try again later")
+            if len(self._waiting) >= self._capacity:
+                raise Busy(f"{self._capacity} requests are in progress; try again later")
             await self._operation(accepted)(accepted)
         except SatError as error:
             accepted.fail(error)

@@ -18,7 +18,7 @@ from sat_bus.transport.calls import Call, Calls
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadRequest, HostLost, SatError, Timeout, from_code
 
-GRACE = 1.0  # beyond the deadline, for the reply that says that the deadline has passed
+GRACE = 1.0
 
 
 class Offline(HostLost):
@@ -26,10 +26,15 @@ class Offline(HostLost):
 
 
 class Requester(Calls):
-    """Sends requests as `client`, and blocks the calling thread until the reply is there."""
+    """Sends requests as `client`, and blocks the calling thread until the reply is there.
 
-    def __init__(self, bus: Bus, site: str, client: str) -> None:
+    Args:
+        grace: seconds beyond a deadline, for the reply that says that it has passed.
+    """
+
+    def __init__(self, bus: Bus, site: str, client: str, *, grace: float = GRACE) -> None:
         super().__init__(bus, site, client)
+        self._grace = grace
         (self._filter,) = topics.REPLY.filters(site, client=client)
 
     @property
@@ -112,7 +117,7 @@ class Requester(Calls):
                 raise Offline(
                     "not connected to the broker; nothing was sent. Is it running? See: sat doctor"
                 )
-            return future.result(timeout + GRACE)
+            return future.result(timeout + self._grace)
         except FutureTimeout:
             who = f"host {target}" if target else "the orchestrator"
             raise Timeout(

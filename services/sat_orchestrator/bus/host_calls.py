@@ -44,12 +44,21 @@ class HostCalls(Calls):
 
     Args:
         client: our own client id; replies come below ``reply/<client>/``.
+        leadership: its epoch stands in each request.
+        capacity: requests that may wait at a time.
     """
 
     def __init__(
-        self, site: str, client: str, bus: Bus, leadership: Leadership, loop: WorkLoop
+        self,
+        site: str,
+        client: str,
+        bus: Bus,
+        leadership: Leadership,
+        loop: WorkLoop,
+        *,
+        capacity: int = CAPACITY,
     ) -> None:
-        super().__init__(bus, site, client, capacity=CAPACITY, post=loop.post)
+        super().__init__(bus, site, client, capacity=capacity, post=loop.post)
         self._leadership = leadership
         self._loop = loop
 

@@ -47,6 +47,7 @@ class Fleet:
         lost_after: seconds without a heartbeat after which a host is lost.
         scan_period: seconds between scans of a host.
         recovery_limit: recoveries from ERROR before the planner gives up.
+        max_rows: devices that the table holds.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Fleet:
         lost_after: float = LOST_AFTER_S,
         scan_period: float = SCAN_PERIOD_S,
         recovery_limit: int = RECOVERY_LIMIT,
+        max_rows: int = MAX_ROWS,
     ) -> None:
         self.hosts: dict[str, KnownHost] = {}
         self.rows: dict[Key, Row] = {}
@@ -65,6 +67,7 @@ class Fleet:
         self._lost_after = lost_after
         self._scan_period = scan_period
         self._limit = recovery_limit
+        self._max_rows = max_rows
 
     def load(self, records: Iterable[Record], now: float) -> None:
         """Take over what the database has kept; all of it counts as lost until its host speaks."""
@@ -285,8 +288,8 @@ class Fleet:
         known = self.rows.get(key)
         if known is not None:
             return known
-        if len(self.rows) >= MAX_ROWS:
-            raise Busy(f"the table holds {MAX_ROWS} devices already; forget some")
+        if len(self.rows) >= self._max_rows:
+            raise Busy(f"the table holds {self._max_rows} devices already; forget some")
         self.host(key.host, now)
         decision = decide(self._rules, key)
         row = Row(key)

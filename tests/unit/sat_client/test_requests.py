@@ -11,11 +11,10 @@ import pytest
 from sat_bus.contract import bin_batch
 from sat_bus.contract.messages import Reply
 from sat_bus.transport.bus import Inbound
-from sat_client import requests
 from sat_client.requests import Offline, Requester, check
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadRequest, BadState, Denied, Internal, Timeout
-from tests.unit.sat_orchestrator.parts import FakeBus, Published
+from tests.unit.fake_bus import FakeBus, Published
 
 FILTER = "sat/1/lab/reply/ann/+"
 
@@ -93,9 +92,10 @@ def test_a_reply_that_reports_an_error_is_raised_where_that_is_wanted(
 
 
 def test_no_reply_in_time_says_who_may_be_stuck(
-    bus: AnsweringBus, requester: Requester, monkeypatch: pytest.MonkeyPatch
+    bus: AnsweringBus,
 ) -> None:
-    monkeypatch.setattr(requests, "GRACE", 0.0)
+    requester = Requester(bus, "lab", "ann", grace=0.0)
+    requester.open()
     bus.answer = lambda sent: None
     with pytest.raises(Timeout, match=r"no reply on x/y within 0.001 s.*Is host bench running"):
         requester.exchange("x/y", {}, timeout=0.001, target="bench")

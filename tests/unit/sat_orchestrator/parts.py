@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, cast
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import topics
 from sat_bus.contract.device_key import Key
-from sat_bus.contract.topics import Traffic
 from sat_bus.service.loop import WorkLoop
 from sat_bus.service.request_desk import RequestDesk
 from sat_bus.service.tasks import Promise
-from sat_bus.transport.bus import BusStats, Handler, Inbound
+from sat_bus.transport.bus import Inbound
 from sat_orchestrator.bus.host_calls import HostCalls
 from sat_orchestrator.bus.publisher import Publisher
 from sat_orchestrator.fleet.fleet import Fleet
@@ -30,6 +27,7 @@ from sat_orchestrator.requests import Requests
 from sat_orchestrator.steering import Steering
 from sat_orchestrator.store.database import AuditEntry
 from sat_toolkit.core.device_spec import DeviceState
+from tests.unit.fake_bus import FakeBus, Published
 
 SITE, HOST, DRIVER, OWN = "lab", "bench", "drv_x", "orchestrator-1-aa"
 OLD_BOOT, BOOT, NEW_BOOT = "1000-aa", "2000-bb", "3000-cc"
@@ -44,80 +42,6 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
-
-
-@dataclass(frozen=True)
-class Published:
-    topic: str
-    payload: bytes
-    retain: bool = False
-    expiry: float | None = None
-    traceparent: str | None = None
-    on_drop: Callable[[str], None] | None = None
-
-    @property
-    def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads(self.payload)
-        return body
-
-
-class FakeBus:
-    """A Bus that keeps what is published. `up` False: it takes nothing."""
-
-    def __init__(self) -> None:
-        self.sent: list[Published] = []
-        self.up = True
-        self.connected = True
-        self.handlers: dict[str, Handler] = {}
-        self.ended: list[str] = []
-        self.connection: list[Callable[[bool], None]] = []
-
-    def publish(
-        self,
-        topic: str,
-        payload: bytes,
-        *,
-        qos: int = 1,
-        retain: bool = False,
-        traffic: Traffic = Traffic.CONTROL,
-        response_topic: str | None = None,
-        correlation: bytes | None = None,
-        expiry_s: float | None = None,
-        traceparent: str | None = None,
-        on_drop: Callable[[str], None] | None = None,
-    ) -> bool:
-        if self.up:
-            self.sent.append(Published(topic, payload, retain, expiry_s, traceparent, on_drop))
-        return self.up
-
-    def retained(self, topic: str) -> bytes | None:
-        """What a broker would hold there; empty once it was cleared, None when nothing was said."""
-        found = [each.payload for each in self.sent if each.retain and each.topic == topic]
-        return found[-1] if found else None
-
-    def start(self, timeout: float | None = None) -> bool:
-        return True
-
-    def subscribe(self, subscription: str, handler: Handler, *, qos: int = 1) -> None:
-        self.handlers[subscription] = handler
-
-    def unsubscribe(self, subscription: str) -> None:
-        self.ended.append(subscription)
-
-    def deliver_on(self, post: Callable[[Callable[[], None]], bool]) -> None:
-        pass
-
-    def on_connection(self, handler: Callable[[bool], None]) -> None:
-        self.connection.append(handler)
-
-    def flush(self, timeout: float) -> bool:
-        return True
-
-    def stats(self) -> BusStats:
-        return BusStats(0, 0, 0, 0, 0, {}, 0)
-
-    def close(self, timeout: float = 2.0) -> None:
-        self.ended.append("closed")
 
 
 class FakeStore:
@@ -188,15 +112,23 @@ def turn(loop: WorkLoop) -> None:
 class Parts:
     """An orchestrator that leads, without its subscriptions."""
 
-    def __init__(self, rules: list[PolicyRule] | None = None, *, leading: bool = True) -> None:
+    def __init__(
+        self,
+        rules: list[PolicyRule] | None = None,
+        *,
+        leading: bool = True,
+        max_requests: int = 1024,
+        max_calls: int = 4096,
+        **fleet: Any,
+    ) -> None:
         self.clock = Clock()
         self.loop = WorkLoop("test", clock=self.clock)
         self.bus = FakeBus()
         self.store: Any = cast(Any, FakeStore())
-        self.fleet = Fleet(rules or [], lambda: 0.5, scan_period=3600.0)
+        self.fleet = Fleet(rules or [], lambda: 0.5, scan_period=3600.0, **fleet)
         self.leadership = Leadership(OWN, 3)
         self.lead = Lead(SITE, self.bus, self.store, self.leadership)
-        self.calls = HostCalls(SITE, OWN, self.bus, self.leadership, self.loop)
+        self.calls = HostCalls(SITE, OWN, self.bus, self.leadership, self.loop, capacity=max_calls)
         self.publisher = Publisher(SITE, self.bus, self.fleet, self.loop)
         self.hosts = Hosts(self.loop, self.fleet, self.calls, self.lead)
         self.keeper = Keeper(self.loop, self.fleet, self.store)
@@ -205,8 +137,9 @@ class Parts:
             SITE, "orchestrator", OWN, self.bus, self.clock, own_boot_only=False
         )
         self.requests = Requests(
-            self.loop, self.desk, self.fleet, self.hosts, self.keeper, self.steering, self.store
-        )
+            self.loop, self.desk, self.fleet, self.hosts, self.keeper, self.steering, self.store,
+            capacity=max_requests,
+        )  # fmt: skip
         self._ids = itertools.count(1)
         self._answered: set[str] = set()
         self.rev = 0

@@ -10,7 +10,6 @@ from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Reply
 from sat_bus.service.tasks import Promise, start
 from sat_orchestrator import hosts as module
-from sat_orchestrator.fleet import fleet as fleet_module
 from sat_orchestrator.hosts import Scanned, found_by
 from sat_toolkit.core.lifecycle import Operation
 from sat_toolkit.errors import HostLost
@@ -23,8 +22,8 @@ def there(*names: str, **more: Any) -> dict[str, Any]:
     }
 
 
-def host() -> Parts:
-    parts = Parts()
+def host(**settings: Any) -> Parts:
+    parts = Parts(**settings)
     parts.host_up()
     return parts
 
@@ -86,11 +85,8 @@ def test_a_scan_makes_rows_of_what_is_there() -> None:
     assert list(parts.fleet.rows) == scanned.found
 
 
-def test_a_device_that_the_table_has_no_room_for_is_left_out(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(fleet_module, "MAX_ROWS", 1)
-    parts = host()
+def test_a_device_that_the_table_has_no_room_for_is_left_out() -> None:
+    parts = host(max_rows=1)
     promise = scanning(parts)
     parts.answer(parts.the("scan"), there("can0", "can1"))
     assert len(promise.result().found) == 2

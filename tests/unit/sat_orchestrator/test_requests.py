@@ -12,7 +12,6 @@ from sat_bus.contract import topics
 from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired, Meta
 from sat_bus.transport.bus import Inbound
-from sat_orchestrator import requests
 from sat_orchestrator.fleet.table import Action
 from sat_toolkit.core.device_spec import DeviceState
 from tests.unit.sat_orchestrator.parts import (
@@ -710,9 +709,8 @@ def test_who_waits_when_it_stops_is_told_that_nobody_will_know() -> None:
     assert parts.row.clients == 0
 
 
-def test_no_more_requests_than_fit_are_in_progress(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(requests, "CAPACITY", 2)
-    parts = site()
+def test_no_more_requests_than_fit_are_in_progress() -> None:
+    parts = site(max_requests=2)
     first = parts.ask("close", device="can0")
     parts.ask("scan")
     said = parts.reply(parts.ask("list"))

@@ -16,6 +16,7 @@ from sat_orchestrator.service import Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings
 from sat_orchestrator.store.database import Kept
 from sat_toolkit.core.device_spec import DeviceState
+from tests.unit.fake_bus import FakeBus
 from tests.unit.sat_orchestrator.parts import (
     BOOT,
     DRIVER,
@@ -24,7 +25,6 @@ from tests.unit.sat_orchestrator.parts import (
     OWN,
     SITE,
     Clock,
-    FakeBus,
     FakeStore,
     turn,
 )

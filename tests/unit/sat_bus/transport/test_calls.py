@@ -13,7 +13,7 @@ from sat_bus.service.tasks import Promise
 from sat_bus.transport.bus import Inbound
 from sat_bus.transport.calls import Call, Calls, Outcome
 from sat_toolkit.errors import BadRequest, Busy, Denied, HostLost, Timeout
-from tests.unit.sat_orchestrator.parts import FakeBus
+from tests.unit.fake_bus import FakeBus
 
 OK = Reply(status="ok", result=7)
 

@@ -73,9 +73,8 @@ def test_what_cannot_be_sent_is_expired_at_once() -> None:
     )
 
 
-def test_no_more_than_may_wait_for_hosts_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host_calls, "CAPACITY", 1)
-    parts = Parts()
+def test_no_more_than_may_wait_for_hosts_do() -> None:
+    parts = Parts(max_calls=1)
     first = ask(parts)
     assert ask(parts).result().code == "expired"
     assert not first.settled
