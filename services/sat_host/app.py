@@ -9,11 +9,13 @@ from sat_bus.contract import topics
 from sat_bus.contract.boot import new_boot
 from sat_bus.contract.messages import HostState
 from sat_bus.service.alive import Alive, take_notify_socket
+from sat_bus.service.logs import configure_logging
 from sat_bus.service.loop import WorkLoop
-from sat_bus.service.run import configure_logging, connect, run_service
+from sat_bus.service.run import connect, run_service
 from sat_bus.transport.bus import Will
 from sat_host.containment.census import become_subreaper
 from sat_host.host import Host
+from sat_host.pool.pool import Pool
 from sat_host.settings import HostSettings
 
 
@@ -32,11 +34,12 @@ def run(settings: HostSettings) -> int:
         HostState(state="offline", boot=boot).encode(),
     )
     bus = connect(settings, settings.host, will)
-    host = Host(settings, loop, bus, boot, ends_orphans=become_subreaper())
+    pool = Pool(settings, loop, ends_orphans=become_subreaper())
+    host = Host(settings, loop, bus, boot, pool)
     alive = Alive(
         lambda: bus.connected,
         lambda: host.state == "ready",
-        lambda: f"serving the family {settings.family}, devices: {len(host.devices)}",
+        lambda: f"serving the family {settings.family}, devices: {len(host.inventory.devices)}",
         file=settings.alive_file,
         notify=take_notify_socket(),
     )

@@ -15,9 +15,10 @@ from sat_bus.contract import topics
 from sat_bus.contract.boot import new_boot
 from sat_bus.contract.messages import HostState
 from sat_bus.service.loop import WorkLoop
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Inbound, Will
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_host.host import Host
+from sat_host.pool.pool import Pool
 from sat_host.settings import HostSettings
 
 PLUGINS = Path(__file__).parent / "plugins"
@@ -117,7 +118,8 @@ class RunningHost:
         self.bus = MemoryBus(
             broker, HOST, will=Will(topics.HOST_STATE.build(SITE, host=HOST), offline)
         )
-        self.host = Host(made, self.loop, self.bus, self.boot)
+        pool = Pool(made, self.loop, ends_orphans=False)
+        self.host = Host(made, self.loop, self.bus, self.boot, pool)
         self.loop.on_finish(self.host.stop)
         self._thread = threading.Thread(target=self.loop.run, name="host-under-test")
 

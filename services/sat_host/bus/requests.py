@@ -1,26 +1,29 @@
-"""What may be asked of a host, and how each request is answered. Lives on the work loop alone."""
+"""What may be asked of a host, and how each request is answered: one function for each, which reads
+from top to bottom. Lives on the work loop alone."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from sat_bus.contract import messages, topics
-from sat_bus.contract.messages import ScanArgs, StartArgs
+from sat_bus.contract.messages import DeviceArgs, ScanArgs, StartArgs
 from sat_bus.contract.topics import Match
 from sat_bus.service.loop import WorkLoop
-from sat_bus.service.request_desk import Accepted, RequestDesk
-from sat_bus.transport.bus import Bus, Inbound
+from sat_bus.service.request_desk import DEFAULT_TIMEOUT_S, Accepted, RequestDesk
+from sat_bus.service.tasks import DeadlinePassedError, Task
+from sat_bus.transport.bus import Inbound
 from sat_host.bus.inputs import parse_bin_input, parse_input
-from sat_host.devices.delivery_args import take_delivery
+from sat_host.bus.publisher import Publisher
+from sat_host.bus.stream_publisher import StreamPublisher
 from sat_host.devices.device import HostedDevice
-from sat_host.devices.drivers import ScanResult
-from sat_host.devices.jobs import Job, JobOutcome
-from sat_host.outcome import Outcome
+from sat_host.devices.drivers import Driver
+from sat_host.devices.effects import Finished
+from sat_host.devices.inventory import Inventory
+from sat_host.devices.jobs import Job, command_job
+from sat_host.devices.scanner import Scanner
 from sat_host.wire_messages import InputFailed
-from sat_toolkit.core import commands
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import Operation
 from sat_toolkit.core.stream_manager import StreamType
@@ -34,28 +37,36 @@ from sat_toolkit.errors import (
     SatError,
     Timeout,
     UnknownCommand,
-    UnknownDevice,
-    UnknownDriver,
 )
-
-if TYPE_CHECKING:
-    from sat_host.host import Host
 
 ORCHESTRATOR = "orchestrator"
 LIFECYCLE_TIMEOUT = 70.0
 _GONE = (DeviceState.UNKNOWN, DeviceState.DISCOVERED, DeviceState.DISCONNECTED)
+_LIFECYCLE = (Operation.INITIALIZE, Operation.CONNECT, Operation.RESET, Operation.CLOSE)
+
+Answering = Coroutine[Any, None, None]
 
 
 class HostRequests:
-    """Answers commands, client data and lifecycle requests, each exactly once."""
+    """Answers commands, client data and the requests of an orchestrator, each exactly once."""
 
-    def __init__(self, host: Host, bus: Bus, loop: WorkLoop) -> None:
-        self._host = host
+    def __init__(
+        self,
+        desk: RequestDesk,
+        loop: WorkLoop,
+        inventory: Inventory,
+        scanner: Scanner,
+        publisher: Publisher,
+        streams: StreamPublisher,
+    ) -> None:
+        self._desk = desk
         self._loop = loop
-        self._desk = RequestDesk(host.site, host.name, host.boot, bus, host.monotonic)
-        lifecycle = (Operation.INITIALIZE, Operation.CONNECT, Operation.RESET, Operation.CLOSE)
-        self._operations: dict[str, Callable[[Accepted], None]] = {
-            **{operation.value: partial(self._lifecycle, operation) for operation in lifecycle},
+        self._inventory = inventory
+        self._scanner = scanner
+        self._publisher = publisher
+        self._streams = streams
+        self._operations: dict[str, Callable[[Accepted], Answering]] = {
+            **dict.fromkeys(_LIFECYCLE, self._lifecycle),
             "scan": self._scan,
             "start": self._start,
             "reload": self._reload,
@@ -69,235 +80,219 @@ class HostRequests:
         """Requests that were refused or repeated, by cause."""
         return self._desk.counts
 
-    def handle(self, inbound: Inbound, match: Match, arrived: float) -> None:
-        """Answer the request `inbound`, which came at `arrived` on the host's monotonic clock."""
-        if match.topic is topics.INPUT_JSON:
-            accepted = self._desk.accept(inbound, match, parser=parse_input, arrived=arrived)
-            run = self._input
+    def handle(self, inbound: Inbound, match: Match) -> None:
+        """Answer the request `inbound`."""
+        if match.topic is topics.COMMAND:
+            self._begin(inbound, match, self._command)
+        elif match.topic is topics.INPUT_JSON:
+            self._begin(inbound, match, self._take_items, parser=parse_input)
         elif match.topic is topics.INPUT_BIN:
-            accepted = self._desk.accept(inbound, match, parser=parse_bin_input, arrived=arrived)
-            run = self._frames
-        elif match.topic is topics.COMMAND:
-            accepted = self._desk.accept(inbound, match, arrived=arrived)
-            run = self._command
+            self._begin(inbound, match, self._send_frames, parser=parse_bin_input)
         else:
-            accepted = self._desk.accept(
-                inbound, match, arrived=arrived, timeout_s=LIFECYCLE_TIMEOUT
-            )
-            run = self._request
-        if accepted is None:
-            return
+            self._begin(inbound, match, self._operate, timeout_s=LIFECYCLE_TIMEOUT)
+
+    def _begin(
+        self,
+        inbound: Inbound,
+        match: Match,
+        answer: Callable[[Accepted], Answering],
+        *,
+        parser: Callable[[bytes], messages.Request] = messages.parse_request,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+    ) -> None:
+        accepted = self._desk.accept(
+            inbound, match, parser=parser, arrived=inbound.arrived, timeout_s=timeout_s
+        )
+        if accepted is not None:
+            Task(self._loop, self._guard(accepted, answer(accepted)))
+
+    async def _guard(self, accepted: Accepted, answering: Answering) -> None:
+        """Whatever happens, there is an answer."""
         try:
-            run(accepted)
+            await answering
         except SatError as error:
             accepted.fail(error)
         except Exception as error:
             accepted.fail(Internal(f"{type(error).__name__}: {error}"))
             raise
 
-    # -- clients -----------------------------------------------------------------------------------
+    # -- clients ---------------------------------------------------------------------------------
 
-    def _input(self, accepted: Accepted) -> None:
+    async def _command(self, accepted: Accepted) -> None:
+        """``cmd/<command>``: run a command of the driver."""
         levels = accepted.match.levels
-        device = self._device(levels["driver"], levels["device"])
+        device = self._inventory.device(levels["driver"], levels["device"])
+        job = self._command_job(accepted, device, levels["command"], accepted.request.args)
+        finished = await self._run(accepted, device, job)
+        if finished.outcome.error is not None:
+            accepted.fail(finished.outcome.error, state=finished.state)
+        else:
+            accepted.ok(finished.outcome.result, state=finished.state)
+
+    async def _take_items(self, accepted: Accepted) -> None:
+        """``in/<stream>/json``: hand data to the driver. There is a reply only to what it cannot
+        take; what becomes of the rest, events tell."""
+        levels = accepted.match.levels
+        device = self._inventory.device(levels["driver"], levels["device"])
         device.send_input(levels["stream"], accepted.request.args["items"])
 
-    def _frames(self, accepted: Accepted) -> None:
+    async def _send_frames(self, accepted: Accepted) -> None:
+        """``in/can/bin``: hand CAN frames to the driver, and say what became of each: in the reply,
+        or in an event where nobody asked for a reply."""
         levels = accepted.match.levels
-        device = self._device(levels["driver"], levels["device"])
+        device = self._inventory.device(levels["driver"], levels["device"])
         if levels["stream"] != StreamType.CAN:
             raise BadArgs(
                 f"bin is for CAN frames: publish to in/can/bin, or to in/{levels['stream']}/json"
             )
-        block = accepted.request.args["block"]
-        answers = accepted.request.request_id is not None or accepted.request.reply_to is not None
-
-        def done(result: Outcome) -> None:
-            timer.cancel()
-            if result.error is not None:
-                accepted.fail(result.error)
-            elif answers:
-                accepted.ok(result.result)
-            elif failed := result.result["failed"]:
-                reason = failed[-1]["reason"]
-                device.on_event(InputFailed(Code.DRIVER_ERROR, reason, len(failed)))
-
-        def late() -> None:
+        sending = device.send_frames(accepted.request.args["block"])
+        try:
+            await sending.by(self._loop, accepted.deadline)
+        except DeadlinePassedError:
             accepted.fail(
                 Timeout("the frames were not all sent in time; what became of them is unknown")
             )
+        outcome = await sending
+        if outcome.error is not None:
+            accepted.fail(outcome.error)
+        elif accepted.request.request_id is not None or accepted.request.reply_to is not None:
+            accepted.ok(outcome.result)
+        elif failed := outcome.result["failed"]:
+            reason = failed[-1]["reason"]
+            device.on_event(InputFailed(Code.DRIVER_ERROR, reason, len(failed)))
 
-        timer = self._loop.later(accepted.deadline - self._host.monotonic(), late)
-        try:
-            device.send_frames(block, done)
-        except SatError:
-            timer.cancel()
-            raise
+    # -- the orchestrator ------------------------------------------------------------------------
 
-    def _command(self, accepted: Accepted) -> None:
-        levels = accepted.match.levels
-        device = self._device(levels["driver"], levels["device"])
-        self._submit_command(
-            accepted, device, levels["command"], accepted.request.args, accepted.client
-        )
-
-    def _submit_command(
-        self, accepted: Accepted, device: HostedDevice, name: str, args: dict[str, Any], by: str
-    ) -> None:
-        command = device.commands.get(name)
-        if command is None:
-            known = ", ".join(sorted(device.commands)) or "none"
-            raise UnknownCommand(f"unknown command {name!r}; {device.driver} has: {known}")
-        rest, _ = take_delivery(command, device.declared_streams, args)
-        commands.check_args(command, rest)
-        self._submit(accepted, device, Operation.COMMAND, by, name, args)
-
-    # -- the orchestrator --------------------------------------------------------------------------
-
-    def _request(self, accepted: Accepted) -> None:
+    async def _operate(self, accepted: Accepted) -> None:
+        """``req/<op>``: one of those below, unless who asks has been superseded."""
         name = accepted.match.levels["op"]
         operation = self._operations.get(name)
         if operation is None:
             known = ", ".join(sorted(self._operations))
             raise UnknownCommand(f"unknown request {name!r}; a host takes: {known}")
-        self._fence(accepted)
-        operation(accepted)
+        epoch, seen = accepted.request.epoch, self._publisher.epoch_seen
+        if epoch is not None:
+            if epoch < seen:
+                raise Fenced(f"epoch {epoch} is over; {seen} has been seen")
+            self._publisher.epoch_seen = epoch
+        await operation(accepted)
 
-    def _fence(self, accepted: Accepted) -> None:
-        epoch = accepted.request.epoch
-        if epoch is None:
-            return
-        if epoch < self._host.epoch_seen:
-            raise Fenced(f"epoch {epoch} is over; {self._host.epoch_seen} has been seen")
-        self._host.epoch_seen = epoch
-
-    def _lifecycle(self, operation: Operation, accepted: Accepted) -> None:
+    async def _lifecycle(self, accepted: Accepted) -> None:
+        """initialize, connect, reset and close."""
         device = self._named(accepted)
-        self._submit(accepted, device, operation, ORCHESTRATOR)
+        operation = Operation(accepted.match.levels["op"])
+        job = Job(operation, ORCHESTRATOR, accepted.deadline)
+        finished = await self._run(accepted, device, job)
+        if finished.outcome.error is not None:
+            accepted.fail(finished.outcome.error, state=finished.state)
+        else:
+            result = finished.outcome.result
+            accepted.ok(result, state=finished.state, message=result["message"])
 
-    def _start(self, accepted: Accepted) -> None:
+    async def _start(self, accepted: Accepted) -> None:
+        """Run the driver's start command for a stream that is desired."""
         args = messages.parse_args(StartArgs, accepted.request)
-        device = self._device(args.driver, args.device)
-        self._submit_command(accepted, device, "start", args.args, ORCHESTRATOR)
+        device = self._inventory.device(args.driver, args.device)
+        job = self._command_job(accepted, device, "start", args.args, by=ORCHESTRATOR)
+        finished = await self._run(accepted, device, job)
+        if finished.outcome.error is not None:
+            accepted.fail(finished.outcome.error, state=finished.state)
+        else:
+            accepted.ok(finished.outcome.result, state=finished.state)
 
-    def _scan(self, accepted: Accepted) -> None:
-        args = messages.parse_args(ScanArgs, accepted.request)
-        if args.driver is not None and args.driver not in self._host.drivers:
-            raise self._unknown_driver(args.driver)
-        names = [args.driver] if args.driver is not None else list(self._host.drivers)
-        before = set(self._host.devices)
-        errors: dict[str, str] = {}
-        left = set(names)
-
-        def scanned(name: str, result: ScanResult) -> None:
-            left.discard(name)
+    async def _scan(self, accepted: Accepted) -> None:
+        """Look for devices with one driver or all, and list them."""
+        drivers = self._drivers_named(accepted)
+        before = set(self._inventory.devices)
+        scans = [(driver, self._scanner.scan(driver)) for driver in drivers]
+        errors = {}
+        for driver, scan in scans:
+            result = await scan
             if result.error is not None:
-                errors[name] = str(result.error)
-            if not left:
-                accepted.ok({"devices": self._listed(names, before), "errors": errors})
-
-        if not names:
-            accepted.ok({"devices": [], "errors": {}})
-        for name in names:
-            self._host.scan_driver(name, partial(scanned, name))
-
-    def _listed(self, drivers: list[str], before: set[tuple[str, str]]) -> list[dict[str, Any]]:
-        return [
-            {"driver": key[0], "device": key[1], "state": device.state, "new": key not in before}
-            for key, device in self._host.devices.items()
-            if key[0] in drivers
+                errors[driver.name] = str(result.error)
+        found = [
+            {
+                "driver": device.driver.name,
+                "device": device.id,
+                "state": device.state,
+                "new": device not in before,
+            }
+            for device in self._inventory.devices
+            if device.driver in drivers
         ]
+        accepted.ok({"devices": found, "errors": errors})
 
-    def _reload(self, accepted: Accepted) -> None:
-        args = messages.parse_args(ScanArgs, accepted.request)
-        if args.driver is not None and args.driver not in self._host.drivers:
-            raise self._unknown_driver(args.driver)
-        for name, driver in self._host.drivers.items():
-            if args.driver in (None, name):
-                driver.reload()
-        accepted.ok({"drivers": [args.driver] if args.driver else list(self._host.drivers)})
+    async def _reload(self, accepted: Accepted) -> None:
+        """Read one driver's plugin file again, or all."""
+        drivers = self._drivers_named(accepted)
+        for driver in drivers:
+            driver.reload()
+        accepted.ok({"drivers": [driver.name for driver in drivers]})
 
-    def _resync(self, accepted: Accepted) -> None:
-        self._host.resync()
-        accepted.ok({"devices": len(self._host.devices)})
+    async def _resync(self, accepted: Accepted) -> None:
+        """Publish everything again."""
+        self._publisher.resync()
+        accepted.ok({"devices": len(self._inventory.devices)})
 
-    def _forget(self, accepted: Accepted) -> None:
+    async def _forget(self, accepted: Accepted) -> None:
+        """Drop a device that is gone, with all that was said of it."""
         device = self._named(accepted)
         if device.state not in _GONE or not device.idle:
-            raise BadState(
-                f"{device.id} is {device.state}; close it first, then forget it",
-            )
-        self._host.forget(device)
+            raise BadState(f"{device.id} is {device.state}; close it first, then forget it")
+        self._inventory.forget(device)
+        self._streams.forget(device.driver.name, device.id)
+        self._publisher.forget(device.driver.name, device.id)
         accepted.ok({"forgotten": device.id})
 
-    def _release(self, accepted: Accepted) -> None:
+    async def _release(self, accepted: Accepted) -> None:
+        """End a device's quarantine."""
         device = self._named(accepted)
         accepted.ok({"released": device.release()}, state=device.state)
 
-    # -- all ---------------------------------------------------------------------------------------
+    # -- what several need -----------------------------------------------------------------------
 
-    def _submit(
+    def _command_job(
         self,
         accepted: Accepted,
         device: HostedDevice,
-        operation: Operation,
-        by: str,
-        command: str = "",
-        args: dict[str, Any] | None = None,
-    ) -> None:
-        def done(outcome: JobOutcome) -> None:
-            timer.cancel()
-            if outcome.error is not None:
-                accepted.fail(outcome.error, state=device.state)
-            elif operation is Operation.COMMAND:
-                accepted.ok(outcome.result, state=device.state)
-            else:
-                accepted.ok(outcome.result, state=device.state, message=outcome.result["message"])
+        name: str,
+        args: dict[str, Any],
+        by: str = "",
+    ) -> Job:
+        """Raises UnknownCommand, BadArgs."""
+        command = self._inventory.command(device, name)
+        return command_job(
+            command,
+            device.driver.streams,
+            args,
+            by=by or accepted.client,
+            deadline=accepted.deadline,
+        )
 
-        def late() -> None:
-            seconds = f"{accepted.deadline - accepted.arrived:g} s"
-            if job.started:
-                accepted.fail(
-                    Timeout(f"{job.word} did not end within {seconds}; its effect is unknown")
-                )
-            else:
-                accepted.fail(
-                    Expired(f"{job.word} could not start within {seconds} and never will")
-                )
+    async def _run(self, accepted: Accepted, device: HostedDevice, job: Job) -> Finished:
+        """What became of `job`.
 
-        job = Job(operation, by, accepted.deadline, done, command, args or {})
-        timer = self._loop.later(accepted.deadline - self._host.monotonic(), late)
+        Raises:
+            Busy: the device's queue is full.
+            Expired, Timeout: the deadline has passed before it could start, or while it ran.
+        """
         try:
-            device.submit(job)
-        except SatError:
-            timer.cancel()
-            raise
+            return await device.submit(job).by(self._loop, job.deadline)
+        except DeadlinePassedError:
+            pass
+        within = f"{accepted.deadline - accepted.arrived:g} s"
+        if device.is_running(job):
+            raise Timeout(f"{job.word} did not end within {within}; its effect is unknown")
+        raise Expired(f"{job.word} could not start within {within} and never will")
 
     def _named(self, accepted: Accepted) -> HostedDevice:
-        args = messages.parse_args(messages.DeviceArgs, accepted.request)
+        """The device of the request's args. Raises BadArgs, UnknownDriver, UnknownDevice."""
+        args = messages.parse_args(DeviceArgs, accepted.request)
+        return self._inventory.find(args.device, args.driver)
+
+    def _drivers_named(self, accepted: Accepted) -> list[Driver]:
+        """The driver of the request's args, or all. Raises BadArgs, UnknownDriver."""
+        args = messages.parse_args(ScanArgs, accepted.request)
         if args.driver is not None:
-            return self._device(args.driver, args.device)
-        found = [device for key, device in self._host.devices.items() if key[1] == args.device]
-        if len(found) == 1:
-            return found[0]
-        if found:
-            raise BadArgs(
-                f"{args.device} is a device of {', '.join(d.driver for d in found)}; name the driver"
-            )
-        raise self._unknown_device(args.device)
-
-    def _device(self, driver: str, device: str) -> HostedDevice:
-        if driver not in self._host.drivers:
-            raise self._unknown_driver(driver)
-        known = self._host.devices.get((driver, device))
-        if known is None:
-            raise self._unknown_device(device)
-        return known
-
-    def _unknown_driver(self, driver: str) -> UnknownDriver:
-        known = ", ".join(self._host.drivers) or "none"
-        return UnknownDriver(f"unknown driver {driver!r}; {self._host.name} has: {known}")
-
-    def _unknown_device(self, device: str) -> UnknownDevice:
-        known = ", ".join(sorted(key[1] for key in self._host.devices)) or "none; scan first"
-        return UnknownDevice(f"unknown device {device!r}; {self._host.name} has: {known}")
+            return [self._inventory.driver(args.driver)]
+        return list(self._inventory.drivers)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 Publish = Callable[[str, bytes], None]
 
 
-class Truth:
+class RetainedTopics:
     """The wanted payload of each retained topic, and what the broker was last seen to hold.
 
     Args:

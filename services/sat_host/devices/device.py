@@ -1,253 +1,96 @@
-"""One device of a host: its state, its queue of jobs, and its worker. Lives on the work loop alone.
+"""One device of a host: the shell around its `machine`, whose effects it carries out. Lives on the
+work loop alone, but for the frames, which pass it on the multiplexer's thread.
 
-Jobs run one at a time. Each step of an operation is a call to the worker whose result comes back as
-a job of the loop, so nothing here ever waits. The lifecycle's rules are
-`sat_toolkit.core.lifecycle`; here they meet a process that may be slow, wrong or gone.
+There are no rules here: what follows from what is the machine's to say.
 """
 
 from __future__ import annotations
 
 import contextlib
+import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any
 
-from sat_bus.contract.messages import CommandInfo, Meta, Status, StreamStatus
-from sat_bus.service.tasks import Promise
-from sat_host.devices.delivery_args import take_delivery, with_delivery
-from sat_host.devices.jobs import Deadlines, Job, JobOutcome
+from sat_bus.contract.messages import Meta
+from sat_bus.service.loop import Timer
+from sat_bus.service.tasks import Promise, Task
+from sat_host import wire_messages
+from sat_host.devices import effects
+from sat_host.devices.drivers import Driver
+from sat_host.devices.effects import Effect, Finished
+from sat_host.devices.face import Dropped, describe
+from sat_host.devices.jobs import Deadlines, Job
+from sat_host.devices.machine import Machine, Moment
+from sat_host.devices.surroundings import Surroundings
 from sat_host.outcome import Outcome
 from sat_host.pool.handle import WorkerHandle
-from sat_host.wire_messages import (
-    Acquiring,
-    AcquisitionFailed,
-    BatchHeader,
-    DriverReported,
-    Event,
-    EventsDropped,
-    Halt,
-    InputFailed,
-    RunCommand,
-    RunHook,
-    SendFrames,
-    StreamChanged,
-    TakeInput,
-)
-from sat_toolkit.core import driver_events, lifecycle
-from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.frame_block import FrameBlock
-from sat_toolkit.core.lifecycle import Operation, Step
-from sat_toolkit.errors import (
-    BadState,
-    Busy,
-    DriverError,
-    Expired,
-    Quarantined,
-    SatError,
-    UnknownDevice,
-)
-
-QUEUE_LENGTH = 16
-QUARANTINE_DEATHS = 5
-QUARANTINE_WITHIN = 60.0
-ACTIVE_SHOWN_AFTER = 0.05
-HOST = "host"
-NOT_FOUND = "not found by the last scan"
-_FIRST = (Operation.RESET, Operation.CLOSE)
-
-
-class DeviceContext(Protocol):
-    """What a device needs of its host."""
-
-    def now(self) -> float:
-        """Seconds since the epoch."""
-
-    def monotonic(self) -> float: ...
-
-    def later(self, delay: float, job: Callable[[], None]) -> Any: ...
-
-    def next_rev(self) -> int: ...
-
-    def changed(self, device: HostedDevice) -> None:
-        """Publish the device's state and status."""
-
-    def event(self, device: HostedDevice, event: str, **fields: Any) -> None: ...
-
-    def spawn(self, device: HostedDevice) -> WorkerHandle:
-        """A worker for the device.
-
-        Raises:
-            OSError: no process could be had.
-        """
-
-    def scan(self, driver: str, done: Callable[[], None]) -> None: ...
-
-    def when(self, outcome: Promise[Outcome], done: Callable[[Outcome], None]) -> None: ...
-
-    def frames(self, device: HostedDevice, header: BatchHeader, frames: bytes) -> None: ...
+from sat_toolkit.errors import Busy, SatError
 
 
 class HostedDevice:
-    """A device that a scan has found.
+    """A device that a scan has found; `info` is the scanned Device as a dict."""
 
-    `info` is the scanned Device as a dict, `commands` and `streams` what its driver declares.
-    """
-
-    def __init__(
-        self,
-        driver: str,
-        info: dict[str, Any],
-        commands: dict[str, Command],
-        streams: list[str],
-        boot: str,
-        context: DeviceContext,
-        deadlines: Deadlines,
-    ) -> None:
+    def __init__(self, driver: Driver, info: dict[str, Any], around: Surroundings) -> None:
         self.driver = driver
         self.id: str = info["device_id"]
         self.info = info
-        self.commands = commands
-        self.declared_streams = streams
-        self.state = DeviceState.UNKNOWN
-        self.rev = 0
-        self._boot = boot
-        self._context = context
-        self._deadlines = deadlines
-        self._previous = DeviceState.UNKNOWN
-        self._since = context.now()
-        self._by = HOST
-        self._reason = ""
-        self._operation = ""
-        self._acquiring = False
-        self._streams: dict[str, StreamStatus] = {}
-        self._urgent: deque[Job] = deque()
-        self._queue: deque[Job] = deque()
-        self._job: Job | None = None
+        self._around = around
+        self._deadlines = Deadlines()
+        self._machine = Machine(self.id, self._deadlines, self._now())
         self._worker: WorkerHandle | None = None
-        self._deaths: deque[float] = deque(maxlen=QUARANTINE_DEATHS)
-        self._quarantined = False
-        self._shown: tuple[Any, ...] = ()
+        self._waiting: dict[Job, Promise[Finished]] = {}
+        self._due: deque[Effect] = deque()
+        self._carrying = False
+        self._showing: Timer | None = None
 
-    # -- what the bus shows ----------------------------------------------------------------------
-
-    def status(self) -> Status:
-        return Status(
-            state=self.state,
-            previous=self._previous,
-            since=self._since,
-            rev=self.rev,
-            boot=self._boot,
-            by=self._by,
-            reason=self._reason,
-            operation=self._operation,
-            acquiring=self._acquiring,
-            streams=self._streams,
-            quarantined=self._quarantined,
-        )
-
-    def meta(self) -> Meta:
-        return Meta(
-            name=self.info["name"],
-            device_type=self.info["device_type"],
-            attributes=self.info.get("attributes", {}),
-            hardware_id=self.info.get("hardware_id"),
-            commands={
-                name: CommandInfo(
-                    description=c.description,
-                    parameters=with_delivery(c, self.declared_streams),
-                    timeout_ms=c.timeout_ms,
-                )
-                for name, c in self.commands.items()
-            },
-            streams=self.declared_streams,
-        )
+    @property
+    def state(self) -> DeviceState:
+        return self._machine.face.state
 
     @property
     def queued(self) -> int:
-        return len(self._queue) + len(self._urgent)
-
-    @property
-    def worker(self) -> WorkerHandle | None:
-        return self._worker
+        """Jobs that wait."""
+        return self._machine.queued
 
     @property
     def idle(self) -> bool:
         """Nothing runs or waits, and no worker holds the device."""
-        return self._job is None and not self.queued and self._worker is None
+        return self._machine.idle
 
-    def _show(self) -> None:
-        """Publish, when anything a reader would see has changed."""
-        shown = (
-            self.state,
-            self._previous,
-            self._reason,
-            self._operation,
-            self._by,
-            self._acquiring,
-            self._quarantined,
-            tuple(self._streams.items()),
-        )
-        if shown != self._shown:
-            self._shown = shown
-            self.rev = self._context.next_rev()
-            self._context.changed(self)
-
-    def _move(self, target: DeviceState, reason: str = "") -> None:
-        """Apply one edge of the lifecycle.
-
-        Raises:
-            IllegalTransition: there is none; nothing is changed.
-        """
-        if target is not self.state:
-            self._previous, self.state = self.state, lifecycle.apply(self.state, target)
-            self._since = self._context.now()
-        self._reason = reason
-
-    # -- scans -----------------------------------------------------------------------------------
+    def meta(self) -> Meta:
+        """What it is, as a message."""
+        return describe(self.info, self.driver.commands, self.driver.streams)
 
     def found(self, info: dict[str, Any]) -> bool:
-        """A scan found it. Never lowers a state. Returns whether its description changed."""
-        changed = info != self.info
-        self.info = info
-        if self._reason == NOT_FOUND:
-            self._reason = ""
-            self._show()
-        if self.state is DeviceState.UNKNOWN:
-            self._by, self._operation = HOST, Operation.SCAN.value
-            self._move(DeviceState.DISCOVERED)
-            self._show()
+        """A scan has found it. Whether its description has changed."""
+        changed, self.info = info != self.info, info
+        self._carry_out(self._machine.found(self._now()))
         return changed
 
     def missing(self) -> None:
-        """A scan did not find it. What is initialised or more keeps its state, as some ports are
-        not listed while they are in use: only its driver can tell. The reason says so meanwhile."""
-        if (
-            self.state in (DeviceState.DISCOVERED, DeviceState.DISCONNECTED, DeviceState.ERROR)
-            and self._job is None
-        ):
-            self._drop_worker()
-            self._by, self._operation = HOST, Operation.SCAN.value
-            self._move(DeviceState.UNKNOWN, "unplugged")
-            self._show()
-        elif self.state in (DeviceState.INITIALIZED, DeviceState.CONNECTED) and not self._reason:
-            self._reason = NOT_FOUND
-            self._show()
+        """A scan has not found it."""
+        self._carry_out(self._machine.missing(self._now()))
 
-    # -- jobs ------------------------------------------------------------------------------------
+    # -- what is asked of it ---------------------------------------------------------------------
 
-    def submit(self, job: Job) -> None:
-        """Run `job` in its turn; reset and close go before commands.
+    def submit(self, job: Job) -> Promise[Finished]:
+        """Run `job` in its turn.
 
         Raises:
             Busy: the queue is full.
         """
-        queue = self._urgent if job.operation in _FIRST else self._queue
-        if len(queue) >= QUEUE_LENGTH:
-            raise Busy(f"{QUEUE_LENGTH} requests wait for {self.id} already; try again later")
-        queue.append(job)
-        if self._job is None:
-            self._next()
+        finished: Promise[Finished] = Promise()
+        due = self._machine.submit(job, self._now())
+        self._waiting[job] = finished
+        self._carry_out(due)
+        return finished
+
+    def is_running(self, job: Job) -> bool:
+        """Whether the driver has been asked, and has not answered yet."""
+        return self._machine.is_running(job)
 
     def send_input(self, stream: str, items: list[dict[str, Any]]) -> None:
         """Hand client data to the driver.
@@ -256,296 +99,128 @@ class HostedDevice:
             BadState: the device is not connected.
             Busy: the worker does not take it.
         """
-        self._taking().tell(TakeInput(stream, items))
+        self._taking().tell(wire_messages.TakeInput(stream, items))
 
-    def send_frames(self, block: FrameBlock, done: Callable[[Outcome], None]) -> None:
-        """Hand a client's CAN frames to the driver; `done` hears what became of each.
+    def send_frames(self, block: FrameBlock) -> Promise[Outcome]:
+        """Hand a client's CAN frames to the driver; the outcome says what became of each.
 
         Raises:
             BadState: the device is not connected.
         """
-        outcome = self._taking().call(SendFrames(block), self._deadlines.command)
-        self._context.when(outcome, done)
+        return self._taking().call(wire_messages.SendFrames(block), self._deadlines.command)
 
-    def _taking(self) -> WorkerHandle:
-        if self._worker is None or self.state not in (DeviceState.CONNECTED, DeviceState.ACTIVE):
-            raise BadState(
-                f"data needs a connected device, {self.id} is {self.state}; connect it first"
-            )
-        return self._worker
-
-    def abandon(self, error: SatError) -> None:
-        """Answer every job with `error` and kill the worker, at the host's end."""
-        jobs = [*([self._job] if self._job else []), *self._urgent, *self._queue]
-        self._job = None
-        self._urgent.clear()
-        self._queue.clear()
-        if self._worker is not None:
-            self._worker.kill()
-        for job in jobs:
-            job.done(JobOutcome(error=error))
-
-    def release(self) -> bool:
-        """End the quarantine; whether there was one. The device stays in ERROR until it is
-        reset."""
-        released, self._quarantined = self._quarantined, False
-        self._deaths.clear()
-        self._show()
-        return released
+    def close(self, deadline: float) -> None:
+        """Close it, where a worker holds it, by `deadline` on the loop's clock."""
+        self._carry_out(self._machine.close(deadline, self._now()))
 
     def restart(self, why: str) -> None:
         """Close it, so that it comes back with new code by what is desired of it."""
-        if self._worker is not None:
-            deadline = self._context.monotonic() + self._deadlines.close
-            with contextlib.suppress(Busy):
-                self.submit(Job(Operation.CLOSE, HOST, deadline, lambda outcome: None, reason=why))
+        self._carry_out(self._machine.restart(why, self._now()))
 
-    def _died(self) -> None:
-        """Count a death of the worker; too many in too short a time end in quarantine."""
-        now = self._context.monotonic()
-        self._deaths.append(now)
-        if len(self._deaths) == QUARANTINE_DEATHS and now - self._deaths[0] <= QUARANTINE_WITHIN:
-            self._quarantined = True
+    def release(self) -> bool:
+        """End its quarantine; whether there was one."""
+        quarantined = self._machine.face.quarantined
+        self._carry_out(self._machine.release())
+        return quarantined
 
-    def _next(self) -> None:
-        while self._job is None and self.queued:
-            job = (self._urgent or self._queue).popleft()
-            if self._context.monotonic() >= job.deadline:
-                job.done(
-                    JobOutcome(
-                        error=Expired(f"{job.word} waited past its deadline and was not started")
-                    )
-                )
-                continue
-            self._start(job)
+    def abandon(self, error: SatError) -> None:
+        """Answer every job with `error` and kill the worker, at the host's end."""
+        self._carry_out(self._machine.abandon(error))
 
-    def _start(self, job: Job) -> None:
-        try:
-            self._check_quarantine(job)
-            job.steps.extend(lifecycle.plan(job.operation, self.state))
-        except SatError as error:
-            job.done(JobOutcome(error=error))
-            return
-        if not job.steps:
-            message = f"Device already {self.state}"
-            job.done(JobOutcome(result={"changed": False, "message": message}))
-            return
-        self._job = job
-        job.started = True
-        if job.operation is Operation.COMMAND:
-            self._command(job)
-        else:
-            self._by, self._operation = job.by, job.word
-            self._step()
+    def show_dropped(self, dropped: Dropped) -> None:
+        """Show how many frames the streams have lost, by type and cause."""
+        self._carry_out(self._machine.frames_dropped(dropped))
 
-    def _check_quarantine(self, job: Job) -> None:
-        if self._quarantined and job.operation is not Operation.CLOSE:
-            raise Quarantined(
-                f"{self.id} is {self._reason}; when the cause is mended, release it: sat release {self.id}"
-            )
+    # -- WorkerOwner -----------------------------------------------------------------------------
 
-    def _finish(self, outcome: JobOutcome) -> None:
-        """The job is over: reply first, then the state that the bus shows."""
-        job, self._job = self._job, None
-        if job is not None:
-            job.done(outcome)
-        self._show()
-        self._next()
+    def on_frames(self, header: wire_messages.BatchHeader, frames: bytes) -> None:
+        """On the multiplexer's thread, straight to the bus."""
+        self._around.frames.publish(self.driver.name, self.id, header, frames)
 
-    def _fail(self, error: SatError, *, gone: bool = False) -> None:
-        """The device is in ERROR: its streams are over, and what runs is answered with `error`."""
-        if gone:
-            self._died()
-            self._drop_worker()
-        self._enter_error(str(error))
-        self._finish(JobOutcome(error=error))
-
-    def _enter_error(self, reason: str) -> None:
-        if lifecycle.allowed(self.state, DeviceState.ERROR):
-            self._move(DeviceState.ERROR)
-        if self._quarantined:
-            reason = f"quarantined after {QUARANTINE_DEATHS} deaths within {QUARANTINE_WITHIN:g} s, the last: {reason}"
-        self._reason = reason
-        self._streams_over(HOST)
-        if self._worker is not None:
-            with contextlib.suppress(Busy):
-                self._worker.tell(Halt())
-        self._context.event(self, "error", reason=reason)
-
-    # -- lifecycle steps ---------------------------------------------------------------------------
-
-    def _step(self) -> None:
-        job = self._job
-        if job is None:
-            return
-        if not job.steps:
-            self._finish(JobOutcome(result={"changed": True, "message": ""}))
-            return
-        step = job.steps[0]
-        if step.operation is Operation.SCAN:
-            self._context.scan(self.driver, self._scanned)
-        elif step.operation in _FIRST and (self._worker is None or not self._worker.alive):
-            self._stepped(Outcome())
-        else:
-            self._call_step(step)
-
-    def _call_step(self, step: Step) -> None:
-        if self._worker is None:
-            try:
-                self._worker = self._context.spawn(self)
-            except OSError as error:
-                self._fail(DriverError(f"no worker process could be started: {error}"))
-                return
-            self._streams = {}
-        timeout = getattr(self._deadlines, step.operation.value)
-        outcome = self._worker.call(RunHook(step.operation.value), timeout)
-        self._context.when(outcome, self._stepped)
-
-    def _scanned(self) -> None:
-        if self.state is DeviceState.UNKNOWN:
-            self._finish(
-                JobOutcome(error=UnknownDevice(f"{self.id} is not there: a scan did not find it"))
-            )
-        elif self._job is not None:
-            self._job.steps.popleft()
-            self._step()
-
-    def _stepped(self, result: Outcome) -> None:
-        job = self._job
-        if job is None or not job.steps:
-            return
-        step = job.steps.popleft()
-        if step.operation in _FIRST:
-            self._streams_over(job.by)
-            self._drop_worker()
-        if result.error is not None:
-            self._fail(result.error, gone=result.gone)
-        elif self.state is DeviceState.ERROR and step.operation not in _FIRST:
-            self._fail(DriverError(self._reason))
-        else:
-            self._move(step.target, job.reason)
-            self._show()
-            self._step()
-
-    def _drop_worker(self) -> None:
-        worker, self._worker = self._worker, None
-        if worker is not None:
-            worker.dismiss()
-
-    # -- commands ----------------------------------------------------------------------------------
-
-    def _command(self, job: Job) -> None:
-        worker = self._worker
-        if worker is None:
-            self._fail(DriverError("the device has no worker"))
-            return
-        before = (self._previous, self._since, self._reason)
-        rev = self.rev
-        self._move(DeviceState.ACTIVE)
-        showing = self._context.later(ACTIVE_SHOWN_AFTER, lambda: self._show_active(job))
-        declared = self.commands.get(job.command)
-        limit = (
-            declared.timeout_ms / 1000
-            if declared and declared.timeout_ms
-            else self._deadlines.command
-        )
-
-        def commanded(result: Outcome) -> None:
-            showing.cancel()
-            if self._job is not job:
-                return
-            if result.error is not None and result.fatal:
-                self._fail(result.error, gone=result.gone)
-                return
-            if self.state is DeviceState.ACTIVE:
-                self._move(DeviceState.CONNECTED)
-                if self.rev == rev:  # nobody saw it active
-                    self._previous, self._since, self._reason = before
-            self._finish(JobOutcome(result=result.result, error=result.error))
-
-        args, delivery = job.args, None
-        if declared is not None and job.command == "start":
-            args, delivery = take_delivery(declared, self.declared_streams, job.args)
-        outcome = worker.call(RunCommand(job.command, args, delivery), limit)
-        self._context.when(outcome, commanded)
-
-    def _show_active(self, job: Job) -> None:
-        if self._job is job and self.state is DeviceState.ACTIVE:
-            self._by, self._operation = job.by, job.word
-            self._show()
-
-    # -- the worker's doings (WorkerOwner) -----------------------------------------------------------
-
-    def on_frames(self, header: BatchHeader, frames: bytes) -> None:
-        self._context.frames(self, header, frames)
-
-    def on_event(self, event: Event) -> None:
-        match event:
-            case StreamChanged():
-                self._stream_event(event)
-            case Acquiring(on):
-                self._acquiring = on
-                self._show_unless_busy()
-            case InputFailed(code, reason, n):
-                self._context.event(self, "input_failed", code=code, reason=reason, n=n)
-            case DriverReported(name, data):
-                data = driver_events.checked(name, data)
-                self._context.event(self, f"driver.{name}", data=data)
-            case EventsDropped(n):
-                self._context.event(self, "events_dropped", n=n)
-            case AcquisitionFailed(reason):
-                self._acquisition_failed(reason)
+    def on_event(self, event: wire_messages.Event) -> None:
+        """The worker tells something by itself."""
+        self._carry_out(self._machine.heard(event, self._now()))
 
     def on_exit(self, reason: str) -> None:
+        """The worker has ended by itself."""
         self._worker = None
-        self._died()
-        if self.state is not DeviceState.ERROR:
-            self._by, self._operation = HOST, ""
-            self._fail(DriverError(reason))
+        self._carry_out(self._machine.exited(reason, self._now()))
 
-    def _acquisition_failed(self, reason: str) -> None:
-        """Into ERROR by itself. A job that runs goes on, and its own outcome is told to who
-        asked."""
-        self._by, self._operation = HOST, ""
-        self._enter_error(f"acquisition failed: {reason}")
-        self._show()
+    # -- effects ---------------------------------------------------------------------------------
 
-    def _stream_event(self, event: StreamChanged) -> None:
-        kind, stream, job = event.kind, event.run_id, self._job
-        by = job.by if job is not None and not event.by_itself else HOST
-        if event.running:
-            args = job.args if job is not None and job.operation is Operation.COMMAND else {}
-            status = StreamStatus(state="running", stream=stream, by=by, args=args)
+    def _carry_out(self, due: list[Effect]) -> None:
+        """In order; what carrying one out brings about comes after those that are due already."""
+        self._due.extend(due)
+        if self._carrying:
+            return
+        self._carrying = True
+        while self._due:
+            self._around.loop.call(self._perform_due)
+        self._carrying = False
+
+    def _perform_due(self) -> None:
+        """What one of them raises, a job of the loop has raised; the others follow all the same."""
+        while self._due:
+            self._perform(self._due.popleft())
+
+    def _perform(self, effect: Effect) -> None:
+        match effect:
+            case effects.Finished():
+                asked = self._waiting.pop(effect.job, None)
+                if asked is not None:  # the host asks for some itself
+                    asked.set_result(effect)
+            case effects.Call():
+                Task(self._around.loop, self._call(effect))
+            case effects.ShowActive():
+                show = partial(self._show_active, effect.job)
+                self._showing = self._around.loop.later(effect.after, show)
+            case effects.Publish(face):
+                self._around.readers.show(self.driver.name, self.id, face)
+            case effects.Tell(event, fields):
+                self._around.readers.tell(self.driver.name, self.id, event, fields)
+            case effects.Scan(job):
+                Task(self._around.loop, self._scan(job))
+            case effects.Spawn(job):
+                self._spawn(job)
+            case effects.Halt():
+                with contextlib.suppress(Busy):
+                    self._holder().tell(wire_messages.Halt())
+            case effects.Dismiss():
+                self._holder().dismiss()
+                self._worker = None
+            case effects.Kill():
+                self._holder().kill()
+
+    async def _call(self, call: effects.Call) -> None:
+        outcome = await self._holder().call(call.request, call.timeout)
+        if self._showing is not None:
+            self._showing.cancel()
+        self._carry_out(self._machine.answered(call.job, outcome, self._now()))
+
+    async def _scan(self, job: Job) -> None:
+        await self._around.scans.scan(self.driver)
+        self._carry_out(self._machine.scanned(job, self._now()))
+
+    def _spawn(self, job: Job) -> None:
+        name = f"{self.driver.name}/{self.id}"
+        try:
+            self._worker = self._around.workers.spawn(name, self.driver.plugin, self.info, self)
+        except OSError as error:
+            self._carry_out(self._machine.spawn_failed(error, self._now()))
         else:
-            known = self._streams.get(kind)
-            if known is None or known.stream != stream:
-                return
-            status = known.model_copy(update={"state": "stopped", "by": by})
-        self._streams = {**self._streams, kind: status}
-        self._show_unless_busy()
+            self._carry_out(self._machine.spawned(job))
 
-    def show_dropped(self, dropped: dict[str, dict[str, int]]) -> None:
-        """Show how many frames the streams have lost, by type and cause."""
-        streams = {
-            kind: status.model_copy(update={"dropped": dropped[kind]})
-            if status.state == "running" and dropped.get(kind, status.dropped) != status.dropped
-            else status
-            for kind, status in self._streams.items()
-        }
-        if streams != self._streams:
-            self._streams = streams
-            self._show_unless_busy()
+    def _show_active(self, job: Job) -> None:
+        self._carry_out(self._machine.show_active(job))
 
-    def _show_unless_busy(self) -> None:
-        """A change that a running job made is shown with the job's end."""
-        if self._job is None:
-            self._show()
-        else:
-            self._by, self._operation = self._job.by, self._job.word
+    def _taking(self) -> WorkerHandle:
+        self._machine.check_takes_data()
+        return self._holder()
 
-    def _streams_over(self, by: str) -> None:
-        self._acquiring = False
-        self._streams = {
-            kind: s.model_copy(update={"state": "stopped", "by": by}) if s.state == "running" else s
-            for kind, s in self._streams.items()
-        }
+    def _holder(self) -> WorkerHandle:
+        """The worker that holds it, where the machine says that one does."""
+        assert self._worker is not None
+        return self._worker
+
+    def _now(self) -> Moment:
+        return Moment(time.time(), self._around.loop.now())

@@ -1,51 +1,45 @@
-"""What is asked of a device, what became of it, and how long it may take. Plain data."""
+"""What is asked of a device, and how long it may take. Plain data; whoever runs it is `machine`."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sat_toolkit.core.lifecycle import Operation, Step
-from sat_toolkit.errors import SatError
+from sat_host.devices.delivery_args import take_delivery
+from sat_host.wire_messages import RunCommand
+from sat_toolkit.core import commands
+from sat_toolkit.core.commands import Command
+from sat_toolkit.core.lifecycle import Operation
+
+HOST = "host"
 
 
-@dataclass(frozen=True)
-class JobOutcome:
-    """What became of a job. `error` None: it succeeded."""
-
-    result: Any = None
-    error: SatError | None = None
-
-
-@dataclass
+@dataclass(frozen=True, eq=False, slots=True)
 class Job:
     """An operation asked of a device.
 
     Attributes:
         by: who asked, as the status names it.
         deadline: on the host's monotonic clock; a job not begun by then is `expired`.
-        done: told the outcome, once.
         reason: why the host itself wants it; stands in the status.
-        started: whether the driver has been asked; until then the job can be dropped without
-            effect.
+        command: what the worker is told to run, of Operation.COMMAND alone.
+        args: of that command as its client gave them, which the status of a stream shows.
+        limit: seconds that the driver allows for the command; None where it does not say.
     """
 
     operation: Operation
     by: str
     deadline: float
-    done: Callable[[JobOutcome], None]
-    command: str = ""
-    args: dict[str, Any] = field(default_factory=dict)
     reason: str = ""
-    started: bool = False
-    steps: deque[Step] = field(default_factory=deque)
+    command: RunCommand | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+    limit: float | None = None
 
     @property
     def word(self) -> str:
         """The operation as the status shows it: a command by its name."""
-        return self.command or self.operation.value
+        return self.operation.value if self.command is None else self.command.command
 
 
 @dataclass(frozen=True)
@@ -57,3 +51,23 @@ class Deadlines:
     reset: float = 10.0
     close: float = 10.0
     command: float = 30.0
+
+
+def command_job(
+    command: Command,
+    streams: Collection[str],
+    args: Mapping[str, Any],
+    *,
+    by: str,
+    deadline: float,
+) -> Job:
+    """The job that runs `command`, its args checked, on a device that has these `streams`.
+
+    Raises:
+        BadArgs: the command does not take such args.
+    """
+    rest, delivery = take_delivery(command, streams, args)
+    commands.check_args(command, rest)
+    told = RunCommand(command.name, rest, delivery if command.name == "start" else None)
+    limit = command.timeout_ms / 1000 if command.timeout_ms else None
+    return Job(Operation.COMMAND, by, deadline, command=told, args=args, limit=limit)

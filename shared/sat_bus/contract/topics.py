@@ -233,13 +233,13 @@ def decode_level(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def parse(site: str, topic: str) -> Match | None:
-    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is none of ours.
-    What it returns is shared by all who ask."""
+    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is not a topic of
+    the contract. What it returns is shared by all who ask."""
     prefix = f"{ROOT}/{site}/"
     if not topic.startswith(prefix):
         return None
     rest = topic[len(prefix) :]
-    for row, pattern in _COMPILED:
+    for row, pattern in _COMPILED.get(rest.partition("/")[0], ()):
         hit = pattern.fullmatch(rest)
         if hit is None:
             continue
@@ -291,4 +291,7 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(body + (f"(?:/{level('client')})?" if base != pattern else ""))
 
 
-_COMPILED = tuple((row, _compile(row.pattern)) for row in TABLE)
+# By the first level, which no row leaves open.
+_COMPILED: dict[str, list[tuple[Topic, re.Pattern[str]]]] = {}
+for _row in TABLE:
+    _COMPILED.setdefault(_row.pattern.partition("/")[0], []).append((_row, _compile(_row.pattern)))
