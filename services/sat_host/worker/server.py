@@ -105,8 +105,8 @@ class DriverServer:
 
     def serve(self) -> None:
         """Run calls until the host says that it is enough, or is gone."""
-        name = f"receive/{self._configure.driver}"
-        threading.Thread(target=self._receive, name=name, daemon=True).start()
+        served = (self._configure.device or {}).get("device_id", self._configure.driver)
+        threading.Thread(target=self._receive, name=f"receive/{served}", daemon=True).start()
         self.load()
         while not isinstance(message := self._calls.get(), Exit):
             if isinstance(message, Halt):

@@ -163,3 +163,20 @@ def test_in_version_2_the_host_makes_room_for_its_workers(unified: Path) -> None
         assert (
             folder / "cgroup.subtree_control"
         ).read_text() == "+cpu"  # the last word; "+pids" came before
+
+
+@pytest.mark.parametrize("word", [b"1", b"0"])
+def test_a_unit_of_version_2_says_itself_whether_it_is_delegated(
+    unified: Path, word: bytes
+) -> None:
+    unit = unified / "root" / "unit"
+    (unified / "self" / "cgroup").write_text("0::/unit\n")
+    try:
+        os.setxattr(unit, "user.delegate", word)
+    except OSError as error:
+        pytest.skip(f"no extended attributes here: {error}")
+    if word == b"0":
+        with pytest.raises(PermissionError, match="unit is not delegated"):
+            Cgroups.find(unified / "root", unified)
+    else:
+        assert Cgroups.find(unified / "root", unified).folder.parent == unit
