@@ -14,7 +14,7 @@ from collections.abc import Generator, Sequence
 import pytest
 
 # About how many seconds a test of the tier takes: a tenth of the tests takes half of the time.
-SECONDS = {"e2e": 3.0, "integration": 2.0, "compose": 10.0, "node_red": 10.0, "netns": 20.0, "vm": 5.0,
+SECONDS = {"e2e": 3.0, "integration": 2.0, "compose": 10.0, "node_red": 10.0, "wheel": 30.0, "netns": 20.0, "vm": 5.0,
            "plugins": 0.4, "contract": 0.5}  # fmt: skip
 _OTHERWISE = 0.08
 _TELLING = 0.03  # of the work is done before what is left is estimated

@@ -14,7 +14,7 @@ from websockets.typing import Origin, Subprotocol
 from sat_bus.contract.topics import Traffic
 from sat_bus.transport.bus import Inbound, Will
 from sat_bus.transport.mqtt import MqttBus
-from sat_cli.brokers.embedded import EmbeddedBroker, choose_broker, origin_allowed
+from sat_cli.brokers.embedded import EmbeddedBroker, origin_allowed
 from sat_toolkit.errors import ConfigError
 from tests.brokers import BrokerUnderTest, embedded_broker
 from tests.waiting import Inbox
@@ -150,15 +150,3 @@ class TestOrigin:
     ])  # fmt: skip
     def test_rule(self, origin: str, host: str, allowed: bool) -> None:
         assert origin_allowed(origin, host, frozenset({"https://ok.example"})) is allowed
-
-
-class TestChoice:
-    def test_mosquitto_is_preferred(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        program = tmp_path / "mosquitto"
-        program.write_text("#!/bin/sh\n")
-        program.chmod(0o755)
-        monkeypatch.setenv("PATH", str(tmp_path))
-        assert choose_broker(port=0, data_dir=tmp_path).kind == "mosquitto"
-
-    def test_websocket_needs_the_origin_checked(self, tmp_path: Path) -> None:
-        assert choose_broker(port=0, ws_port=0, data_dir=tmp_path).kind == "embedded"

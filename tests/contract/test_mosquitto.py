@@ -14,7 +14,7 @@ import pytest
 from sat_bus.contract.topics import Traffic
 from sat_bus.transport.bus import Inbound
 from sat_bus.transport.mqtt import MqttBus
-from sat_cli.brokers.embedded import MosquittoBroker
+from sat_cli.brokers.mosquitto import MosquittoBroker
 from sat_toolkit.errors import ConfigError
 from tests.brokers import mosquitto_broker, need_mosquitto
 from tests.waiting import Inbox, eventually

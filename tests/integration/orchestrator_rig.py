@@ -26,8 +26,8 @@ from sat_bus.contract.messages import (
     StreamStatus,
 )
 from sat_bus.service.loop import WorkLoop
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Inbound, Will
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_orchestrator.service import Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings
 from sat_orchestrator.store.database import Database

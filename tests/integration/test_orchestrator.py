@@ -12,7 +12,7 @@ import pytest
 
 from sat_bus.contract import topics
 from sat_bus.contract.messages import OrchestratorState
-from sat_bus.transport.memory import MemoryBroker
+from sat_bus.testing.memory import MemoryBroker
 from sat_toolkit.errors import DriverError
 from tests.integration.orchestrator_rig import (
     DRIVER,

@@ -10,8 +10,8 @@ from typing import Any
 
 from sat_bus.contract import bin_batch, topics
 from sat_bus.contract import messages as m
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Bus, Inbound
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_host.bus.inputs import parse_bin_input
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.frame_block import FrameBlock

@@ -15,7 +15,7 @@ from enum import Enum
 from sat_cli.kit.findings import Finding, Level
 from sat_cli.kit.source import DriverSource, FunctionNode, Module, is_self, own_nodes
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
-from sat_toolkit.core.plugin_loader import PACKAGE
+from sat_toolkit.core.plugin_packages import PACKAGE
 
 _SERVICES = (
     "sat_bus",

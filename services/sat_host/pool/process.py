@@ -65,6 +65,7 @@ class WorkerProcess(WorkerHandle):
             self._process = subprocess.Popen(
                 [
                     sys.executable,
+                    "-P",  # what lies in the folder where the host was started is not imported
                     "-m",
                     "sat_host.worker.server",
                     str(theirs.fileno()),

@@ -1,6 +1,6 @@
 """The worker process: loads one driver, serves one device (or only scans), and dies with its host.
 
-Started by the host as ``python -m sat_host.worker.server FD HOST_PID``; its first message says what
+Started by the host as ``python -P -m sat_host.worker.server FD HOST_PID``; its first message says what
 it is for. Plugin code runs here and nowhere else. Calls run one at a time on the main thread,
 client data on a thread of its own, so that a long command does not hold it up.
 """

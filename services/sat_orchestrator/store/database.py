@@ -1,5 +1,4 @@
-"""The orchestrator's database: its engine, its migrations and its few statements. Blocking; `store`
-calls it."""
+"""The orchestrator's database: its engine and its few statements. Blocking; `store` calls it."""
 
 from __future__ import annotations
 
@@ -11,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from pydantic import ValidationError
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired
 from sat_orchestrator.fleet.table import Record
+from sat_orchestrator.store.migration import MigrationError, migrate
 from sat_orchestrator.store.schema import audit, devices, leadership
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import ConfigError
@@ -30,7 +27,6 @@ log = logging.getLogger(__name__)
 AUDIT_ROWS = 10_000
 BUSY_TIMEOUT_S = 2.0
 ERRORS = (SQLAlchemyError, OSError)
-_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class Database:
             with self.engine.connect() as connection:
                 epoch = connection.execute(sa.select(leadership.c.epoch)).scalar()
                 rows = connection.execute(sa.select(devices)).mappings().all()
-        except (*ERRORS, CommandError) as error:
+        except (*ERRORS, MigrationError) as error:
             self.engine.dispose()
             raise ConfigError(
                 f"database_url: {self.name} cannot be used: {reason(error)}"
@@ -109,14 +105,6 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-
-
-def migrate(connection: Connection) -> None:
-    """Run the migrations that `connection`'s database lacks."""
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 def save_record(connection: Connection, record: Record) -> None:

@@ -149,7 +149,15 @@ class WorkLoop:
 
     def later(self, delay: float, job: Job) -> Timer:
         """Run `job` once, `delay` seconds from now."""
-        return self._add(Timer(self._clock() + delay, job, None))
+        return self.at(self._clock() + delay, job)
+
+    def at(self, due: float, job: Job) -> Timer:
+        """Run `job` once, at `due` seconds on the loop's clock."""
+        return self._add(Timer(due, job, None))
+
+    def call(self, job: Job) -> None:
+        """Run `job` now, within a job of this loop; what it raises is logged and counted."""
+        self._call(job)
 
     def on_gap(self, handler: Callable[[float], None]) -> None:
         """Call `handler(seconds)`, before anything else runs, when the loop finds that it did not

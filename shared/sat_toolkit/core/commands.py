@@ -1,8 +1,5 @@
 """What a driver's `supported_commands` declares, in one form, and the check of a request against
-it.
-
-The only module of the SDK that knows `jsonschema`. It calls no driver hook.
-"""
+it. It calls no driver hook."""
 
 from __future__ import annotations
 
@@ -10,22 +7,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
-
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from pydantic import BaseModel
-from referencing import Registry
-from referencing.exceptions import Unresolvable
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sat_toolkit.core.plain_schema import fits
+from sat_toolkit.core.pydantic_models import is_model_class
 from sat_toolkit.errors import BadArgs, PluginError, UnknownCommand
+from sat_toolkit.extras import lacking
 
 if TYPE_CHECKING:
-    from sat_toolkit.core.base_plugin import BaseDeviceDriver
+    from pydantic import BaseModel
+
+    from sat_toolkit.core.json_schema import Validator
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
-MAX_MESSAGE = 300
 
 # Python's names for types, which drivers of the guide's era write in place of JSON Schema's.
 _TYPE_WORDS = {
@@ -38,6 +33,16 @@ _TYPE_WORDS = {
     "list": "array",
 }
 _SCHEMA_WORDS = ("$schema", "$ref", "$defs", "anyOf", "oneOf", "allOf", "additionalProperties")
+
+
+class Declaring(Protocol):
+    """A driver, as far as its commands go."""
+
+    supported_commands: dict[str, Any]
+
+    def get_supported_commands(self) -> Any:
+        """What it declares now."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,13 @@ class Command:
     timeout_ms: int | None = None
 
     @cached_property
-    def validator(self) -> Draft202012Validator:
-        """Checks args. Its registry is empty: a schema never makes this process fetch another one
-        from somewhere."""
-        return Draft202012Validator(self.parameters, registry=Registry())
+    def validator(self) -> Validator:
+        """Checks args."""
+        validator: Validator = _json_schema().Validator(self.name, self.parameters)
+        return validator
 
 
-def declared(driver: BaseDeviceDriver | type[BaseDeviceDriver]) -> dict[str, Command]:
+def declared(driver: Declaring | type[Declaring]) -> dict[str, Command]:
     """The commands of a driver, by name.
 
     Of an instance this is what `get_supported_commands()` answers; of a class, what is set on it.
@@ -74,7 +79,7 @@ def declared(driver: BaseDeviceDriver | type[BaseDeviceDriver]) -> dict[str, Com
     return {name: _command(name, spec) for name, spec in _table(raw).items()}
 
 
-def find(driver: BaseDeviceDriver, name: str) -> Command:
+def find(driver: Declaring, name: str) -> Command:
     """The command `name` of a driver.
 
     Raises:
@@ -98,24 +103,8 @@ def check_args(command: Command, args: Mapping[str, Any]) -> None:
         raise BadArgs(f"{command.name}: args must be an object, not {type(args).__name__}")
     if fits(command.parameters, args):
         return
-    try:
-        error = best_match(command.validator.iter_errors(dict(args)))
-    except Unresolvable as unresolvable:
-        raise PluginError(
-            f"command {command.name!r}: its schema has a broken $ref: {unresolvable}"
-        ) from None
-    if error is not None:
-        raise BadArgs(f"{command.name}: {_complaint(error)}{_accepted(command)}")
-
-
-def _complaint(error: ValidationError) -> str:
-    where = "args" + "".join(
-        f"[{p}]" if isinstance(p, int) else f".{p}" for p in error.absolute_path
-    )
-    message = error.message
-    if len(message) > MAX_MESSAGE:
-        message = message[: MAX_MESSAGE - 3] + "..."
-    return f"{where}: {message}"
+    if complaint := command.validator.complaint(args):
+        raise BadArgs(f"{command.name}: {complaint}{_accepted(command)}")
 
 
 def _accepted(command: Command) -> str:
@@ -148,7 +137,7 @@ def _command(name: str, spec: Any) -> Command:
             f"supported_commands[{name!r}] must be text or {{description, parameters}}, not {type(spec).__name__}"
         )
     parameters = spec.get("parameters")
-    if isinstance(parameters, type) and issubclass(parameters, BaseModel):
+    if is_model_class(parameters):
         spec = {**spec, "parameters": _model_schema(parameters)}
     try:
         text = json.dumps(spec)
@@ -189,13 +178,18 @@ def _schema(name: str, parameters: Any) -> dict[str, Any]:
             f"schema or text, or a pydantic model class, not {type(parameters).__name__}"
         )
     schema = dict(parameters) if _is_schema(parameters) else _from_plain(parameters)
-    try:
-        Draft202012Validator.check_schema(schema)
-    except SchemaError as error:
-        raise PluginError(
-            f"supported_commands[{name!r}]: no valid JSON Schema: {error.message}"
-        ) from None
+    if flaw := _json_schema().flaw(schema):
+        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {flaw}")
     return schema
+
+
+def _json_schema() -> ModuleType:
+    """The part of the SDK that is slow to load, and that an install of the client alone lacks."""
+    try:
+        from sat_toolkit.core import json_schema
+    except ModuleNotFoundError as error:
+        raise lacking(error, "host", "checking what a command takes") from None
+    return json_schema
 
 
 def _is_schema(parameters: Mapping[str, Any]) -> bool:

@@ -16,8 +16,7 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
-from pydantic import BaseModel
-
+from sat_toolkit.core.pydantic_models import is_model
 from sat_toolkit.core.stream_manager import StreamData
 from sat_toolkit.models.Device_Model import Device
 
@@ -80,7 +79,7 @@ class _Converter:
             return self._list(value, depth)
         if isinstance(value, Device | StreamData):
             return self._mapping(value.to_dict().items(), depth)
-        if isinstance(value, BaseModel):
+        if is_model(value):
             return self._mapping(
                 ((name, getattr(value, name)) for name in type(value).model_fields), depth
             )

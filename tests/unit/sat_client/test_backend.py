@@ -10,7 +10,7 @@ import pytest
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import topics
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_client import Rack
 from sat_client.backend import BusBackend
 from sat_toolkit import errors

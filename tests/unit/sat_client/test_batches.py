@@ -48,7 +48,7 @@ def test_an_empty_batch_is_an_empty_array() -> None:
 
 def test_without_numpy_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "numpy", None)
-    with pytest.raises(ImportError, match=r"pip install numpy, or sat-toolkit\[numpy\]"):
+    with pytest.raises(ImportError, match=r"install sat-rack\[numpy\]"):
         read_batch("bin", packed(0, 1)).numpy()
 
 

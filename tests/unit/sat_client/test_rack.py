@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from sat_bus.contract import topics
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_cli.brokers.tcp_ports import find_free_port
 from sat_client import Offline, Rack
 from sat_toolkit import errors

@@ -9,7 +9,7 @@ import pytest
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import topics
-from sat_bus.transport.memory import MemoryBroker
+from sat_bus.testing.memory import MemoryBroker
 from sat_client import Offline, Rack
 from sat_toolkit import errors
 from tests.unit.client_site import FakeSite, in_thread, until

@@ -39,7 +39,9 @@ def test_policy_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_policy_from_a_file(tmp_path: Path) -> None:
     config = tmp_path / "sat.toml"
     config.write_text(
-        'scan_period_s = 5\n[[policy]]\nmatch = "drv_uart/*"\nlevel = "initialized"\n[[policy]]\nlevel = "connected"\n'
+        "[orchestrator]\nscan_period_s = 5\n"
+        '[[orchestrator.policy]]\nmatch = "drv_uart/*"\nlevel = "initialized"\n'
+        '[[orchestrator.policy]]\nlevel = "connected"\n'
     )
     settings = OrchestratorSettings.load(config=config)
     assert settings.scan_period_s == 5
@@ -47,6 +49,15 @@ def test_policy_from_a_file(tmp_path: Path) -> None:
         ("drv_uart/*", "initialized"),
         ("*", "connected"),
     ]
+
+
+def test_a_policy_outside_of_the_orchestrators_table_is_told_its_new_place(tmp_path: Path) -> None:
+    config = tmp_path / "sat.toml"
+    config.write_text('[[policy]]\nlevel = "connected"\n')
+    with pytest.raises(
+        ConfigError, match=r"stands in no table; write \[\[orchestrator\.policy\]\]"
+    ):
+        OrchestratorSettings.load(config=config)
 
 
 @pytest.mark.parametrize(

@@ -11,19 +11,24 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import structlog
 from pydantic import Field
 
+from sat_bus.service.logs import configure_logging
 from sat_bus.service.loop import WorkLoop
-from sat_bus.service.run import ServiceSettings, configure_logging, health, memory_kb, run_service
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.service.run import health, memory_kb, run_service
+from sat_bus.service.settings import ServiceSettings
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_toolkit.errors import ConfigError, DriverError
 
 
 class HostSettings(ServiceSettings):
     """As a service extends them."""
+
+    table: ClassVar[str] = "host"
 
     drivers: dict[str, dict[str, object]] = Field({}, description='JSON such as {"drv_x": {}}')
     count: int = Field(1, description="a whole number")
@@ -39,14 +44,14 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def config(tmp_path: Path) -> Path:
     path = tmp_path / "sat.toml"
     path.write_text(
-        'site = "file"\nlog_level = "debug"\ncount = 7\n[drivers.drv_x]\nport = "/dev/a"\n'
+        '[bus]\nsite = "file"\n[host]\nlog_level = "debug"\ncount = 7\n[drivers.drv_x]\nport = "/dev/a"\n'
     )
     return path
 
 
 class TestSettings:
     def test_have_defaults(self) -> None:
-        settings = ServiceSettings.load()
+        settings = HostSettings.load()
         assert (settings.broker_url, settings.site, settings.plugin_folders) == (
             "mqtt://127.0.0.1:1883",
             "lab",
@@ -66,10 +71,10 @@ class TestSettings:
 
     def test_an_empty_variable_is_not_set(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SAT_BROKER_URL", "")
-        assert ServiceSettings.load().broker_url == "mqtt://127.0.0.1:1883"
+        assert HostSettings.load().broker_url == "mqtt://127.0.0.1:1883"
 
     def test_plugin_folders_are_separated_as_in_a_path(self) -> None:
-        assert ServiceSettings.load(plugins=f"/a{os.pathsep}{os.pathsep}/b").plugin_folders == (
+        assert HostSettings.load(plugins=f"/a{os.pathsep}{os.pathsep}/b").plugin_folders == (
             Path("/a"),
             Path("/b"),
         )
@@ -78,16 +83,18 @@ class TestSettings:
         with pytest.raises(
             ConfigError, match=r"--log-level is 'loud': .*accepted: debug, info, warning or error"
         ):
-            ServiceSettings.load(log_level="loud")
+            HostSettings.load(log_level="loud")
 
     def test_a_wrong_variable_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("SAT_SITE", "a/b")
         with pytest.raises(ConfigError, match=r"SAT_SITE is 'a/b': .*accepted: 1 to 64"):
-            ServiceSettings.load()
+            HostSettings.load()
 
     def test_a_wrong_line_of_the_file_is_named(self, config: Path) -> None:
-        config.write_text('count = "many"')
-        with pytest.raises(ConfigError, match=rf"count in {config} is 'many': .*a whole number"):
+        config.write_text('[host]\ncount = "many"')
+        with pytest.raises(
+            ConfigError, match=rf"count in \[host\] of {config} is 'many': .*a whole number"
+        ):
             HostSettings.load(config=config)
 
     def test_a_variable_that_is_no_json_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,32 +111,56 @@ class TestSettings:
         with pytest.raises(
             ConfigError, match=r"--broker-url: the broker URL .*accepted: mqtt://"
         ) as caught:
-            ServiceSettings.load(broker_url="http://user:hush@host")
+            HostSettings.load(broker_url="http://user:hush@host")
         assert "hush" not in str(caught.value)
 
     def test_a_certificate_file_must_be_there(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"--tls-ca.*no such file"):
-            ServiceSettings.load(tls_ca=tmp_path / "none.pem")
+            HostSettings.load(tls_ca=tmp_path / "none.pem")
 
     def test_a_file_that_is_missing_or_no_toml_is_an_error(self, tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=r"none.toml: No such file.*TOML"):
-            ServiceSettings.load(config=tmp_path / "none.toml")
+            HostSettings.load(config=tmp_path / "none.toml")
         broken = tmp_path / "broken.toml"
         broken.write_text("site = lab")
         with pytest.raises(ConfigError, match=r"broken.toml is no TOML"):
-            ServiceSettings.load(config=broken)
+            HostSettings.load(config=broken)
 
-    def test_a_misspelt_name_in_the_file_is_pointed_out(
-        self, config: Path, caplog: pytest.LogCaptureFixture
+    @pytest.mark.parametrize(
+        ("line", "told"),
+        [
+            ('[bus]\nbroker_ulr = "x"', "broker_ulr in [bus] of {config} is no setting, did you mean broker_url?"),
+            ("[host]\ncolour = 1", "colour in [host] of {config} is no setting; it takes "),
+            ('[host]\nsite = "x"', "site in [host] of {config} belongs in [bus]"),
+            ('[bus]\ndrivers = {}', "drivers in [bus] of {config} belongs in [drivers]"),
+            ("[hots]\ncount = 1", "hots in {config} is no table of a settings file, did you mean [host]?; it "),
+            ("bus = 5", "bus in {config} is 5; it is a table: [bus]"),
+        ],
+    )  # fmt: skip
+    def test_what_the_file_must_not_have_is_refused(
+        self, config: Path, line: str, told: str
     ) -> None:
-        config.write_text('broker_ulr = "mqtt://x"\nother_service = 1\n')
-        assert ServiceSettings.load(config=config).broker_url == "mqtt://127.0.0.1:1883"
-        assert "'broker_ulr' of the configuration file is not known; 'broker_url' is" in caplog.text
-        assert "other_service" not in caplog.text
+        config.write_text(line)
+        with pytest.raises(ConfigError) as caught:
+            HostSettings.load(config=config)
+        assert str(caught.value).startswith(told.format(config=config))
+
+    def test_an_old_file_without_tables_is_told_its_new_place(self, config: Path) -> None:
+        config.write_text('site = "lab"\ncount = 7\n[drivers.drv_x]\nport = "/dev/a"\n')
+        with pytest.raises(ConfigError) as caught:
+            HostSettings.load(config=config)
+        assert str(caught.value).splitlines() == [
+            f"site in {config} stands in no table; write site under [bus]",
+            f"count in {config} stands in no table; write count under [host]",
+        ]
+
+    def test_the_tables_of_other_services_are_left_alone(self, config: Path) -> None:
+        config.write_text("[orchestrator]\nof_another = 1\n[host]\ncount = 7\n")
+        assert HostSettings.load(config=config).count == 7
 
     def test_a_flag_that_is_none_of_ours_is_an_error(self) -> None:
         with pytest.raises(ConfigError, match="no such setting: colour"):
-            ServiceSettings.load(colour="red")
+            HostSettings.load(colour="red")
 
 
 class TestLogging:
@@ -146,7 +177,7 @@ class TestLogging:
     def test_is_one_stream_of_json_for_libraries_and_ourselves(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        configure_logging("host", ServiceSettings.load(log_format="json"))
+        configure_logging("host", HostSettings.load(log_format="json"))
         logging.getLogger("some.library").warning("port %s is gone", "can0")
         structlog.get_logger("ours").info("connected", device="can0")
         try:
@@ -163,7 +194,7 @@ class TestLogging:
         assert "OSError: unplugged" in lines[2]["exception"]
 
     def test_can_be_read_by_people(self, capsys: pytest.CaptureFixture[str]) -> None:
-        configure_logging("host", ServiceSettings.load(log_level="warning"))
+        configure_logging("host", HostSettings.load(log_level="warning"))
         logging.getLogger("x").warning("careful")
         logging.getLogger("x").info("chatter")
         text = capsys.readouterr().err

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sat_bus.contract.topics import Traffic
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Inbound, Will
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from tests.waiting import Inbox
 
 

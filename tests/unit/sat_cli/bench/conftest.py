@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_cli.bench.monitor import Monitor
 from sat_client import Rack
 from tests.unit.client_site import SITE, FakeSite

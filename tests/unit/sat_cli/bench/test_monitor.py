@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from sat_bus.contract import messages as m
-from sat_bus.transport.memory import MemoryBus
+from sat_bus.testing.memory import MemoryBus
 from sat_cli.bench.monitor import Monitor
 from sat_client import Rack
 from sat_toolkit.core.device_spec import DeviceState

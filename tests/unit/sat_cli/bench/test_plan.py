@@ -58,7 +58,9 @@ def test_without_the_demo_there_is_no_ecu_and_drivers_are_left_alone() -> None:
 
 def test_the_demo_brings_its_simulator_configuration_and_policy() -> None:
     found = {p.name: p for p in programs(bench(), {})}
-    assert found["sim-ecu"].argv[1:] == ("-m", "sim", "--pty", "/run/x/ecu")
+    assert found["sim-ecu"].argv[1:] == (
+        "-P", "-m", "sat_cli.bench.simulate", "sim", "--pty", "/run/x/ecu",
+    )  # fmt: skip
     assert json.loads(found["host-serial"].env["SAT_DRIVERS"]) == DEMO.drivers
     assert json.loads(found["orchestrator"].env["SAT_POLICY"]) == list(DEMO.policy)
 

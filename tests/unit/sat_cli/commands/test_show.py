@@ -2,38 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from sat_bus.contract import messages as m
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_cli.commands import show
 from sat_client import Device, Rack
 from sat_toolkit.core.device_spec import DeviceState
 from tests.unit.client_site import SITE, FakeSite, until
-
-
-@pytest.fixture
-def site() -> Iterator[FakeSite]:
-    site = FakeSite(MemoryBroker())
-    site.orchestrator()
-    site.device("ecu")
-    site.born(devices=1)
-    yield site
-    site.close()
-
-
-@pytest.fixture
-def rack(site: FakeSite) -> Iterator[Rack]:
-    with Rack(site=SITE, bus=MemoryBus(site.broker, "show")) as rack:
-        yield rack
-
-
-@pytest.fixture
-def ecu(rack: Rack) -> Device:
-    return rack.device("ecu")
 
 
 def desired(level: str, **streams: dict[str, Any]) -> m.Desired:
@@ -70,47 +47,6 @@ def test_a_lost_device_shows_what_it_was(ecu: Device, site: FakeSite) -> None:
     until(lambda: ecu.quality == "lost")
     assert show.device_as_json(ecu)["last_known"] == "connected"
     assert show.device_as_json(ecu)["state"] == "unknown"
-
-
-def test_the_reason_is_the_hosts_word_else_what_holds_it(ecu: Device, site: FakeSite) -> None:
-    site.row(
-        "ecu", observed=DeviceState.ERROR, desired=None, policy="",
-        held="another hardware answers", reason="gave up",
-    )  # fmt: skip
-    until(lambda: ecu.row is not None)
-    assert show.reason(ecu) == "another hardware answers"
-    site.status("ecu", "error", reason="no carrier")
-    until(lambda: ecu.state is DeviceState.ERROR)
-    assert show.reason(ecu) == "no carrier"
-
-
-@pytest.mark.parametrize(
-    ("level", "policy", "why"),
-    [
-        ("disconnected", "explicit", "somebody wants it disconnected; `sat set ecu auto` gives it back to policy"),
-        ("connected", "explicit", ""),
-        ("disconnected", "all", ""),
-    ],
-)  # fmt: skip
-def test_whose_wish_keeps_it_down_is_told(
-    ecu: Device, site: FakeSite, level: str, policy: str, why: str
-) -> None:
-    site.row("ecu", observed=DeviceState.DISCONNECTED, desired=desired(level), policy=policy)
-    until(lambda: ecu.row is not None)
-    assert show.reason(ecu) == why
-
-
-def test_streams_that_run_are_named_and_the_others_with_their_state(
-    ecu: Device, site: FakeSite
-) -> None:
-    streams = {
-        "uart": m.StreamStatus(state="stopped", stream="s2", by="ann"),
-        "can": m.StreamStatus(state="running", stream="s1", by="ann"),
-    }
-    site.status("ecu", "connected", streams=streams)
-    until(lambda: bool(ecu.status and ecu.status.streams))
-    assert show.streams_text(ecu.status) == "can uart:stopped"
-    assert show.streams_text(None) == ""
 
 
 @pytest.mark.parametrize(

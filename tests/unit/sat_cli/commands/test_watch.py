@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_cli.commands.watch import _frames
 from sat_client import Rack
 from tests.unit.client_site import SITE, FakeSite

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 from sat_toolkit.core.plugin_loader import (
-    PACKAGE,
     REQUIRED_HOOKS,
     PluginFile,
     find_plugins,
@@ -21,6 +20,7 @@ from sat_toolkit.core.plugin_loader import (
     plugin_at,
     plugin_folders,
 )
+from sat_toolkit.core.plugin_packages import PACKAGE
 from sat_toolkit.errors import ConfigError, PluginError
 
 HEAD = "from sat_toolkit.core.base_plugin import BaseDeviceDriver\n"

@@ -141,7 +141,7 @@ class MemoryBus:
         will: published, retained, when it is lost.
 
     Raises:
-        BadRequest: the client id or the topic of the will is none.
+        BadRequest: the client id or the topic of the will cannot be used.
     """
 
     def __init__(self, broker: MemoryBroker, client_id: str, *, will: Will | None = None) -> None:
