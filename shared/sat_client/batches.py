@@ -114,7 +114,7 @@ def read_batch(form: str, payload: bytes) -> Batch:
     """The batch in `payload`.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is not a batch.
     """
     if form == "json":
         message = m.JsonBatch.decode(payload)

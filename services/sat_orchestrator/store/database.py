@@ -54,18 +54,21 @@ class Database:
 
     Args:
         audit_rows: how many entries of the audit are kept, the newest.
+        busy_timeout: seconds to wait for a SQLite file that somebody else has locked.
 
     Raises:
         ConfigError: no URL, or one whose driver is not installed.
     """
 
-    def __init__(self, url: str, *, audit_rows: int = AUDIT_ROWS) -> None:
+    def __init__(
+        self, url: str, *, audit_rows: int = AUDIT_ROWS, busy_timeout: float = BUSY_TIMEOUT_S
+    ) -> None:
         self.audit_rows = audit_rows
         try:
             parsed = make_url(url)
             arguments: dict[str, Any] = {"pool_pre_ping": True}
             if parsed.get_backend_name() == "sqlite":
-                arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+                arguments = {"connect_args": {"timeout": busy_timeout}}
             self.engine: Engine = sa.create_engine(parsed, **arguments)
         except (SQLAlchemyError, ImportError, ValueError) as error:
             raise ConfigError(

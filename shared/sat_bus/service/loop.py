@@ -107,6 +107,10 @@ class WorkLoop:
         """The exit status that `finish` was given; 1 when a handler of it raised."""
         return self._status
 
+    def now(self) -> float:
+        """Seconds on the loop's clock, a monotonic one."""
+        return self._clock()
+
     def post(self, job: Job) -> bool:
         """Queue `job`, from any thread. False, and counted, when the queue is full or the loop has
         stopped."""

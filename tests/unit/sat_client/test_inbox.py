@@ -1,87 +1,99 @@
-"""The queue before a reader: bounded, in order, for a thread or a task, and ended by its close."""
+"""The bounded queue before a reader: order, overflow, and readers that are threads or tasks."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 
-import pytest
-
 from sat_bus.transport.bus import Handler, Inbound
 from sat_client.inbox import Inbox
-from tests.unit.client_site import in_thread
-
-DEADLINE = 10.0
 
 
 class Tap:
-    """Stands for the bus: what `push` is given arrives at the inbox."""
-
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
 
     def attach(self, subscription: str, handler: Handler) -> Callable[[], None]:
         self.handlers[subscription] = handler
+        return lambda: self.detach(subscription)
 
-        def detach() -> None:
-            del self.handlers[subscription]
+    def detach(self, subscription: str) -> None:
+        del self.handlers[subscription]
 
-        return detach
-
-    def push(self, topic: str, payload: bytes) -> None:
-        self.handlers["x"](Inbound(topic, payload))
-
-
-@pytest.fixture
-def tap() -> Tap:
-    return Tap()
+    def push(self, *payloads: bytes, topic: str = "t") -> None:
+        for payload in payloads:
+            self.handlers["x"](Inbound(topic, payload))
 
 
-def folded(before: list[bytes] | None, message: Inbound) -> list[bytes]:
-    return [*(before or []), message.payload]
+def inbox(tap: Tap, **options: object) -> Inbox[int]:
+    return Inbox(("x", "y"), tap.attach, **options)  # type: ignore[arg-type]
 
 
-def test_what_falls_out_is_folded_by_topic_and_handed_out_with_the_next_of_it(tap: Tap) -> None:
-    inbox = Inbox(("x",), tap.attach, capacity=2, fold=folded)
-    for topic, payload in (("a", b"1"), ("b", b"2"), ("a", b"3"), ("a", b"4")):
-        tap.push(topic, payload)
-    assert inbox.overflow == 2
-    first, second = inbox.get(0.0), inbox.get(0.0)
+def count(before: int | None, _inbound: Inbound) -> int:
+    return (before or 0) + 1
+
+
+def test_messages_come_in_their_order_and_none_when_there_is_none() -> None:
+    tap = Tap()
+    box = inbox(tap)
+    tap.push(b"1", b"2")
+    arrivals = [box.get(0.0) for _ in range(3)]
+    assert [a.inbound.payload if a else None for a in arrivals] == [b"1", b"2", None]
+
+
+def test_the_oldest_fall_out_and_are_folded_by_topic() -> None:
+    tap = Tap()
+    box = inbox(tap, capacity=2, fold=count)
+    tap.push(b"1", topic="a")
+    tap.push(b"2", b"3", b"4", b"5", topic="b")
+    assert box.overflow == 3
+    first, second = box.get(0.0), box.get(0.0)
     assert first is not None
     assert second is not None
-    assert (first.inbound.payload, first.fallen) == (b"3", [b"1"])
-    assert (second.inbound.payload, second.fallen) == (b"4", None)
-    tap.push("b", b"5")
-    third = inbox.get(0.0)
+    assert (first.inbound.payload, first.fallen) == (b"4", 2)
+    assert (second.inbound.payload, second.fallen) == (b"5", None)
+    tap.push(b"6", topic="a")
+    third = box.get(0.0)
     assert third is not None
-    assert third.fallen == [b"2"]
+    assert third.fallen == 1
 
 
-def test_close_ends_the_subscriptions_and_who_waits(tap: Tap) -> None:
-    inbox: Inbox[None] = Inbox(("x", "y"), tap.attach)
-    got: list[object] = []
-    thread, _ = in_thread(lambda: got.append(inbox.get(DEADLINE)))
-    inbox.close()
-    thread.join(DEADLINE)
-    assert (got, inbox.closed, tap.handlers) == ([None], True, {})
+def test_closing_ends_listening_and_every_wait() -> None:
+    tap = Tap()
+    box = inbox(tap)
+    assert set(tap.handlers) == {"x", "y"}
+    box.close()
+    assert box.closed
+    assert tap.handlers == {}
+    assert box.get(5.0) is None
 
 
-def test_a_task_is_woken_by_a_message_of_another_thread(tap: Tap) -> None:
-    inbox: Inbox[None] = Inbox(("x",), tap.attach)
+def test_a_task_waits_and_is_woken_by_what_comes_or_by_the_end() -> None:
+    async def read() -> list[bytes | None]:
+        tap = Tap()
+        box = inbox(tap)
+        loop = asyncio.get_running_loop()
+        loop.call_soon(lambda: loop.call_soon(tap.push, b"1"))
+        first = await box.receive(5.0)
+        nothing = await box.receive(0.001)
+        tap.push(b"2")
+        second = await box.receive(None)
+        loop.call_soon(lambda: loop.call_soon(box.close))
+        end = await box.receive(None)
+        return [a.inbound.payload if a else None for a in (first, nothing, second, end)]
 
-    async def main() -> bytes:
-        waiting = asyncio.create_task(inbox.receive(DEADLINE))
-        await asyncio.sleep(0)
-        await asyncio.to_thread(tap.push, "a", b"1")
-        arrival = await waiting
-        assert arrival is not None
-        return arrival.inbound.payload
-
-    assert asyncio.run(main()) == b"1"
+    assert asyncio.run(read()) == [b"1", None, b"2", None]
 
 
-def test_a_task_that_gives_up_is_not_woken_later(tap: Tap) -> None:
-    inbox: Inbox[None] = Inbox(("x",), tap.attach)
-    assert asyncio.run(inbox.receive(0.01)) is None
-    tap.push("a", b"1")  # its loop is closed
-    assert inbox.get(0.0) is not None
+def test_a_message_after_the_readers_loop_is_over_harms_nobody() -> None:
+    tap = Tap()
+    box = inbox(tap)
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(box.receive(None))
+    loop.run_until_complete(asyncio.sleep(0))
+    loop.run_until_complete(asyncio.sleep(0))
+    task.cancel()
+    loop.close()
+    tap.push(b"1")
+    arrival = box.get(0.0)
+    assert arrival is not None

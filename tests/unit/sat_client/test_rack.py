@@ -47,6 +47,7 @@ def test_an_orchestrator_that_has_stopped_is_told_instead_of_waited_for(
 ) -> None:
     site.orchestrator("offline")
     until(lambda: rack.orchestrator is not None and rack.orchestrator.state == "offline")
+    rack.orchestrator_grace = 0.05
     with pytest.raises(errors.HostLost, match="has stopped; start it: sat orchestrator"):
         rack.device("ecu").set("connected")
 

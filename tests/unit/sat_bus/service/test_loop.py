@@ -333,3 +333,7 @@ class TestPerform:
         with running(loop):
             assert loop.perform(lambda: [][0])
             assert eventually(lambda: loop.errors == 1)
+
+
+def test_a_loop_tells_the_time_of_its_clock() -> None:
+    assert WorkLoop("test", clock=lambda: 7.0).now() == 7.0

@@ -305,3 +305,43 @@ def test_an_unsent_reply_is_counted(rig: Rig) -> None:
 def test_the_forms_of_set(rig: Rig, payload: bytes) -> None:
     accepted = rig.accepted(payload, "sat/1/lab/dev/h/d/x/set", parser=messages.parse_set_request)
     assert messages.parse_desired(accepted.request) == messages.Desired(level="connected")
+
+
+@pytest.mark.parametrize(
+    ("topic", "operation", "target"),
+    [
+        (SEND + "/bob", "send", "bench-can/drv_x/can0"),
+        ("sat/1/lab/dev/h/d/a%2Fb/set", "set", "h/d/a/b"),
+        ("sat/1/lab/dev/h/d/x/in/can/json", "in", "h/d/x"),
+        ("sat/1/lab/host/h/req/scan", "scan", "h"),
+        (SCAN, "scan", ""),
+    ],
+)
+def test_a_request_knows_what_it_asks_for_and_of_whom(
+    rig: Rig, topic: str, operation: str, target: str
+) -> None:
+    accepted = rig.accepted({}, topic)
+    assert (accepted.operation, accepted.target) == (operation, target)
+
+
+def test_a_request_knows_its_time_and_its_outcome(rig: Rig) -> None:
+    accepted = rig.accepted({"args": {}, "timeout_ms": 2_000})
+    assert accepted.left == 2.0
+    assert accepted.outcome is None
+    rig.clock.now += 2.5
+    assert accepted.left == -0.5
+    accepted.fail(BadState("not now"))
+    accepted.ok()
+    assert accepted.outcome is not None
+    assert (accepted.outcome.code, accepted.outcome.duration_ms) == ("bad_state", 2500.0)
+
+
+def test_the_reply_of_another_becomes_that_of_this_request(rig: Rig) -> None:
+    accepted = rig.accepted({"args": {}, "request_id": "r1"})
+    rig.clock.now += 0.25
+    other = messages.Reply(request_id="x9", status="ok", host="bench", boot="b", duration_ms=7.0)
+    assert accepted.reply(other)
+    said = rig.outbox.last[1]
+    assert (said["request_id"], said["duration_ms"]) == ("r1", 250.0)
+    assert (said["host"], said["boot"]) == ("bench", "b")
+    assert not accepted.reply(other)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sat_bus.service.loop import WorkLoop
-from sat_bus.service.tasks import DeadlinePassedError, Promise, Task
+from sat_bus.service.tasks import DeadlinePassedError, Promise, Task, gather, start
 
 
 class Clock:
@@ -145,3 +145,83 @@ def test_what_a_task_raises_is_counted_and_reaches_nobody_else(
     assert rig.told == [3]
     assert rig.loop.errors == 1
     assert "KeyError" in caplog.text
+
+
+def test_what_is_started_runs_beside_whoever_awaits_it_and_outlives_them(rig: Rig) -> None:
+    promise: Promise[int] = Promise()
+
+    async def double() -> int:
+        value = await promise
+        rig.told.append("went on")
+        return 2 * value
+
+    started = start(rig.loop, double())
+    task = rig.start(rig.tell(started))
+    task.cancel(ValueError())
+    assert rig.told == ["ValueError"]
+    promise.set_result(3)
+    assert rig.told == ["ValueError", "went on"]
+    assert started.result() == 6
+
+
+def test_an_error_of_what_was_started_is_raised_in_who_awaits_it(rig: Rig) -> None:
+    async def fail() -> int:
+        raise ValueError("mine")
+
+    rig.start(rig.tell(start(rig.loop, fail())))
+    assert rig.told == ["ValueError"]
+    assert rig.loop.errors == 0
+
+
+def test_what_is_gathered_runs_side_by_side_and_comes_in_order(rig: Rig) -> None:
+    promises: list[Promise[int]] = [Promise(), Promise()]
+
+    async def one(index: int) -> int:
+        rig.told.append(f"began {index}")
+        return await promises[index]
+
+    async def both() -> None:
+        rig.told.append(await gather(rig.loop, [one(0), one(1)]))
+
+    rig.start(both())
+    assert rig.told == ["began 0", "began 1"]
+    promises[1].set_result(11)
+    promises[0].set_result(10)
+    assert rig.told[2:] == [[10, 11]]
+
+
+async def nothing(rig: Rig) -> None:
+    rig.told.append(await gather(rig.loop, []))
+
+
+def test_nothing_gathered_is_there_at_once(rig: Rig) -> None:
+    rig.start(nothing(rig))
+    assert rig.told == [[]]
+
+
+@pytest.mark.parametrize("how", ["one fails", "cancelled"])
+def test_what_is_gathered_ends_together(rig: Rig, how: str) -> None:
+    promises: list[Promise[int]] = [Promise(), Promise()]
+
+    async def one(promise: Promise[int]) -> int:
+        try:
+            return await promise
+        except ValueError:
+            rig.told.append("ended")
+            raise
+
+    async def both() -> None:
+        try:
+            await gather(rig.loop, [one(promise) for promise in promises])
+        except ValueError:
+            rig.told.append("told")
+
+    task = rig.start(both())
+    if how == "cancelled":
+        task.cancel(ValueError())
+    else:
+        promises[0].set_exception(ValueError())
+    assert sorted(rig.told) == ["ended", "ended", "told"]
+    promises[1].set_result(1)
+    assert len(rig.told) == 3
+    assert rig.loop.errors == 0

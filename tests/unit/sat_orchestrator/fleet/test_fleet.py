@@ -20,23 +20,20 @@ from sat_bus.contract.messages import (
     StreamStatus,
 )
 from sat_orchestrator.fleet import rows
-from sat_orchestrator.fleet.fleet import Fleet
-from sat_orchestrator.fleet.policy import PolicyRule
-from sat_orchestrator.fleet.table import (
-    Action,
+from sat_orchestrator.fleet.effects import (
     Effect,
     EpochSeen,
     HostGone,
     HostRestarted,
     Noted,
-    Presence,
-    Record,
     Resync,
-    Row,
     RowChanged,
     ScanWanted,
     WriteLost,
 )
+from sat_orchestrator.fleet.fleet import Fleet
+from sat_orchestrator.fleet.policy import PolicyRule
+from sat_orchestrator.fleet.table import Action, Presence, Record, Row
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import BadRequest, Code
 
@@ -147,7 +144,7 @@ def test_a_starting_or_draining_host_is_left_in_peace() -> None:
     assert ScanWanted("bench") in site.says("ready")
     site.meta()
     site.status(S.DISCOVERED)
-    assert site.action() == "initialize"
+    assert site.action() == "connect"
     site.says("draining")
     assert site.action() is None
 
@@ -298,7 +295,7 @@ def test_a_host_whose_clock_was_set_back_is_taken_when_the_other_is_gone() -> No
     assert (host.boot, host.presence) == (OLD, Presence.ALIVE)
 
 
-def test_a_boot_that_is_none_is_refused() -> None:
+def test_what_is_not_a_boot_id_is_refused() -> None:
     site = Site()
     with pytest.raises(BadRequest):
         site.birth("whenever")
@@ -358,7 +355,7 @@ def test_nothing_is_planned_before_the_truth_is_known() -> None:
         step()
         assert site.action() is None
     site.beat()
-    assert site.action() == "initialize"
+    assert site.action() == "connect"
 
 
 def test_other_hardware_is_held_until_a_client_takes_it() -> None:
@@ -374,7 +371,7 @@ def test_other_hardware_is_held_until_a_client_takes_it() -> None:
     assert site.fleet.proposal(KEY, desired, accept=True).hardware_id == "serial-2"
     site.fleet.set_desired(KEY, desired, accept=True)
     assert (site.row.held, site.row.hardware_id) == ("", "serial-2")
-    assert site.action() == "initialize"
+    assert site.action() == "connect"
 
 
 def test_the_own_hardware_coming_back_releases_the_hold() -> None:
@@ -406,7 +403,7 @@ def test_policy_speaks_until_a_client_does_and_again_after_auto() -> None:
     assert site.row.source == "explicit"
     assert site.action() is None
     site.fleet.set_desired(KEY, None, accept=False)
-    assert site.action() == "initialize"
+    assert site.action() == "connect"
 
 
 def test_a_clients_stop_takes_the_stream_out_of_what_is_desired() -> None:
@@ -431,14 +428,14 @@ def test_a_clients_start_adds_the_stream_with_its_args() -> None:
 
 
 @pytest.mark.parametrize("by", ["host", "orchestrator", "policy"])
-def test_stops_that_no_client_asked_for_leave_the_wish_alone(by: str) -> None:
+def test_stops_that_no_client_asked_for_leave_what_is_desired_alone(by: str) -> None:
     site = site_with(S.CONNECTED)
     site.status(S.CONNECTED, streams=stopped(by))
     assert site.row.explicit is None
     assert site.action() == "start"
 
 
-def test_a_later_wish_outweighs_what_a_client_did_before() -> None:
+def test_what_is_desired_later_outweighs_what_a_client_did_before() -> None:
     site = site_with(S.CONNECTED)
     site.status(S.CONNECTED, streams=running("ann"))
     site.fleet.set_desired(KEY, Desired(level="connected"), accept=False)
@@ -457,20 +454,22 @@ def test_a_later_wish_outweighs_what_a_client_did_before() -> None:
 
 def test_one_action_at_a_time_and_the_next_waits_for_the_status() -> None:
     site = site_with()
-    assert site.act() == "initialize"
+    assert site.act() == "connect"
     assert site.action() is None
-    site.finish(reached=S.INITIALIZED)
+    site.finish(reached=S.CONNECTED)
     assert site.action() is None  # the reply ran ahead of the state
     site.status(S.INITIALIZED)
-    assert site.action() == "connect"
+    assert site.action() is None  # on its way
+    site.status(S.CONNECTED)
+    assert site.action() == "start"
 
 
 def test_a_status_that_never_comes_is_not_waited_for_forever() -> None:
     site = site_with()
     site.act()
-    site.finish(reached=S.INITIALIZED)
+    site.finish(reached=S.CONNECTED)
     site.beating(3)
-    assert site.action() == "initialize"
+    assert site.action() == "connect"
 
 
 def test_a_started_stream_is_not_started_again_before_its_status_comes() -> None:
@@ -507,7 +506,7 @@ def test_what_never_reached_the_driver_is_no_failure(code: Code) -> None:
     assert site.row.attempts == 0
     assert site.action() is None
     site.now += 1.0
-    assert site.action() == "initialize"
+    assert site.action() == "connect"
 
 
 def test_an_error_is_counted_once_whichever_of_reply_and_status_comes_first() -> None:
@@ -531,7 +530,7 @@ def fail_once(site: Site) -> list[Effect]:
     assert site.act() == "reset"
     site.finish(reached=S.DISCONNECTED)
     site.status(S.DISCONNECTED)
-    assert site.act() == "initialize"
+    assert site.act() == "connect"
     effects = site.status(S.ERROR, reason="no carrier")
     return effects + site.finish(Code.DRIVER_ERROR, reached=S.ERROR)
 
@@ -552,7 +551,7 @@ def test_after_five_recoveries_it_stays_in_error_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("how", "action"),
-    [("set", "reset"), ("auto", "reset"), ("replug", "initialize"), ("restart", "initialize")],
+    [("set", "reset"), ("auto", "reset"), ("replug", "connect"), ("restart", "connect")],
 )
 def test_what_makes_it_try_again(how: str, action: str) -> None:
     site = site_with(S.CONNECTED, recovery_limit=0)
@@ -600,6 +599,27 @@ def test_a_clients_recovery_is_not_fought() -> None:
     assert site.action() == "reset"
 
 
+def test_after_a_clients_request_the_planner_waits_for_the_status_too() -> None:
+    site = site_with(S.DISCONNECTED)
+    site.fleet.client_begins(KEY)
+    site.fleet.client_ends(KEY, S.CONNECTED, site.now, failed=False)
+    assert site.action() is None
+    site.status(S.CONNECTED)
+    assert site.action() == "start"
+
+
+def test_of_several_clients_the_last_one_ends_the_planners_wait() -> None:
+    site = site_with(S.DISCONNECTED)
+    site.fleet.client_begins(KEY)
+    site.fleet.client_begins(KEY)
+    site.fleet.client_ends(KEY, None, site.now, failed=False)
+    assert site.action() is None
+    site.fleet.client_ends(KEY, None, site.now, failed=False)
+    site.fleet.client_ends(KEY, None, site.now, failed=False)
+    assert site.row.clients == 0
+    assert site.action() == "connect"
+
+
 def test_where_a_clients_command_has_brought_it_the_client_has_its_turn() -> None:
     site = site_with(S.CONNECTED)
     site.status(S.ERROR, by="ann", operation="send")
@@ -621,7 +641,7 @@ def test_an_unplugged_device_is_looked_for_now_and_then() -> None:
             scans += 1
     assert scans == 6
     site.status(S.DISCOVERED)
-    assert site.action() == "initialize"
+    assert site.action() == "connect"
 
 
 def test_a_quarantined_device_is_left_alone() -> None:

@@ -31,8 +31,8 @@ def operation(view: View, now: float = 0.0) -> str | None:
 @pytest.mark.parametrize(
     ("level", "path"),
     [
-        ("connected", {S.UNKNOWN: "scan", S.DISCOVERED: "initialize", S.INITIALIZED: "connect", S.CONNECTED: None,
-                       S.ACTIVE: None, S.DISCONNECTED: "initialize", S.ERROR: "reset"}),
+        ("connected", {S.UNKNOWN: "scan", S.DISCOVERED: "connect", S.INITIALIZED: "connect", S.CONNECTED: None,
+                       S.ACTIVE: None, S.DISCONNECTED: "connect", S.ERROR: "reset"}),
         ("initialized", {S.UNKNOWN: "scan", S.DISCOVERED: "initialize", S.INITIALIZED: None, S.CONNECTED: "close",
                          S.ACTIVE: "close", S.DISCONNECTED: "initialize", S.ERROR: "reset"}),
         ("disconnected", {S.UNKNOWN: None, S.DISCOVERED: None, S.INITIALIZED: "close", S.CONNECTED: "close",
@@ -66,7 +66,7 @@ def test_nothing_is_done_while(reason: dict[str, object]) -> None:
 
 
 def test_a_back_off_ends() -> None:
-    assert operation(View(S.DISCOVERED, CONNECTED, not_before=1.5), 1.5) == "initialize"
+    assert operation(View(S.DISCOVERED, CONNECTED, not_before=1.5), 1.5) == "connect"
 
 
 def test_missing_streams_are_started_one_at_a_time_with_their_args() -> None:

@@ -63,8 +63,23 @@ def test_without_a_rule_nothing_is_wanted() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"level": "active"}, {"level": "connected", "stream": {}}, {"match": "*"}]
+    "wrong",
+    [
+        {"level": "active"},
+        {"level": "connected", "stream": {}},
+        {"match": "*"},
+        {"level": "connected", "match": ""},
+        {"level": "connected", "match": "x" * 401},
+    ],
 )
 def test_a_wrong_rule_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         PolicyRule.model_validate(wrong)
+
+
+def test_a_rule_may_be_one_letter_or_long_and_stays_as_it_is() -> None:
+    for pattern in ("*", "x" * 400):
+        rule = PolicyRule.model_validate({"match": pattern, "level": "connected"})
+        assert rule.match == pattern
+        with pytest.raises(ValidationError):
+            rule.level = "disconnected"  # type: ignore[misc]

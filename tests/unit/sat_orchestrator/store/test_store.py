@@ -13,14 +13,17 @@ import pytest
 
 from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired
+from sat_bus.service.loop import WorkLoop
+from sat_bus.service.tasks import Promise
 from sat_orchestrator.fleet.table import Record
 from sat_orchestrator.store.database import AuditEntry, Database, Kept
 from sat_orchestrator.store.schema import audit
 from sat_orchestrator.store.store import AUDIT_CAPACITY, Store
 from sat_toolkit.core.device_spec import DeviceState
 
+LOOP = WorkLoop("test")
 KEY = Key("bench", "drv_x", "dev/ü 1")
-WISH = Record(
+DESIRED = Record(
     KEY,
     "serial-1",
     Desired(level="connected", streams={"can": {"fd": True}}),
@@ -28,28 +31,13 @@ WISH = Record(
 )
 
 
-class Outcome:
-    """A `done` callback that can be waited for."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-        self._failure = ""
-
-    def __call__(self, failure: str) -> None:
-        self._failure = failure
-        self._event.set()
-
-    def get(self) -> str:
-        assert self._event.wait(10.0), "the store did not answer"
-        return self._failure
-
-
 @pytest.fixture
 def open_store(path: Path) -> Iterator[Callable[[], Store]]:
     stores: list[Store] = []
 
     def make() -> Store:
-        stores.append(Store(Database(f"sqlite:///{path}")))
+        database = Database(f"sqlite:///{path}", busy_timeout=0.1)
+        stores.append(Store(database, LOOP, period=0.05))
         return stores[-1]
 
     yield make
@@ -57,10 +45,13 @@ def open_store(path: Path) -> Iterator[Callable[[], Store]]:
         store.close()
 
 
+def outcome(promise: Promise[str]) -> str:
+    assert LOOP.run_until(lambda: promise.settled, 10.0), "the store did not answer"
+    return promise.result()
+
+
 def saved(store: Store, record: Record) -> str:
-    outcome = Outcome()
-    store.save(record, outcome)
-    return outcome.get()
+    return outcome(store.save(record))
 
 
 def query(path: Path, statement: str) -> list[tuple[object, ...]]:
@@ -68,12 +59,12 @@ def query(path: Path, statement: str) -> list[tuple[object, ...]]:
         return connection.execute(statement).fetchall()
 
 
-def test_a_wish_is_on_disk_when_its_caller_is_told(
+def test_what_is_desired_is_on_disk_when_its_caller_is_told(
     open_store: Callable[[], Store], path: Path
 ) -> None:
     store = open_store()
     assert store.open() == Kept([], 0)
-    assert saved(store, WISH) == ""
+    assert saved(store, DESIRED) == ""
     assert query(path, "SELECT device, hardware_id FROM device") == [("dev/ü 1", "serial-1")]
     assert query(path, "PRAGMA journal_mode") == [("wal",)]
 
@@ -81,19 +72,19 @@ def test_a_wish_is_on_disk_when_its_caller_is_told(
 def test_everything_is_found_again(open_store: Callable[[], Store]) -> None:
     store = open_store()
     store.open()
-    assert saved(store, WISH) == ""
+    assert saved(store, DESIRED) == ""
     store.observed(KEY, DeviceState.CONNECTED, 7)
-    store.save_epoch(3, lambda failure: None)
-    store.save_epoch(4, lambda failure: None)
+    store.save_epoch(3)
+    store.save_epoch(4)
     store.close()
     kept = open_store().open()
     assert kept.epoch == 4
     assert kept.records == [
-        Record(KEY, "serial-1", WISH.explicit, WISH.streams_seen, DeviceState.CONNECTED, 7)
+        Record(KEY, "serial-1", DESIRED.explicit, DESIRED.streams_seen, DeviceState.CONNECTED, 7)
     ]  # fmt: skip
 
 
-def test_what_was_observed_leaves_the_wish_alone_and_may_come_first(
+def test_what_was_observed_leaves_what_is_desired_alone_and_may_come_first(
     open_store: Callable[[], Store],
 ) -> None:
     store = open_store()
@@ -102,13 +93,13 @@ def test_what_was_observed_leaves_the_wish_alone_and_may_come_first(
     store.close()
     store = open_store()
     assert store.open().records == [Record(KEY, observed=DeviceState.DISCOVERED, rev=1)]
-    assert saved(store, WISH) == ""
+    assert saved(store, DESIRED) == ""
     store.observed(KEY, DeviceState.INITIALIZED, 2)
     store.observed(KEY, DeviceState.CONNECTED, 3)
     store.close()
     (record,) = open_store().open().records
     assert (record.explicit, record.observed, record.rev) == (
-        WISH.explicit,
+        DESIRED.explicit,
         DeviceState.CONNECTED,
         3,
     )
@@ -117,15 +108,13 @@ def test_what_was_observed_leaves_the_wish_alone_and_may_come_first(
 def test_auto_and_forget(open_store: Callable[[], Store]) -> None:
     store = open_store()
     store.open()
-    assert saved(store, WISH) == ""
+    assert saved(store, DESIRED) == ""
     assert saved(store, Record(KEY)) == ""
     store.close()
     store = open_store()
     assert store.open().records == [Record(KEY)]
-    gone = Outcome()
     store.observed(KEY, DeviceState.CONNECTED, 9)
-    store.delete(KEY, gone)
-    assert gone.get() == ""
+    assert outcome(store.delete(KEY)) == ""
     store.close()
     assert open_store().open().records == []
 
@@ -136,10 +125,10 @@ def test_a_broken_database_fails_single_writes_with_a_reason(
     store = open_store()
     store.open()
     query(path, "ALTER TABLE device RENAME TO elsewhere")
-    assert "no such table: device" in saved(store, WISH)
+    assert "no such table: device" in saved(store, DESIRED)
     assert store.counts()["desired_failed"] == 1
     query(path, "ALTER TABLE elsewhere RENAME TO device")
-    assert saved(store, WISH) == ""
+    assert saved(store, DESIRED) == ""
 
 
 def test_a_locked_database_refuses_after_a_while_and_goes_on(
@@ -149,9 +138,9 @@ def test_a_locked_database_refuses_after_a_while_and_goes_on(
     store.open()
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("BEGIN EXCLUSIVE")  # somebody holds it longer than we wait
-        assert "locked" in saved(store, WISH)
+        assert "locked" in saved(store, DESIRED)
         connection.rollback()
-    assert saved(store, WISH) == ""
+    assert saved(store, DESIRED) == ""
 
 
 def test_what_is_written_behind_is_tried_again(open_store: Callable[[], Store], path: Path) -> None:
@@ -172,7 +161,7 @@ def test_what_is_written_behind_is_tried_again(open_store: Callable[[], Store], 
 
 
 def test_the_audit_is_bounded_in_memory_and_on_disk(path: Path) -> None:
-    store = Store(Database(f"sqlite:///{path}", audit_rows=20))
+    store = Store(Database(f"sqlite:///{path}", audit_rows=20), LOOP)
     for n in range(AUDIT_CAPACITY + 5):
         store.audit(AuditEntry(float(n), "ann", "connect", str(KEY), "ok"))
     assert store.counts()["audit_dropped"] == 5
@@ -189,7 +178,7 @@ def test_after_close_a_write_is_refused(open_store: Callable[[], Store]) -> None
     store = open_store()
     store.open()
     store.close()
-    assert saved(store, WISH) == "the database is stopped"
+    assert saved(store, DESIRED) == "the database is stopped"
 
 
 def test_a_row_that_a_hand_has_spoilt_is_passed_over(
@@ -197,7 +186,7 @@ def test_a_row_that_a_hand_has_spoilt_is_passed_over(
 ) -> None:
     store = open_store()
     store.open()
-    assert saved(store, WISH) == ""
+    assert saved(store, DESIRED) == ""
     assert saved(store, Record(Key("bench", "drv_x", "good"))) == ""
     store.close()
     with closing(sqlite3.connect(path)) as connection:
