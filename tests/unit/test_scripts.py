@@ -195,7 +195,7 @@ def test_the_virtual_machines_tests_run_beside_all_others_which_run_one_by_one(
     assert len({worker for worker, _ in ran}) == len(ran) == 2, result.stdout
 
 
-def tests_of_all() -> str:
+def said_of_all() -> str:
     """The lines of scripts/test that say which folders `--all` runs."""
     lines = (ROOT / "scripts" / "test").read_text().splitlines()
     return "\n".join(
@@ -207,7 +207,7 @@ def tests_of_all() -> str:
     "tier", sorted({path.relative_to(ROOT).parts[1] for path in ROOT.glob("tests/*/**/test_*.py")})
 )
 def test_every_tier_is_run_by_all(tier: str) -> None:
-    assert re.search(rf"\b{tier}\b", tests_of_all())
+    assert re.search(rf"\b{tier}\b", said_of_all())
 
 
 ALONE = "mark.alone"  # scripts/test looks for the words in full
