@@ -36,7 +36,9 @@ def call(folder: Path, *argv: str, status: int = 0) -> subprocess.CompletedProce
     return done
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    "name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES[1:])]
+)
 def test_a_new_plugin_passes_its_check_and_its_tests(tmp_path: Path, name: str) -> None:
     said = call(tmp_path, "sat", "plugin", "new", name).stdout
     next_steps = [line.strip() for line in said.partition("next:\n")[2].splitlines()]

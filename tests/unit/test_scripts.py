@@ -195,6 +195,35 @@ def test_the_virtual_machines_tests_run_beside_all_others_which_run_one_by_one(
     assert len({worker for worker, _ in ran}) == len(ran) == 2, result.stdout
 
 
+def said_of_all() -> str:
+    """The lines of scripts/test that say which folders `--all` runs."""
+    lines = (ROOT / "scripts" / "test").read_text().splitlines()
+    return "\n".join(
+        line for line in lines if "together=(" in line or '"${alone[@]}" tests/' in line
+    )
+
+
+@pytest.mark.parametrize(
+    "tier", sorted({path.relative_to(ROOT).parts[1] for path in ROOT.glob("tests/*/**/test_*.py")})
+)
+def test_every_tier_is_run_by_all(tier: str) -> None:
+    assert re.search(rf"\b{tier}\b", said_of_all())
+
+
+ALONE = "mark.alone"  # scripts/test looks for the words in full
+
+
+def test_a_file_is_run_alone_as_a_whole() -> None:
+    """A mark on one test would take its whole file along."""
+    marked = [
+        path for path in ROOT.glob("tests/**/test_*.py") if f"pytest.{ALONE}" in path.read_text()
+    ]
+    assert len(marked) >= 1
+    for path in marked:
+        (line,) = [line for line in path.read_text().splitlines() if ALONE in line]
+        assert line.startswith("pytestmark = "), f"{path}: {line}"
+
+
 def find_python(
     tmp_path: Path, *, version: str, has_venv: bool
 ) -> subprocess.CompletedProcess[str]:
