@@ -11,7 +11,7 @@ import pytest
 
 from sat_toolkit.core.plugin_packages import own_folder
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[4]
 # Loads both of our drivers, whose helpers are imported as `plugins.devices.<family>.<module>`; and
 # what is theirs stays so.
 _CODE = """
