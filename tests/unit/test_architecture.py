@@ -37,6 +37,9 @@ def tree(tmp_path: Path) -> Path:
         shutil.copytree(
             ROOT / source, tmp_path / source, ignore=shutil.ignore_patterns("__pycache__")
         )
+    # As a namespace it would be one with the folder that is installed, and that one be looked at.
+    for folder in ("plugins", "plugins/devices"):
+        (tmp_path / folder / "__init__.py").touch()
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
     return tmp_path
 
