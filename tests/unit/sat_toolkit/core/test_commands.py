@@ -9,7 +9,15 @@ import pytest
 from pydantic import BaseModel, ConfigDict
 
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
-from sat_toolkit.core.commands import ANY_OBJECT, Command, check_args, declared, find
+from sat_toolkit.core.commands import (
+    ANY_OBJECT,
+    Command,
+    check_args,
+    check_schema,
+    declared,
+    find,
+    require,
+)
 from sat_toolkit.errors import BadArgs, PluginError, UnknownCommand
 
 
@@ -42,6 +50,12 @@ class Declaring(BaseDeviceDriver):
 
 def command(name: str) -> Command:
     return declared(Declaring)[name]
+
+
+def declaring(commands: dict[str, Any]) -> Declaring:
+    driver = Declaring()
+    driver.supported_commands = commands
+    return driver
 
 
 def test_class_and_instance_declare_the_same() -> None:
@@ -152,3 +166,21 @@ def test_a_schema_cannot_make_us_fetch_another_one(tmp_path: Path) -> None:
     referring = Command("c", "", {"properties": {"a": {"$ref": other.as_uri()}}})
     with pytest.raises(PluginError, match="broken \\$ref"):
         check_args(referring, {"a": 1})
+
+
+def test_a_schema_may_be_judged_elsewhere() -> None:
+    """A worker takes them as they are: its host has the judge."""
+    driver = declaring({"go": {"parameters": {"type": "nonsense", "properties": {}}}})
+    assert declared(driver, check=False)["go"].parameters["type"] == "nonsense"
+    with pytest.raises(PluginError, match=r"\['go'\]: no valid JSON Schema"):
+        declared(driver)
+    with pytest.raises(PluginError, match=r"\['go'\]: no valid JSON Schema"):
+        check_schema("go", {"type": "nonsense"})
+    check_schema("go", ANY_OBJECT)
+
+
+def test_a_name_is_required_without_a_look_at_its_schema() -> None:
+    driver = declaring({"go": "do it"})
+    assert require(driver, "go") == "do it"
+    with pytest.raises(UnknownCommand, match="unknown command 'nope'; supported: go"):
+        require(driver, "nope")

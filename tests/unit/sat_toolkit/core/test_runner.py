@@ -288,3 +288,25 @@ def test_a_driver_that_skips_the_base_constructor_is_told_apart() -> None:
 
     with pytest.raises(DriverError, match="Skips cannot be made: AttributeError"):
         DriverRunner(Skips)
+
+
+def test_args_that_were_checked_elsewhere_are_taken_as_they_are() -> None:
+    runner = runner_of()
+    fake(runner).supported_commands = {
+        "go": {"parameters": {"type": "object", "properties": {"n": {"type": "integer"}}}}
+    }
+    fake(runner).does["command"] = lambda device, command, args: args
+    with pytest.raises(BadArgs):
+        runner.command("go", {"n": "x"})
+    assert runner.command("go", {"n": "x"}, checked=True) == {"n": "x"}
+    assert fake(runner).device is runner.device
+    with pytest.raises(UnknownCommand, match="supported: go"):
+        runner.command("nope", checked=True)
+
+
+def test_a_driver_with_a_command_of_its_own_gets_checked_args_there() -> None:
+    class Own(FakeDriver):
+        def command(self, device: Device, command: str, args: Any = None) -> Any:
+            return [command, args]
+
+    assert runner_of(Own).command("go", {"n": 1}, checked=True) == ["go", {"n": 1}]
