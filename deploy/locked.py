@@ -1,8 +1,8 @@
 """Print the part of requirements.lock that is wanted, hashes included, for
 `pip install --require-hashes`.
 
-    python deploy/locked.py           what the services need
-    python deploy/locked.py --build   what building the wheel needs
+    python deploy/locked.py can orchestrator   what these extras need, and the client
+    python deploy/locked.py --build            what building the wheel needs
 
 The lock pins what developers use too, and an image needs none of that. A package is in the part
 when the project names it, or when one that is in the part does: uv notes beside each whom it is
@@ -16,6 +16,7 @@ import sys
 import tomllib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -46,6 +47,25 @@ def part(lock: str, roots: Iterable[str]) -> str:
     return "".join(blocks[name] for name in sorted(wanted))
 
 
+def roots(project: dict[str, Any], extras: Iterable[str]) -> list[str]:
+    """What the project needs with `extras`, those that they name in turn included.
+
+    Raises:
+        KeyError: there is no such extra.
+    """
+    table = project["project"]
+    offered: dict[str, list[str]] = table["optional-dependencies"]
+    found: list[str] = [*table["dependencies"]]
+    for extra in extras:
+        if extra not in offered:
+            raise KeyError(f"no such extra: {extra}; there are: {', '.join(offered)}")
+        ours = re.compile(rf"{table['name']}\[(.*)\]")
+        for requirement in offered[extra]:
+            named = ours.fullmatch(requirement)
+            found += roots(project, named[1].split(",")) if named else [requirement]
+    return found
+
+
 def _name(text: str) -> str:
     match = _NAME.match(text)
     return re.sub(r"[._-]+", "-", match[0]).lower() if match else ""
@@ -61,12 +81,15 @@ def main() -> None:
     """The program."""
     root = Path(__file__).resolve().parent.parent
     project = tomllib.loads((root / "pyproject.toml").read_text())
-    roots = (
-        project["build-system"]["requires"]
-        if "--build" in sys.argv
-        else project["project"]["dependencies"]
-    )
-    sys.stdout.write(part((root / "requirements.lock").read_text(), roots))
+    try:
+        needed = (
+            project["build-system"]["requires"]
+            if sys.argv[1:] == ["--build"]
+            else roots(project, sys.argv[1:])
+        )
+        sys.stdout.write(part((root / "requirements.lock").read_text(), needed))
+    except KeyError as error:
+        sys.exit(f"locked: {error.args[0]}")
 
 
 if __name__ == "__main__":

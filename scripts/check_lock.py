@@ -33,7 +33,7 @@ def pins(lock: str) -> dict[str, list[tuple[str, str]]]:
 
 
 def wanted(project: dict[str, Any]) -> list[Requirement]:
-    """What pyproject.toml names, wherever it names it."""
+    """What pyproject.toml names, wherever it names it; extras name each other as the project's."""
     table = project["project"]
     extras = table.get("optional-dependencies", {}).values()
     named = [
@@ -41,7 +41,8 @@ def wanted(project: dict[str, Any]) -> list[Requirement]:
         *(text for extra in extras for text in extra),
         *project["build-system"]["requires"],
     ]
-    return [Requirement(text) for text in named]
+    found = [Requirement(text) for text in named]
+    return [requirement for requirement in found if requirement.name != table.get("name")]
 
 
 def problems(pyproject: str, lock: str) -> list[str]:

@@ -22,7 +22,7 @@ import typer
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-import sat_cli.main
+import sat_cli.app
 import sat_toolkit.errors
 from sat_bus.contract import messages, strict_json, topics
 from sat_toolkit.core import lifecycle
@@ -357,9 +357,9 @@ def _ref(model: type[BaseModel]) -> dict[str, Any]:
 
 def cli_page() -> str:
     """What `sat --help` and its commands say."""
-    group = typer.main.get_command(sat_cli.main.app)
+    group = typer.main.get_command(sat_cli.app.app)
     assert isinstance(group, typer.core.TyperGroup)
-    lines = [_NOTE.format(source="sat_cli.main"), "# The `sat` command", "", _help(group), ""]
+    lines = [_NOTE.format(source="sat_cli.app"), "# The `sat` command", "", _help(group), ""]
     commands = list(_commands(group))
     rows = (
         (f"[`sat {name}`](#sat-{name.replace(' ', '-')})", _first_line(command))

@@ -50,9 +50,11 @@ pip_install() { .venv/bin/python -m pip install -qq --no-input --disable-pip-ver
 
 up_to_date() { [ ! -e .venv/.unfinished ] && [ "$(tail -n 1 .venv/.made-from 2>/dev/null)" = "$(fingerprint)" ]; }
 
-# A half install, a tree that was moved (scripts in bin name its path), a Python that is gone or too old.
+# A half install, a tree that was moved (scripts in bin name its path), a Python that is gone or too old, or an install
+# under the name that the project had before.
 beyond_repair() {
     [ -e .venv/.unfinished ] && return
+    compgen -G '.venv/lib/python3*/site-packages/sat_toolkit-*.dist-info' >/dev/null && return
     [ -e .venv/.made-from ] && [ "$(head -n 1 .venv/.made-from)" != "$root" ] && return
     ! .venv/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null
 }

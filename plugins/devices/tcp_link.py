@@ -2,7 +2,7 @@
 (``socket://``).
 
 As with a serial port one client has it at a time; a second one waits until the first has gone. What
-is written while there is none is lost. Reading and writing never wait.
+is written while nobody is connected is lost. Reading and writing never wait.
 """
 
 from __future__ import annotations

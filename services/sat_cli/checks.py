@@ -57,11 +57,19 @@ def check_all(broker: str, site: str, plugins: str) -> Iterator[Check]:
 
 def check_python() -> Check:
     """The interpreter and the versions that matter."""
-    found = [f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES]
-    text = f"sat {__version__} on Python {platform.python_version()}; {', '.join(found)}"
+    found = ", ".join(f"{name} {_version(name)}" for name in _LIBRARIES)
+    text = f"sat {__version__} on Python {platform.python_version()}; {found}"
     if sys.version_info < MINIMUM_PYTHON:
         return Check("python", "fail", text, "Python 3.11 or newer is needed")
     return Check("python", "ok", text)
+
+
+def _version(library: str) -> str:
+    """Which version is installed; an extra that was left out brings none."""
+    try:
+        return importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return "is not installed"
 
 
 def check_plugins(plugins: str) -> Iterator[Check]:
@@ -86,6 +94,7 @@ def _check_plugin(plugin: PluginFile) -> Check:
     name = f"plugin {plugin.name}"
     words = [
         sys.executable,
+        "-P",  # not what lies in the folder that the doctor was called in
         "-m",
         "sat_cli.try_plugin",
         plugin.name,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sat_client import Rack
-from sat_client.rack import DEFAULT_SITE, DEFAULT_URL
+from sat_client.connection import DEFAULT_SITE, DEFAULT_URL
 
 Broker = Annotated[
     str,

@@ -9,8 +9,9 @@ from sat_bus.contract import topics
 from sat_bus.contract.boot import new_boot
 from sat_bus.contract.messages import HostState
 from sat_bus.service.alive import Alive, take_notify_socket
+from sat_bus.service.logs import configure_logging
 from sat_bus.service.loop import WorkLoop
-from sat_bus.service.run import configure_logging, connect, run_service
+from sat_bus.service.run import connect, run_service
 from sat_bus.transport.bus import Will
 from sat_host.containment.census import become_subreaper
 from sat_host.host import Host

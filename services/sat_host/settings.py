@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from sat_bus.contract.messages import Name
-from sat_bus.service.run import ServiceSettings
+from sat_bus.service.settings import ServiceSettings
 from sat_host.delivery import Delivery
 from sat_host.wire_messages import WorkerLimits
 
@@ -28,6 +28,8 @@ class HostSettings(ServiceSettings):
             else: as ``json``, ``bin`` or both, and gathered for how long.
         worker_memory_mb, worker_processes, worker_files, worker_silence_s: see `WorkerLimits`.
     """
+
+    table: ClassVar[str] = "host"
 
     family: str = Field(
         pattern=r"^[A-Za-z0-9_]{1,64}$", description="a folder below plugins/devices, such as can"

@@ -85,6 +85,7 @@ _TAG_OF = {kind: tag for tag, kind in (DOWN | UP).items()}
 _CALLS = get_args(Call)
 _KINDS = tuple(kind.value for kind in StreamType)
 _FORMS = ("json", "bin")
+_COUNTS = frozenset({int})
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 _PREFIX = struct.Struct(">IB")  # length, tag
@@ -125,11 +126,13 @@ def encode_batch(header: BatchHeader, frames: bytes | memoryview) -> bytes:
     kind, form = _KINDS.index(header.kind), _FORMS.index(header.form)
     first = _BATCH.size + len(run_id)
     second = first + len(dropped)
+    third = second + len(header.text)
     try:
-        fixed = _BATCH.pack(header.n, kind, form, first, second, second + len(header.text))
+        fixed = _BATCH.pack(header.n, kind, form, first, second, third)
     except struct.error as error:
         raise WireError(f"the header of a batch is too large: {error}") from None
-    return _framed(StreamBatch, fixed, run_id, dropped, header.text, frames)
+    prefix = _prefix(StreamBatch, third + len(frames))
+    return b"".join((prefix, fixed, run_id, dropped, header.text, frames))
 
 
 class Decoder(Generic[MessageT]):
@@ -195,10 +198,13 @@ def _json(message: Any) -> bytes:
 
 
 def _framed(kind: type, *parts: bytes | memoryview) -> bytes:
-    length = 1 + sum(map(len, parts))
-    if length > MAX_MESSAGE:
-        raise WireError(f"message of {length} bytes; at most {MAX_MESSAGE} are accepted")
-    return b"".join((_PREFIX.pack(length, _TAG_OF[kind]), *parts))
+    return b"".join((_prefix(kind, sum(map(len, parts))), *parts))
+
+
+def _prefix(kind: type, size: int) -> bytes:
+    if size >= MAX_MESSAGE:
+        raise WireError(f"message of {size + 1} bytes; at most {MAX_MESSAGE} are accepted")
+    return _PREFIX.pack(size + 1, _TAG_OF[kind])
 
 
 # -- in --------------------------------------------------------------------------------------------
@@ -271,7 +277,7 @@ def _batch(body: bytes) -> StreamBatch:
         name, form_name = _KINDS[kind], _FORMS[form]
     except (struct.error, IndexError, ValueError) as error:
         raise WireError(f"StreamBatch: {error}") from None
-    if dropped != {}:
+    if type(dropped) is not dict or not _COUNTS.issuperset(map(type, dropped.values())):
         dropped = read(dict[str, int], dropped, "StreamBatch.dropped")
     header = BatchHeader(name, form_name, run_id, n, dropped, body[second:third])
     return StreamBatch(header, body[third:])

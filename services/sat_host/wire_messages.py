@@ -7,7 +7,7 @@ answer. Up come the answers to calls, events, and batches of frames. `wire` carr
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sat_host.delivery import Delivery, DeliveryChanges
 from sat_toolkit.core.frame_block import FrameBlock
@@ -221,8 +221,8 @@ Event = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class BatchHeader:
+# Tuples, which take a third of the time to make: there is one for each batch.
+class BatchHeader(NamedTuple):
     """What stands before the frames of a batch.
 
     Attributes:
@@ -243,8 +243,7 @@ class BatchHeader:
     text: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class StreamBatch:
+class StreamBatch(NamedTuple):
     """Frames of one stream: a JSON array, or records one after the other."""
 
     header: BatchHeader

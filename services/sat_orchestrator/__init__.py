@@ -1,2 +1,4 @@
-"""The orchestrator: desired state, the lifecycle table, discovery, auto-initialization, lost
-hosts."""
+"""The orchestrator: owns what is desired, and brings devices there.
+
+`fleet` decides, `steering` carries out, `requests` answers clients, `store` keeps.
+"""

@@ -9,8 +9,9 @@ from sat_bus.contract import topics
 from sat_bus.contract.boot import new_boot
 from sat_bus.contract.messages import OrchestratorState
 from sat_bus.service.alive import Alive, take_notify_socket
+from sat_bus.service.logs import configure_logging
 from sat_bus.service.loop import WorkLoop
-from sat_bus.service.run import configure_logging, connect, run_service
+from sat_bus.service.run import connect, run_service
 from sat_bus.transport.bus import Will
 from sat_orchestrator.service import NAME, Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings
@@ -27,7 +28,8 @@ def run(settings: OrchestratorSettings) -> int:
     """
     configure_logging(NAME, settings)
     own = f"{NAME}-{new_boot(int(time.time() * 1000), os.urandom(4))}"
-    store = Store(Database(settings.database))
+    loop = WorkLoop(NAME)
+    store = Store(Database(settings.database), loop)
     kept = store.open()
     try:
         # The epoch of the will is the one that this start will claim, unless hosts have seen a
@@ -35,14 +37,11 @@ def run(settings: OrchestratorSettings) -> int:
         said = OrchestratorState(state="offline", id=own, epoch=kept.epoch + 1)
         will = Will(topics.ORCHESTRATOR_STATE.build(settings.site), said.encode())
         bus = connect(settings, own, will)
-        loop = WorkLoop(NAME)
         orchestrator = Orchestrator(settings, loop, bus, store, kept, own)
         alive = Alive(
-            lambda: bus.connected,
-            lambda: orchestrator.core.leading,
-            lambda: (
-                f"leading the site {settings.site}, devices: {len(orchestrator.core.fleet.rows)}"
-            ),
+            orchestrator.connected,
+            orchestrator.leading,
+            orchestrator.words,
             file=settings.alive_file,
             notify=take_notify_socket(),
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import ClassVar
 
 from pydantic import Field
 
-from sat_bus.service.run import ServiceSettings
+from sat_bus.service.settings import ServiceSettings
 from sat_orchestrator.fleet.fleet import RECOVERY_LIMIT, SCAN_PERIOD_S
 from sat_orchestrator.fleet.policy import PolicyRule
 
@@ -19,11 +20,13 @@ class OrchestratorSettings(ServiceSettings):
         database_url: where it is kept what clients desire; default a SQLite file in the user's
             state folder.
         policy: rules of what goes where by itself; the first that matches decides. As JSON in
-            SAT_POLICY, as ``[[policy]]`` tables in the settings file. Without a rule, devices are
-            discovered and left alone.
+            SAT_POLICY, as ``[[orchestrator.policy]]`` in the settings file. Without a rule, devices
+            are discovered and left alone.
         scan_period_s: seconds between scans of a host.
         recovery_limit: recoveries of a device from ERROR before it is left there.
     """
+
+    table: ClassVar[str] = "orchestrator"
 
     database_url: str = Field(
         "", description="sqlite:///<file>, or postgresql+psycopg://user@host/name where psycopg is installed"

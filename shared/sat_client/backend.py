@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from sat_bus.contract import messages as m
@@ -21,10 +22,11 @@ from sat_toolkit.core.backend import Reached, device_key
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.lifecycle import TARGETS, Operation
-from sat_toolkit.errors import DriverError, Timeout
+from sat_toolkit.errors import DriverError
 from sat_toolkit.models.Device_Model import Device
 
-SETTLE = 2.0  # seconds that the retained topics may trail a reply
+# Seconds that the retained topics may trail a reply; after that others may have moved on.
+SETTLE = 2.0
 SCAN_TIMEOUT = 30.0
 OPERATION_TIMEOUT = 60.0
 COMMAND_TIMEOUT = 30.0
@@ -39,13 +41,14 @@ class BusBackend:
     """
 
     def __init__(self, url: str | None = None, *, rack: Callable[[], Rack] | None = None) -> None:
-        self._make = rack or (lambda: Rack(url))
+        self._make = rack or partial(Rack, url)
         self._lock = threading.Lock()
         self._open: Rack | None = None
         self._shut = False
 
     def drivers(self) -> Sequence[str]:
-        return self._rack().read(_drivers)
+        with self._rack().reading() as view:
+            return _drivers(view)
 
     def scan(self, driver: str) -> list[Device]:
         rack = self._rack()
@@ -63,29 +66,22 @@ class BusBackend:
         ]
         if failures and not found:
             raise DriverError("; ".join(failures))
-        self._settle(lambda view: all(_meta(view, key) is not None for key in found))
-        return rack.read(
-            lambda view: [_device(view.devices[key]) for key in found if key in view.devices]
-        )
+        rack.reached(lambda view: all(_meta(view, key) is not None for key in found), SETTLE)
+        with rack.reading() as view:
+            return [_device(view.devices[key]) for key in found if key in view.devices]
 
     def devices(self, driver: str) -> list[Device]:
-        return self._rack().read(
-            lambda view: [_device(d) for d in _known(view) if d.key.driver == driver]
-        )
+        with self._rack().reading() as view:
+            return [_device(d) for d in _known(view) if d.key.driver == driver]
 
     def state(self, driver: str, device: Device) -> DeviceState:
-        def state(view: SiteView) -> DeviceState:
+        with self._rack().reading() as view:
             keys = [d.key for d in _known(view) if _is(d.key, driver, device)]
             return view.state(keys[0]) if len(keys) == 1 else DeviceState.UNKNOWN
 
-        return self._rack().read(state)
-
     def states(self) -> Mapping[str, DeviceState]:
-        return self._rack().read(
-            lambda view: {
-                device_key(d.key.driver, d.key.device): view.state(d.key) for d in _known(view)
-            }
-        )
+        with self._rack().reading() as view:
+            return {device_key(d.key.driver, d.key.device): view.state(d.key) for d in _known(view)}
 
     def operate(self, operation: Operation, driver: str, device: Device) -> Reached:
         rack = self._rack()
@@ -95,10 +91,11 @@ class BusBackend:
         reply = rack.orchestrate(operation.value, args, timeout=OPERATION_TIMEOUT)
         state = reply.state or TARGETS[operation]
         changed = not (isinstance(reply.result, dict) and reply.result.get("changed") is False)
-        self._settle(
+        rack.reached(
             lambda view: any(
                 _is(d.key, driver, device) and view.state(d.key) is state for d in _known(view)
             ),
+            SETTLE,
         )
         return Reached(changed, state)
 
@@ -107,15 +104,13 @@ class BusBackend:
         return check(target.request(command, args, timeout=COMMAND_TIMEOUT)).result
 
     def commands(self, driver: str) -> dict[str, Command]:
-        def commands(view: SiteView) -> dict[str, Command]:
+        with self._rack().reading() as view:
             return {
                 name: Command(name, info.description, info.parameters, info.timeout_ms)
                 for device in _known(view)
                 if device.key.driver == driver and device.meta is not None
                 for name, info in device.meta.commands.items()
             }
-
-        return self._rack().read(commands)
 
     def shutdown(self) -> None:
         with self._lock:
@@ -130,14 +125,6 @@ class BusBackend:
             if self._open is None:
                 self._open = self._make().open()
             return self._open
-
-    def _settle(self, condition: Callable[[SiteView], bool]) -> None:
-        """Give the retained topics time to say what the reply has said; others may have moved on
-        meanwhile."""
-        try:
-            self._rack().wait_until(condition, SETTLE, lambda: "")
-        except Timeout:
-            return
 
 
 def _drivers(view: SiteView) -> list[str]:

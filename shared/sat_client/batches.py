@@ -17,6 +17,7 @@ from sat_bus.contract import messages as m
 from sat_client.gaps import Head
 from sat_toolkit.core.frame_block import CLASSIC, FrameBlock
 from sat_toolkit.errors import BadRequest
+from sat_toolkit.extras import with_extra
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,9 +85,7 @@ class Batch:
         try:
             import numpy
         except ImportError:
-            raise ImportError(
-                "batch.numpy() needs numpy: pip install numpy, or sat-toolkit[numpy]"
-            ) from None
+            raise ImportError(f"batch.numpy() needs numpy: install {with_extra('numpy')}") from None
         block = self.block
         return numpy.frombuffer(block.records, _record(block.size))
 
@@ -115,7 +114,7 @@ def read_batch(form: str, payload: bytes) -> Batch:
     """The batch in `payload`.
 
     Raises:
-        BadRequest: it is none.
+        BadRequest: it is not a batch.
     """
     if form == "json":
         message = m.JsonBatch.decode(payload)

@@ -4,22 +4,21 @@ does."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import strict_json, topics
 from sat_bus.contract.device_key import Key
+from sat_client.connection import Connection
 from sat_client.gaps import Gap
 from sat_client.inbox import QUEUE
 from sat_client.requests import Offline, check
 from sat_client.sending import Sent, packed, send_packed
 from sat_client.streams import Form, Frames, Watch
+from sat_client.view import DeviceView
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.frame_block import FrameBlock
-from sat_toolkit.errors import BadArgs, HostLost, UnknownDevice
-
-if TYPE_CHECKING:
-    from sat_client.rack import Rack
+from sat_toolkit.errors import BadArgs, HostLost, Timeout, UnknownDevice
 
 LEVELS = ("disconnected", "initialized", "connected", "auto")
 LIFECYCLE_TIMEOUT = 30.0
@@ -28,15 +27,19 @@ LIFECYCLE_TIMEOUT = 30.0
 class Device:
     """A device of a rack; ``rack.device("ecu")`` makes one. Two handles of one device are equal."""
 
-    def __init__(self, rack: Rack, key: Key) -> None:
+    def __init__(self, connection: Connection, key: Key) -> None:
         self.key = key
-        self._rack = rack
+        self._connection = connection
 
     def __repr__(self) -> str:
         return f"Device({str(self.key)!r}, {self.state})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Device) and other.key == self.key and other._rack is self._rack
+        return (
+            isinstance(other, Device)
+            and other.key == self.key
+            and other._connection is self._connection
+        )
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -58,28 +61,33 @@ class Device:
     @property
     def state(self) -> DeviceState:
         """The present state; `UNKNOWN` when its host is gone."""
-        return self._rack.read(lambda view: view.state(self.key))
+        with self._connection.reading() as view:
+            return view.state(self.key)
 
     @property
     def quality(self) -> m.Quality:
         """``good``, or ``lost`` when its host is gone and nothing certain is known."""
-        return "lost" if self._rack.read(lambda view: view.lost(self.key)) else "good"
+        with self._connection.reading() as view:
+            return "lost" if view.lost(self.key) else "good"
 
     @property
     def status(self) -> m.Status | None:
         """What the bus says last: state, reason, streams, who did it; None before anything was
         said."""
-        return self._rack.read(lambda view: d.status if (d := view.devices.get(self.key)) else None)
+        seen = self._seen()
+        return seen.status if seen is not None else None
 
     @property
     def meta(self) -> m.Meta | None:
         """What the device is and which commands it takes."""
-        return self._rack.read(lambda view: d.meta if (d := view.devices.get(self.key)) else None)
+        seen = self._seen()
+        return seen.meta if seen is not None else None
 
     @property
     def row(self) -> m.TableRow | None:
         """The device's row in the orchestrator's table: what is desired of it, and why."""
-        return self._rack.read(lambda view: d.row if (d := view.devices.get(self.key)) else None)
+        seen = self._seen()
+        return seen.row if seen is not None else None
 
     def do(self, command: str, /, *, timeout: float = 10.0, **args: Any) -> Any:
         """Run a command of the driver and return its result.
@@ -98,9 +106,9 @@ class Device:
         """As `do`, with the whole reply, also when it reports an error."""
         boot = self._living_host()
         topic = topics.COMMAND.build(
-            self._rack.site, **self._levels(), command=command, client=self._rack.client
+            self._connection.site, **self._levels(), command=command, client=self._connection.client
         )
-        return self._rack.requests.exchange(
+        return self._connection.requests.exchange(
             topic, dict(args or {}), timeout=timeout, target=self.host, boot=boot
         )
 
@@ -120,12 +128,14 @@ class Device:
         """
         if level not in LEVELS:
             raise BadArgs(f"level {level!r}: {', '.join(LEVELS)} are accepted")
-        self._rack.need_orchestrator()
+        self._connection.need_orchestrator()
         args: dict[str, Any] = {"level": level}
         if streams is not None:
             args["streams"] = {name: dict(start) for name, start in streams.items()}
-        topic = topics.SET.build(self._rack.site, **self._levels(), client=self._rack.client)
-        return self._rack.requests.call(topic, args, timeout=timeout)
+        topic = topics.SET.build(
+            self._connection.site, **self._levels(), client=self._connection.client
+        )
+        return self._connection.requests.call(topic, args, timeout=timeout)
 
     def initialize(self, *, timeout: float = LIFECYCLE_TIMEOUT) -> m.Reply:
         """Initialise the device; returns when it is done. Raises `SatError`."""
@@ -157,9 +167,8 @@ class Device:
         wanted = {DeviceState(state)}
         if DeviceState.CONNECTED in wanted:
             wanted.add(DeviceState.ACTIVE)
-        self._rack.wait_until(
-            lambda view: view.state(self.key) in wanted, timeout, lambda: self._where(state)
-        )
+        if not self._connection.reached(lambda view: view.state(self.key) in wanted, timeout):
+            raise Timeout(f"{self._where(state)}, after {timeout:g} s")
 
     def watch(
         self, stream: str | None = None, *, form: Form = "auto", capacity: int = QUEUE
@@ -167,7 +176,7 @@ class Device:
         """The device's batches from now on, of one type of stream or of all; close it when done.
         `Rack.watch` says what `form` and `capacity` are."""
         levels = self._levels() if stream is None else {**self._levels(), "stream": stream}
-        return self._rack.watch(form=form, capacity=capacity, levels=levels)
+        return self._connection.watch(form=form, capacity=capacity, levels=levels)
 
     def frames(
         self,
@@ -190,9 +199,9 @@ class Device:
         """
         self._living_host()
         topic = topics.INPUT_JSON.build(
-            self._rack.site, **self._levels(), stream=stream, client=self._rack.client
+            self._connection.site, **self._levels(), stream=stream, client=self._connection.client
         )
-        if not self._rack.bus.publish(
+        if not self._connection.bus.publish(
             topic, strict_json.dumps({"frames": [dict(frame) for frame in frames]})
         ):
             raise Offline("not connected to the broker, or its queue is full; nothing was sent")
@@ -214,23 +223,30 @@ class Device:
             timeout: seconds for each batch of up to 4096 frames.
 
         Raises:
-            BadArgs: a frame that is none; nothing was sent.
+            BadArgs: one of them is not a CAN frame; nothing was sent.
             SatError: a batch was refused, or no answer came; a note says how many frames were sent
                 before it.
         """
         block = packed(frames)
         self._living_host()
         topic = topics.INPUT_BIN.build(
-            self._rack.site, **self._levels(), stream=stream, client=self._rack.client
+            self._connection.site, **self._levels(), stream=stream, client=self._connection.client
         )
-        requests = self._rack.requests if confirm else None
-        return send_packed(self._rack.bus, requests, topic, block, host=self.host, timeout=timeout)
+        requests = self._connection.requests if confirm else None
+        return send_packed(
+            self._connection.bus, requests, topic, block, host=self.host, timeout=timeout
+        )
+
+    def _seen(self) -> DeviceView | None:
+        """What has been seen of it; each part is one message, and is replaced and never changed."""
+        with self._connection.reading() as view:
+            return view.devices.get(self.key)
 
     def _levels(self) -> dict[str, str]:
         return {"host": self.host, "driver": self.driver, "device": self.id}
 
     def _lifecycle(self, op: str, timeout: float) -> m.Reply:
-        return self._rack.orchestrate(op, self._levels(), timeout=timeout)
+        return self._connection.orchestrate(op, self._levels(), timeout=timeout)
 
     def _living_host(self) -> str | None:
         """The boot of the device's host, so that a request never runs on another one.
@@ -239,16 +255,15 @@ class Device:
             HostLost, UnknownDevice: nobody is there who could answer, so that asking would only
                 waste time.
         """
-        host, device = self._rack.read(
-            lambda view: (view.hosts.get(self.host), view.devices.get(self.key))
-        )
+        with self._connection.reading() as view:
+            host, device = view.hosts.get(self.host), view.devices.get(self.key)
         if host is not None and not host.alive:
             raise HostLost(
                 f"the host {self.host} of device {self.id} is {host.state}; start it: sat host --family ..."
             )
         if device is None:
             raise UnknownDevice(
-                f"Device {self.id} not found: {self.key} is not on site {self._rack.site}"
+                f"Device {self.id} not found: {self.key} is not on site {self._connection.site}"
             )
         return host.boot if host is not None else None
 

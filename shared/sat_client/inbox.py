@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from sat_bus.transport.bus import Handler, Inbound
@@ -70,7 +71,7 @@ class Inbox(Generic[FallenT]):
         """The next message; None when none came within `timeout` seconds or the inbox was
         closed."""
         with self._ready:
-            self._ready.wait_for(lambda: self._queue or self._closed, timeout)
+            self._ready.wait_for(self._has_news, timeout)
             return self._take()
 
     async def receive(self, timeout: float | None) -> Arrival[FallenT] | None:
@@ -86,15 +87,10 @@ class Inbox(Generic[FallenT]):
 
     async def _take_or_wait(self) -> Arrival[FallenT] | None:
         """A message that is there; else None, as soon as there may be one."""
-        loop = asyncio.get_running_loop()
         ready = asyncio.Event()
-
-        def wake() -> None:
-            with contextlib.suppress(RuntimeError):  # the loop was closed over a task that waits
-                loop.call_soon_threadsafe(ready.set)
-
+        wake = partial(_wake, asyncio.get_running_loop(), ready)
         with self._ready:
-            if self._queue or self._closed:
+            if self._has_news():
                 return self._take()
             self._wakers.append(wake)
         try:
@@ -112,6 +108,9 @@ class Inbox(Generic[FallenT]):
         with self._ready:
             self._closed = True
             self._wake()
+
+    def _has_news(self) -> bool:
+        return bool(self._queue) or self._closed
 
     def _take(self) -> Arrival[FallenT] | None:
         if not self._queue:
@@ -134,3 +133,8 @@ class Inbox(Generic[FallenT]):
                     self._fallen[oldest.topic] = self._fold(self._fallen.get(oldest.topic), oldest)
             self._queue.append(message)
             self._wake()
+
+
+def _wake(loop: asyncio.AbstractEventLoop, ready: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed over a task that waits
+        loop.call_soon_threadsafe(ready.set)

@@ -1,5 +1,4 @@
-"""The way in for a test rack: a connection, a picture of the site that keeps itself true, and
-devices by name.
+"""The way in for a test rack: a site, and its devices by name.
 
 with Rack("mqtt://bench:1883") as rack:
     ecu = rack.device("ecu")
@@ -9,41 +8,15 @@ with Rack("mqtt://bench:1883") as rack:
 
 from __future__ import annotations
 
-import os
-import threading
-import time
-import uuid
-import weakref
-from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any
 
 from sat_bus.contract import messages as m
-from sat_bus.contract import topics
-from sat_bus.transport.bus import Bus, Handler, Inbound
-from sat_bus.transport.endpoint import parse_url
-from sat_bus.transport.mqtt import MqttBus
+from sat_client.connection import Connection
 from sat_client.device import Device
-from sat_client.feed import Feed
-from sat_client.inbox import QUEUE
-from sat_client.requests import Offline, Requester
-from sat_client.streams import Form, Watch, rows_of
-from sat_client.view import HostView, SiteView
-from sat_toolkit.errors import HostLost, Indeterminate, Timeout
-
-DEFAULT_URL = "mqtt://127.0.0.1:1883"
-DEFAULT_SITE = "lab"
-CONNECT_TIMEOUT = 5.0
-SYNC_TIMEOUT = 2.0
-ORCHESTRATOR_GRACE = 3.0
-_WATCHED = (
-    topics.HOST_STATE, topics.HOST_BIRTH, topics.DEVICE_STATUS, topics.DEVICE_META, topics.ORCHESTRATOR_STATE,
-    topics.TABLE_ROW,
-)  # fmt: skip
-_T = TypeVar("_T")
+from sat_client.view import HostView
 
 
-class Rack:
+class Rack(Connection):
     """A site on a broker. Use it in a ``with`` statement, or `open` and `close` it.
 
     Args:
@@ -56,103 +29,16 @@ class Rack:
 
     Attributes:
         endpoint: the broker's address; as text it holds no password.
+        orchestrator_grace: seconds that an orchestrator which is just starting is waited for.
 
     Raises:
         ConfigError: a wrong URL.
     """
 
-    def __init__(
-        self,
-        url: str | None = None,
-        *,
-        site: str | None = None,
-        client: str | None = None,
-        tls_ca: Path | None = None,
-        bus: Bus | None = None,
-    ) -> None:
-        self.url = url or os.environ.get("SAT_BROKER_URL") or DEFAULT_URL
-        self.site = site or os.environ.get("SAT_SITE") or DEFAULT_SITE
-        unique = uuid.uuid4().hex[:12]
-        self.endpoint = parse_url(self.url)
-        self.client = client or self.endpoint.username or f"client-{unique}"
-        ca = os.environ.get("SAT_TLS_CA")
-        self._tls_ca = tls_ca or (Path(ca) if ca else None)
-        self._bus = bus
-        self._bus_id = f"{self.client[:48]}-{unique}"
-        self._requests: Requester | None = None
-        self._view = SiteView(self.site)
-        self._changed = threading.Condition()
-        self._synced = False
-        self._syncs = 0
-        self._fans: dict[str, list[Handler]] = {}
-        self._readers: weakref.WeakSet[Feed | Watch] = weakref.WeakSet()
-
-    def __enter__(self) -> Self:
-        return self.open()
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def open(
-        self, timeout: float = CONNECT_TIMEOUT, *, refused_timeout: float | None = None
-    ) -> Self:
-        """Connect, and wait until everything that the broker has kept of the site is here.
-
-        Args:
-            timeout: seconds to wait for the broker.
-            refused_timeout: seconds to wait when its machine answers that nothing listens there, as
-                it does while a broker is starting; default `timeout`.
-
-        Raises:
-            Offline: the broker does not answer in that time.
-        """
-        bus = self._bus = self._bus or MqttBus(self.url, self._bus_id, tls_ca=self._tls_ca)
-        self._requests = Requester(bus, self.site, self.client)
-        self._requests.open()
-        for topic in _WATCHED:
-            for subscription in topic.filters(self.site):
-                self.attach(subscription, self._on_retained)
-        bus.on_connection(self._on_connection)
-        try:
-            self._await_broker(
-                bus, timeout, timeout if refused_timeout is None else min(timeout, refused_timeout)
-            )
-            self._await_sync()
-        except BaseException:
-            self.close()
-            raise
-        return self
-
-    def _await_broker(self, bus: Bus, timeout: float, refused_timeout: float) -> None:
-        network = bus if isinstance(bus, MqttBus) else None
-        waited = refused_timeout
-        up = bus.start(waited)
-        if not up and waited < timeout and not (network and network.refused):
-            waited = timeout
-            up = bus.start(timeout - refused_timeout)
-        if not up:
-            why = f" ({network.problem})" if network and network.problem else ""
-            raise Offline(
-                f"no broker answers at {self.endpoint} within {waited:g} s{why}; see: sat doctor"
-            )
-
-    def close(self) -> None:
-        """Disconnect and end all watches; harmless when done twice."""
-        requests, bus = self._requests, self._bus
-        if bus is None or requests is None:
-            return
-        self._requests = None
-        for reader in list(self._readers):
-            reader.close()
-        self._fans.clear()
-        requests.close()
-        bus.close()
-
-    # -- what is there ---------------------------------------------------------------------------
-
     def devices(self, *, host: str | None = None, driver: str | None = None) -> list[Device]:
         """The devices of the site, in order of their names."""
-        keys = self.read(lambda view: sorted(view.devices))
+        with self.reading() as view:
+            keys = sorted(view.devices)
         return [
             Device(self, key)
             for key in keys
@@ -166,49 +52,19 @@ class Rack:
         Raises:
             UnknownDevice, BadArgs: there is none, or there are several; the message lists them.
         """
-        return Device(self, self.read(lambda view: view.find(name, host=host, driver=driver)))
+        with self.reading() as view:
+            return Device(self, view.find(name, host=host, driver=driver))
 
     def hosts(self) -> dict[str, HostView]:
         """The driver hosts of the site by name, as they are now."""
-        return self.read(
-            lambda view: {
-                name: HostView(name, h.said, h.birth) for name, h in sorted(view.hosts.items())
-            }
-        )
+        with self.reading() as view:
+            return {name: HostView(name, h.said, h.birth) for name, h in sorted(view.hosts.items())}
 
     @property
     def orchestrator(self) -> m.OrchestratorState | None:
         """What the orchestrator said of itself last; None when there never was one."""
-        return self.read(lambda view: view.orchestrator)
-
-    @property
-    def connected(self) -> bool:
-        """Whether the broker is there."""
-        return self._bus is not None and self._requests is not None and self._bus.connected
-
-    @property
-    def bus(self) -> Bus:
-        """The connection itself.
-
-        Raises:
-            Offline: the rack is not open.
-        """
-        if self._bus is None or self._requests is None:
-            raise Offline("the rack is not open; use it in a with statement, or call open()")
-        return self._bus
-
-    @property
-    def requests(self) -> Requester:
-        """The request and reply side of the connection.
-
-        Raises:
-            Offline: the rack is not open.
-        """
-        if self._requests is None:
-            raise Offline("the rack is not open; use it in a with statement, or call open()")
-        return self._requests
-
-    # -- what may be asked -----------------------------------------------------------------------
+        with self.reading() as view:
+            return view.orchestrator
 
     def scan(
         self, *, host: str | None = None, driver: str | None = None, timeout: float = 30.0
@@ -224,168 +80,3 @@ class Rack:
         }
         result = self.orchestrate("scan", args, timeout=timeout).result
         return result if isinstance(result, dict) else {}
-
-    def orchestrate(self, op: str, args: dict[str, Any], *, timeout: float = 30.0) -> m.Reply:
-        """A request to the orchestrator: scan initialize connect reset close list forget cleanup.
-
-        Raises:
-            HostLost: none is running.
-            SatError: it was refused, failed, or no answer came.
-        """
-        self.need_orchestrator()
-        topic = topics.ORCHESTRATOR_REQUEST.build(self.site, op=op, client=self.client)
-        return self.requests.call(topic, args, timeout=timeout)
-
-    def need_orchestrator(self) -> None:
-        """Raise `HostLost` when no orchestrator is there to answer, so that nobody waits in vain.
-
-        One that is just starting, as when a whole bench comes up, is waited for:
-        `ORCHESTRATOR_GRACE` seconds.
-        """
-
-        def present(view: SiteView) -> bool:
-            return view.orchestrator is not None and view.orchestrator.state == "ready"
-
-        with self._changed:
-            if self._changed.wait_for(lambda: present(self._view), ORCHESTRATOR_GRACE):
-                return
-        state = "has stopped" if self.orchestrator else "was never seen"
-        raise HostLost(
-            f"the orchestrator of site {self.site} {state}; start it: sat orchestrator (or sat up)"
-        )
-
-    def watch(
-        self,
-        *,
-        form: Form = "auto",
-        capacity: int = QUEUE,
-        from_start: bool = False,
-        levels: Mapping[str, str] | None = None,
-    ) -> Watch:
-        """The batches of all streams from now on, or of those whose topic's `levels` are as given;
-        close it when done.
-
-        Args:
-            form: ``json``, ``bin``, or ``auto`` for whatever is published: ``bin`` where a stream
-                comes in both. Who names the form that is there spares the network the other.
-            capacity: batches that wait for the reader; beyond that the oldest fall out, and are
-                counted.
-            from_start: no stream runs yet.
-        """
-        subscriptions = self._subscriptions(rows_of(form), levels or {})
-        watch = Watch(
-            self.site, subscriptions, self.attach, capacity=capacity, from_start=from_start
-        )
-        self._readers.add(watch)
-        return watch
-
-    def feed(self, *rows: topics.Topic, capacity: int = QUEUE, **levels: str) -> Feed:
-        """The messages of these rows of the contract from now on, where `levels` are as given;
-        close it when done."""
-        feed = Feed(self.site, self._subscriptions(rows, levels), self.attach, capacity=capacity)
-        self._readers.add(feed)
-        return feed
-
-    def _subscriptions(
-        self, rows: tuple[topics.Topic, ...], levels: Mapping[str, str]
-    ) -> tuple[str, ...]:
-        return tuple(
-            subscription for row in rows for subscription in row.filters(self.site, **levels)
-        )
-
-    def wait_until(
-        self, condition: Callable[[SiteView], bool], timeout: float, what: Callable[[], str]
-    ) -> None:
-        """Wait until `condition` holds of the view; it is asked again at every change.
-
-        Raises:
-            Timeout: it does not hold after `timeout` seconds; the message is `what()`.
-        """
-        with self._changed:
-            held = self._changed.wait_for(lambda: condition(self._view), timeout)
-        if not held:
-            raise Timeout(f"{what()}, after {timeout:g} s")
-
-    def read(self, question: Callable[[SiteView], _T]) -> _T:
-        """The answer of `question` to the view, which does not change meanwhile; it must be
-        quick."""
-        with self._changed:
-            return question(self._view)
-
-    def attach(self, subscription: str, handler: Handler) -> Callable[[], None]:
-        """Call `handler` for what `subscription` catches, beside others that listen to the same;
-        the function returned ends that."""
-        with self._changed:
-            fan = self._fans.setdefault(subscription, [])
-            fan.append(handler)
-            first = len(fan) == 1
-        if first:
-            self.bus.subscribe(subscription, lambda message: self._spread(subscription, message))
-
-        def detach() -> None:
-            with self._changed:
-                if handler in fan:
-                    fan.remove(handler)
-                last = not fan and self._fans.pop(subscription, None) is not None
-            if last and self._bus is not None and self._requests is not None:
-                self._bus.unsubscribe(subscription)
-
-        return detach
-
-    # -- on the dispatch thread ------------------------------------------------------------------
-
-    def _spread(self, subscription: str, message: Inbound) -> None:
-        with self._changed:
-            handlers = list(self._fans.get(subscription, ()))
-        for handler in handlers:
-            handler(message)
-
-    def _on_connection(self, up: bool) -> None:
-        with self._changed:
-            self._synced = False
-            self._syncs += 1
-            number = self._syncs
-            if (
-                not up
-            ):  # now, because retained messages may come before the news of the next connection
-                self._view.begin_sync()
-            self._changed.notify_all()
-        if up and self._requests is not None:
-            self._requests.echo(
-                f"sync-{self._bus_id[-12:]}-{number}", lambda: self._on_synced(number)
-            )
-
-    def _on_synced(self, number: int) -> None:
-        with self._changed:
-            if number == self._syncs:
-                self._view.end_sync()
-                self._synced = True
-                self._changed.notify_all()
-
-    def _on_retained(self, message: Inbound) -> None:
-        with self._changed:
-            match = self._view.apply(message.topic, message.payload)
-            host = (
-                self._view.hosts.get(match.levels["host"])
-                if match and "host" in match.levels
-                else None
-            )
-            lost = host if host is not None and host.said is not None and not host.alive else None
-            self._changed.notify_all()
-        if lost is not None and self._requests is not None:
-            error = Indeterminate(
-                f"the host {lost.name} was {lost.state} before it replied; its effect is unknown"
-            )
-            self._requests.fail(lost.name, error)
-
-    def _await_sync(self) -> None:
-        """Wait for the echo that follows the retained messages, then for what the births say is
-        missing.
-
-        Both waits are bounded: a broker may forbid the echo, and some brokers send retained
-            messages late.
-        """
-        deadline = time.monotonic() + SYNC_TIMEOUT
-        with self._changed:
-            self._changed.wait_for(lambda: self._synced, SYNC_TIMEOUT)
-            self._changed.wait_for(self._view.complete, max(0.0, deadline - time.monotonic()))

@@ -6,21 +6,18 @@ that comes after its deadline is counted and ignored.
 
 from __future__ import annotations
 
-import threading
-import uuid
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
+from sat_bus.contract import bin_batch, topics
 from sat_bus.contract import messages as m
-from sat_bus.contract import topics
 from sat_bus.transport.bus import Bus, Inbound
-from sat_toolkit.errors import BadRequest, Busy, Denied, HostLost, SatError, Timeout, from_code
+from sat_bus.transport.calls import Call, Calls
+from sat_toolkit.core.frame_block import FrameBlock
+from sat_toolkit.errors import BadRequest, HostLost, SatError, Timeout, from_code
 
-MAX_PENDING = 1_000
 GRACE = 1.0  # beyond the deadline, for the reply that says that the deadline has passed
 
 
@@ -28,31 +25,22 @@ class Offline(HostLost):
     """The broker cannot be reached, so nothing was sent."""
 
 
-@dataclass(frozen=True)
-class _Pending:
-    future: Future[m.Reply]
-    target: str
+class Requester(Calls):
+    """Sends requests as `client`, and blocks the calling thread until the reply is there."""
 
-
-class Requester:
-    """Sends requests as `client` and matches the replies on ``reply/<client>/<id>``.
-
-    Attributes:
-        late: replies that nobody waited for any more.
-        malformed: replies that could not be read.
-    """
-
-    def __init__(
-        self, bus: Bus, site: str, client: str, *, new_id: Callable[[], str] | None = None
-    ) -> None:
-        self.late = 0
-        self.malformed = 0
-        self._bus, self._site, self._client = bus, site, client
-        self._new_id = new_id or (lambda: uuid.uuid4().hex)
-        self._lock = threading.Lock()
-        self._pending: dict[str, _Pending] = {}
-        self._echoes: dict[str, Callable[[], None]] = {}
+    def __init__(self, bus: Bus, site: str, client: str) -> None:
+        super().__init__(bus, site, client)
         (self._filter,) = topics.REPLY.filters(site, client=client)
+
+    @property
+    def late(self) -> int:
+        """Replies that nobody waited for any more."""
+        return self.counts["late_replies"]
+
+    @property
+    def malformed(self) -> int:
+        """Replies that could not be read."""
+        return self.counts["malformed_replies"]
 
     def open(self) -> None:
         """Listen for replies; call before the bus is started, or at any time after."""
@@ -85,54 +73,20 @@ class Requester:
             Denied: the broker does not let us publish there; told by MQTT 5 alone.
             BadRequest: args that JSON has no form for.
         """
-        return self.exchange_packed(
-            topic,
-            lambda envelope: self._encode(envelope, args, boot),
-            timeout=timeout,
-            target=target,
-        )
+        envelope = self.envelope(timeout)
+        try:
+            payload = m.Request(args=args, boot=boot, **envelope).encode()
+        except (TypeError, ValueError) as error:
+            raise BadRequest(f"args that JSON has no form for: {error}") from None
+        return self._await_reply(topic, payload, envelope["request_id"], timeout, target)
 
     def exchange_packed(
-        self,
-        topic: str,
-        encode: Callable[[dict[str, Any]], bytes],
-        *,
-        timeout: float = 10.0,
-        target: str = "",
+        self, topic: str, block: FrameBlock, *, timeout: float = 10.0, target: str = ""
     ) -> m.Reply:
-        """As `exchange`, with a payload of its own: what `encode` makes of ``request_id``,
-        ``reply_to`` and ``timeout_ms``."""
-        request_id = self._new_id()
-        pending = _Pending(Future(), target)
-        payload = encode(
-            {
-                "request_id": request_id,
-                "reply_to": topics.REPLY.build(self._site, client=self._client, id=request_id),
-                "timeout_ms": min(max(int(timeout * 1000), 1), m.MAX_TIMEOUT_MS),
-            }
-        )
-        with self._lock:
-            if len(self._pending) >= MAX_PENDING:
-                raise Busy(f"{MAX_PENDING} requests are waiting for their replies already")
-            self._pending[request_id] = pending
-        try:
-            refused = partial(self._dropped, request_id, topic)
-            if not self._bus.connected or not self._bus.publish(
-                topic, payload, expiry_s=timeout, on_drop=refused
-            ):
-                raise Offline(
-                    "not connected to the broker; nothing was sent. Is it running? See: sat doctor"
-                )
-            return pending.future.result(timeout + GRACE)
-        except FutureTimeout:
-            who = f"host {target}" if target else "the orchestrator"
-            raise Timeout(
-                f"no reply on {topic} within {timeout:g} s; whether it took effect is unknown. "
-                f"Is {who} running and not stuck? See: sat doctor"
-            ) from None
-        finally:
-            with self._lock:
-                self._pending.pop(request_id, None)
+        """As `exchange`, with CAN frames as the args."""
+        envelope = self.envelope(timeout)
+        payload = bin_batch.encode(envelope, block)
+        return self._await_reply(topic, payload, envelope["request_id"], timeout, target)
 
     def call(self, topic: str, args: dict[str, Any], **options: Any) -> m.Reply:
         """As `exchange`, with a reply that reports an error raised as the `SatError` of its
@@ -145,60 +99,46 @@ class Requester:
 
         By then the broker has sent what it was asked for before. False: not sent.
         """
-        with self._lock:
-            self._echoes[name] = heard
-        topic = topics.REPLY.build(self._site, client=self._client, id=name)
-        return self._bus.publish(topic, m.Reply(status="ok").encode())
+        payload = m.Reply(status="ok").encode()
+        return self.send(self.reply_topic(name), payload, Call(name, _Echo(heard)))
 
-    def fail(self, target: str | None, error: SatError) -> None:
-        """Answer all that wait for `target` (None: for anyone) with `error`."""
-        with self._lock:
-            hit = [
-                name for name, pending in self._pending.items() if target in (None, pending.target)
-            ]
-            waiting = [self._pending.pop(name) for name in hit]
-        for pending in waiting:
-            pending.future.set_exception(error)
-
-    def _dropped(self, request_id: str, topic: str, cause: str) -> None:
-        if cause != "refused":
-            return  # what the connection lost may have arrived
-        with self._lock:
-            pending = self._pending.pop(request_id, None)
-        if pending is not None:
-            refusal = f"the broker does not let {self._client} publish to {topic}: allow it in the broker's access list"
-            pending.future.set_exception(Denied(refusal))
-
-    @staticmethod
-    def _encode(envelope: dict[str, Any], args: dict[str, Any], boot: str | None) -> bytes:
+    def _await_reply(
+        self, topic: str, payload: bytes, request_id: str, timeout: float, target: str
+    ) -> m.Reply:
+        future: Future[m.Reply] = Future()
+        call = Call(request_id, future, target)
         try:
-            return m.Request(args=args, boot=boot, **envelope).encode()
-        except (TypeError, ValueError) as error:
-            raise BadRequest(f"args that JSON has no form for: {error}") from None
+            if not self._bus.connected or not self.send(topic, payload, call, expiry=timeout):
+                raise Offline(
+                    "not connected to the broker; nothing was sent. Is it running? See: sat doctor"
+                )
+            return future.result(timeout + GRACE)
+        except FutureTimeout:
+            who = f"host {target}" if target else "the orchestrator"
+            raise Timeout(
+                f"no reply on {topic} within {timeout:g} s; whether it took effect is unknown. "
+                f"Is {who} running and not stuck? See: sat doctor"
+            ) from None
+        finally:
+            self.forget(request_id)
 
     def _on_reply(self, message: Inbound) -> None:
         match = topics.parse(self._site, message.topic)
-        if match is None or message.retain or not message.payload:
-            return
-        name = match.levels["id"]
-        with self._lock:
-            heard = self._echoes.pop(name, None)
-            pending = self._pending.pop(name, None)
-        if heard is not None:
-            heard()
-        elif pending is None:
-            self.late += 1
-        else:
-            self._settle(pending, message.payload)
+        if match is not None:
+            self.replied(match.levels["id"], message)
 
-    def _settle(self, pending: _Pending, payload: bytes) -> None:
-        try:
-            reply = m.Reply.decode(payload)
-        except BadRequest as error:
-            self.malformed += 1
-            pending.future.set_exception(error)
-            return
-        pending.future.set_result(reply)
+
+class _Echo:
+    """The outcome of an echo: nothing but that it came."""
+
+    def __init__(self, heard: Callable[[], None]) -> None:
+        self._heard = heard
+
+    def set_result(self, _reply: m.Reply, /) -> None:
+        self._heard()
+
+    def set_exception(self, _error: SatError, /) -> None:
+        """It never will; whoever asked has a deadline."""
 
 
 def check(reply: m.Reply) -> m.Reply:

@@ -82,11 +82,7 @@ def _send(
                 "not connected to the broker, or its queue is full; this batch was not sent"
             )
         return None
-    reply = check(
-        requests.exchange_packed(
-            topic, lambda envelope: bin_batch.encode(envelope, part), timeout=timeout, target=host
-        )
-    )
+    reply = check(requests.exchange_packed(topic, part, timeout=timeout, target=host))
     result = reply.result if isinstance(reply.result, dict) else {}
     failures = tuple(
         Failed(int(one["index"]), str(one["reason"])) for one in result.get("failed", ())

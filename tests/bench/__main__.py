@@ -20,7 +20,7 @@ IN_GUEST = (
     "BENCH_CACHE=/share PYTHONDONTWRITEBYTECODE=1 exec python3 -m tests.bench --can vcan0"
 )
 NAMES = ("rate", "steady", "overload", "soak", "roundtrip", "ingest", "mqttjs", "thingsboard")
-DISTRIBUTIONS = ("sat-toolkit", "paho-mqtt", "python-can")
+DISTRIBUTIONS = ("sat-rack", "paho-mqtt", "python-can")
 
 
 def main() -> int:

@@ -73,7 +73,7 @@ def test_containers_may_do_nothing_that_they_need_not(stack: Stack) -> None:
 def test_no_start_compiles_what_it_imports(stack: Stack) -> None:
     """Nothing can be written there, so the next start would do so again."""
     script = """
-import os, sys, sat_cli.main, sat_host.app, sat_host.worker.server, sat_orchestrator.app
+import os, sys, sat_cli.app, sat_host.app, sat_host.worker.server, sat_orchestrator.app
 cached = {name: getattr(module, "__cached__", None) for name, module in sys.modules.items()}
 print(*(name for name, path in cached.items() if path and not os.path.exists(path)))
 """

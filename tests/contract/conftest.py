@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Bus, Will
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.mqtt import MqttBus
 from tests.brokers import BrokerUnderTest, embedded_broker, mosquitto_broker
 from tests.proxy import TcpProxy

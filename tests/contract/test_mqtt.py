@@ -137,7 +137,7 @@ class TestPahoTraps:
             for _ in range(100):
                 bus.publish(FRAMES, bytes(200_000), traffic=Traffic.FRAMES)
             stats = bus.stats()
-            assert accepted <= 1_000 + 8
+            assert 1_000 <= accepted <= 1_000 + 8  # that wait, and those on their way
             assert stats.dropped["control_full"] == 3_000 - accepted
             assert stats.frame_bytes <= 8 << 20
             assert stats.dropped["frames_full"] > 0

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sat_bus.service.loop import WorkLoop
 from sat_orchestrator.store.database import Database
 from sat_orchestrator.store.store import Store
 from tests.deploy.test_units import UNITS
@@ -38,7 +39,7 @@ def test_a_database_in_use_is_copied_whole(tmp_path: Path) -> None:
     command = [word for word in words[words.index("/opt/sat/bin/python") :] if word != "\n"]
     source, target = tmp_path / "lab.db", tmp_path / "copy.db"
     command[0], command[-2:] = sys.executable, [str(source), str(target)]
-    store = Store(Database(f"sqlite:///{source}"))
+    store = Store(Database(f"sqlite:///{source}"), WorkLoop("test"))
     store.open()
     try:
         subprocess.run(command, check=True, timeout=60)

@@ -124,7 +124,8 @@ def test_a_program_takes_its_units_command_line_and_a_wrong_setting_ends_it_for_
     words = command(UNITS / name, "can")
     at = words.index("--config") + 1
     settings = tmp_path / Path(words[at]).name
-    settings.write_text('log_format = "loud"\n')
+    table = words[0]
+    settings.write_text(f'[{table}]\nlog_format = "loud"\n')
     words[at] = str(settings)
     result = subprocess.run(
         [sys.executable, "-m", "sat_cli", *words],
@@ -133,7 +134,7 @@ def test_a_program_takes_its_units_command_line_and_a_wrong_setting_ends_it_for_
         text=True,
         timeout=60,
     )
-    assert f"log_format in {settings}" in result.stderr
+    assert f"log_format in [{table}] of {settings}" in result.stderr
     final = re.findall(r"^RestartPreventExitStatus=(.*)$", (UNITS / name).read_text(), re.M)
     assert {result.returncode, STOOD_DOWN} == {int(word) for word in final[0].split()}
 

@@ -124,6 +124,7 @@ def test_a_command_in_a_wrong_state_is_refused(rack: Rack) -> None:
     rack.observer.wait_streaming()
 
 
+@pytest.mark.slow
 def test_a_retained_command_is_not_run_by_those_who_come_later(own_rack: Rack) -> None:
     rack = own_rack
     topic = f"{DEV}/cmd/status"

@@ -18,7 +18,7 @@ import pytest
 from tests.e2e.rack import DEADLINE, Observer, Program, free_port
 from tests.e2e.readme import ROOT, first_five_minutes, run_first_five_minutes
 
-pytestmark = pytest.mark.mosquitto
+pytestmark = [pytest.mark.mosquitto, pytest.mark.slow]
 
 
 @pytest.fixture

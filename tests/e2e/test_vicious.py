@@ -17,7 +17,7 @@ import pytest
 from sat_bus.contract.messages import JsonBatch
 from tests.e2e.ward import SITE, Evidence, Sick, Ward
 
-pytestmark = [pytest.mark.mosquitto, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.mosquitto, pytest.mark.alone, pytest.mark.timeout(180)]
 
 HEARTBEAT_LATE = 1.5  # seconds between two heartbeats, which come once a second
 # Where no cgroup holds a fork bomb, the processes that it starts between two looks are served like

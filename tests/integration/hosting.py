@@ -15,8 +15,8 @@ from sat_bus.contract import topics
 from sat_bus.contract.boot import new_boot
 from sat_bus.contract.messages import HostState
 from sat_bus.service.loop import WorkLoop
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Inbound, Will
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_host.host import Host
 from sat_host.pool.pool import Pool
 from sat_host.settings import HostSettings

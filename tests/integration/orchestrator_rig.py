@@ -26,8 +26,8 @@ from sat_bus.contract.messages import (
     StreamStatus,
 )
 from sat_bus.service.loop import WorkLoop
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Inbound, Will
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_orchestrator.service import Orchestrator
 from sat_orchestrator.settings import OrchestratorSettings
 from sat_orchestrator.store.database import Database
@@ -82,9 +82,7 @@ class FakeHost:
         self.did: Counter[str] = Counter()
         self.asked: list[tuple[str, dict[str, Any]]] = []
         self.ids: list[str | None] = []
-        self.failures: dict[str, SatError] = {}
         self.epoch_seen = 0
-        self.silent = False
         self._lock = threading.RLock()
         self._frozen = False
         self._begin()
@@ -148,6 +146,11 @@ class FakeHost:
         with self._lock:
             self._show(self.devices[device], DeviceState.ERROR, "host", "", reason)
 
+    def obey(self, epoch: int) -> None:
+        """It has taken a request of this epoch, and has yet to say so in its birth."""
+        with self._lock:  # a scan in progress ends with a birth
+            self.epoch_seen = epoch
+
     def publish_meta(self, device: str) -> None:
         fake = self.devices[device]
         meta = Meta(
@@ -197,7 +200,7 @@ class FakeHost:
         match = topics.parse(SITE, inbound.topic)
         assert match is not None
         request = messages.parse_request(inbound.payload)
-        if self._frozen or self.silent:
+        if self._frozen:
             return
         with self._lock:
             self.asked.append((match.levels["op"], request.args))
@@ -271,10 +274,6 @@ class FakeHost:
         steps = lifecycle.plan(operation, fake.state)
         for step in steps:
             self.did[f"{step.operation} {fake.name}"] += 1
-            failure = self.failures.get(step.operation)
-            if failure is not None:
-                self._show(fake, DeviceState.ERROR, "orchestrator", operation, str(failure))
-                raise failure
             if operation in (Operation.RESET, Operation.CLOSE):
                 fake.streams = {}
             self._show(fake, lifecycle.apply(fake.state, step.target), "orchestrator", operation)
@@ -312,7 +311,7 @@ class RunningOrchestrator:
         self.broker = broker
         self.own = f"orchestrator-{1_700_000_000_000 + next(_boots)}-00"
         self.loop = WorkLoop("orchestrator")
-        self.store = Store(Database(f"sqlite:///{database}"))
+        self.store = Store(Database(f"sqlite:///{database}"), self.loop)
         kept = self.store.open()
         will = Will(
             topics.ORCHESTRATOR_STATE.build(SITE),
@@ -383,10 +382,10 @@ class Client:
         """A request to the orchestrator, with its reply."""
         return self.ask(topics.ORCHESTRATOR_REQUEST.build(SITE, op=op), args, timeout_ms)
 
-    def set(self, device: str, wish: Any, host: str = "bench") -> dict[str, Any]:
-        """A wish, with its reply."""
+    def set(self, device: str, desired: Any, host: str = "bench") -> dict[str, Any]:
+        """Say where a device should be; the reply."""
         topic = topics.SET.build(SITE, host=host, driver=DRIVER, device=device)
-        return self.ask(topic, {"level": wish} if isinstance(wish, str) else wish)
+        return self.ask(topic, {"level": desired} if isinstance(desired, str) else desired)
 
     def ask(self, topic: str, args: Any, timeout_ms: int = 8_000) -> dict[str, Any]:
         request_id = f"r{next(self._ids)}"
@@ -399,16 +398,6 @@ class Client:
         }
         self.bus.publish(topic, json.dumps(body).encode())
         return self.reply(reply_to)
-
-    def raw(
-        self, topic: str, payload: bytes, reply_topic: str, *, retain: bool = False
-    ) -> dict[str, Any]:
-        """Publish bytes; the next reply on `reply_topic`."""
-        before = len(self.replies(reply_topic))
-        self.bus.publish(topic, payload, retain=retain)
-        return wait_for(lambda: self.replies(reply_topic)[before:], f"a reply to {payload[:60]!r}")[
-            0
-        ]
 
     def reply(self, topic: str) -> dict[str, Any]:
         return wait_for(lambda: self.replies(topic), f"a reply on {topic}")[0]

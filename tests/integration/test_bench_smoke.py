@@ -11,10 +11,10 @@ import pytest
 
 from tests.brokers import need_mosquitto
 
+pytestmark = [pytest.mark.mosquitto, pytest.mark.alone]
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@pytest.mark.mosquitto
 @pytest.mark.parametrize("name", ["rate", "steady", "overload", "roundtrip", "ingest"])
 def test_a_benchmark_produces_rows(name: str) -> None:
     need_mosquitto()

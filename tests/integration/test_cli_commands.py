@@ -172,6 +172,7 @@ def test_doctor_finds_a_broken_plugin_and_says_where(sat: Sat, tmp_path: Path) -
     assert "ended with status 3" in done.out
 
 
+@pytest.mark.slow
 def test_two_benches_do_not_meet(sat: Sat, tmp_path: Path) -> None:
     other = Sat(tmp_path)
     done = other(

@@ -35,7 +35,8 @@ def start_bench(sat: Sat) -> subprocess.Popen[bytes]:
 
 
 @pytest.mark.parametrize(
-    "kind", ["embedded", pytest.param("mosquitto", marks=pytest.mark.mosquitto)]
+    "kind",
+    ["embedded", pytest.param("mosquitto", marks=[pytest.mark.mosquitto, pytest.mark.slow])],
 )
 def test_a_bench_connects_its_device_and_loses_no_frame(sat: Sat, kind: str) -> None:
     if kind == "mosquitto":
@@ -123,6 +124,7 @@ def test_a_service_with_a_wrong_setting_ends_the_bench_and_shows_what_it_said(sa
     assert not sat.processes()
 
 
+@pytest.mark.slow
 def test_a_broker_of_ones_own_is_used(sat: Sat) -> None:
     broker = sat.start("broker", "--port", str(sat.port), "--kind", "embedded")
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.transport.memory import MemoryBus
+from sat_bus.testing.memory import MemoryBus
 from sat_client import Device, Failed, Gap, Rack, Sent
 from tests.integration.hosting import connected_device
 

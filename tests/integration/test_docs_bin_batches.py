@@ -17,7 +17,7 @@ import pytest
 
 from sat_bus.contract import messages as m
 from sat_bus.contract import topics
-from sat_bus.transport.memory import MemoryBroker
+from sat_bus.testing.memory import MemoryBroker
 from sat_bus.transport.mqtt import MqttBus
 from sat_host.settings import HostSettings
 from sat_toolkit.core import frame_block

@@ -13,7 +13,7 @@ import pytest
 
 from sat_bus.contract import topics
 from sat_bus.service.run import STOOD_DOWN
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from tests.integration.hosting import DRIVER, HOST, PLUGINS, SITE, RunningHost, Watcher
 
 

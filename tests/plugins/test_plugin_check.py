@@ -180,8 +180,8 @@ def test_a_simulator_that_breaks_is_not_blamed_on_the_driver(driver: Path) -> No
     simulator = driver.with_name("sim_probe.py")
     edit(
         simulator,
-        "    with TcpInstrument(Probe(1)",
-        "    raise OSError('no port')\n    with TcpInstrument(Probe(1)",
+        "    first, second = Probe(1), Probe(2)\n",
+        "    raise OSError('no port')\n",
     )
     (fault,) = faults(driver)
     assert (fault.level, fault.check, fault.file) == ("fail", "simulator", str(simulator))

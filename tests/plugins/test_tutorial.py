@@ -16,6 +16,7 @@ import pytest
 
 from sat_cli.brokers.tcp_ports import find_free_port
 
+pytestmark = pytest.mark.alone
 TUTORIAL = Path(__file__).resolve().parents[2] / "docs" / "plugins" / "tutorial.md"
 DEADLINE = 240
 _BLOCK = re.compile(r"^```(?P<kind>\w+)(?: file=(?P<file>\S+))?\n(?P<text>.*?)^```$", re.M | re.S)

@@ -3,13 +3,15 @@ client sees them."""
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 from sat_bus.contract import bin_batch, topics
 from sat_bus.contract import messages as m
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Bus, Inbound
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_host.bus.inputs import parse_bin_input
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.core.frame_block import FrameBlock
@@ -182,3 +184,24 @@ class FakeSite:
                 else m.ok(request, host=self.host, boot=self.boot, result=result)
             )
         self.bus.publish(reply_to, reply.encode())
+
+
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[BaseException]]:
+    caught: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            call()
+        except SatError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=run, name="test/caller")
+    thread.start()
+    return thread, caught
+
+
+def until(condition: Callable[[], bool], timeout: float = 5.0) -> None:
+    deadline = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < deadline, "did not happen in time"
+        threading.Event().wait(0.005)

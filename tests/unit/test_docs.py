@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sat_bus.service.run import ServiceSettings
+from sat_bus.service.settings import ServiceSettings
 from sat_host.settings import HostSettings
 from sat_orchestrator.settings import OrchestratorSettings
 from sat_toolkit.core.device_spec import DeviceState
@@ -54,6 +54,14 @@ def test_shell_examples_are_shell(page: Path) -> None:
         assert result.returncode == 0, result.stderr
 
 
+def test_no_page_installs_us_from_an_index() -> None:
+    """We are on none; and on the index sat-toolkit is a stranger's package of the same imports."""
+    for page in PAGES:
+        for line in re.findall(r"^.*\bpip install\b.*$", page.read_text(), re.M):
+            assert re.search(r"\.whl|--no-deps \.|-r ", line), (page, line)
+            assert "sat-toolkit" not in line, page
+
+
 def test_the_users_page_explains_every_code_and_state() -> None:
     text = (ROOT / "docs" / "users.md").read_text()
     assert [word for word in (*Code, *DeviceState) if f"| `{word}` |" not in text] == []
@@ -63,6 +71,20 @@ def test_the_users_page_explains_every_code_and_state() -> None:
 def test_the_operators_page_lists_every_setting(settings: type[ServiceSettings]) -> None:
     text = (ROOT / "docs" / "operators.md").read_text()
     assert [name for name in settings.model_fields if f"| `{name}` |" not in text] == []
+
+
+def test_the_settings_files_that_we_show_are_taken(tmp_path: Path) -> None:
+    """Those of the operators' page, and those that the containers read."""
+    page = (ROOT / "docs" / "operators.md").read_text()
+    shown = re.findall(r"^```toml\n(.*?)^```$", page, re.M | re.S)
+    rack = [path.read_text() for path in (ROOT / "deploy" / "rack").glob("*.toml")]
+    assert len(shown) > 1
+    assert len(rack) > 3
+    for text in (*shown, *rack):
+        file = tmp_path / "shown.toml"
+        file.write_text(text)
+        HostSettings.load(family="can", config=file)
+        OrchestratorSettings.load(config=file)
 
 
 def test_the_example_environment_has_the_settings_that_exist() -> None:

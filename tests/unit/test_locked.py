@@ -15,7 +15,7 @@ alpha==1.0 \\
     --hash=sha256:a1 \\
     --hash=sha256:a2
     # via
-    #   sat-toolkit (pyproject.toml)
+    #   sat-rack (pyproject.toml)
     #   tool
 beta-two==2.0 ; python_version < '3.12' \\
     --hash=sha256:b1
@@ -33,7 +33,7 @@ extra==3.0 \\
     # via tool
 tool==4.0 \\
     --hash=sha256:f1
-    # via sat-toolkit (pyproject.toml)
+    # via sat-rack (pyproject.toml)
 """
 
 
@@ -55,6 +55,39 @@ def test_what_the_roots_need_comes_along_with_its_hashes_and_versions(locked: Mo
 def test_what_only_others_need_stays_out(locked: ModuleType) -> None:
     assert "alpha" in locked.part(LOCK, ["tool"])
     assert locked.part(LOCK, ["beta_two"]).count("==") == 3
+
+
+PROJECT = {
+    "project": {
+        "name": "sat-rack",
+        "dependencies": ["alpha>=1"],
+        "optional-dependencies": {
+            "one": ["deep"],
+            "two": ["sat-rack[one]", "beta-two"],
+            "both": ["sat-rack[one,two]"],
+        },
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("extras", "needed"),
+    [
+        ([], {"alpha>=1"}),
+        (["one"], {"alpha>=1", "deep"}),
+        (["two"], {"alpha>=1", "deep", "beta-two"}),
+        (["both"], {"alpha>=1", "deep", "beta-two"}),
+    ],
+)
+def test_an_extra_brings_those_that_it_names(
+    locked: ModuleType, extras: list[str], needed: set[str]
+) -> None:
+    assert set(locked.roots(PROJECT, extras)) == needed
+
+
+def test_an_extra_that_is_not_there_is_named(locked: ModuleType) -> None:
+    with pytest.raises(KeyError, match="no such extra: three; there are: one, two, both"):
+        locked.roots(PROJECT, ["three"])
 
 
 def test_a_root_that_is_not_locked_is_named(locked: ModuleType) -> None:

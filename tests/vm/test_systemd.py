@@ -13,7 +13,7 @@ from tests.vm.machine import ROOT, Image, Machine, Options
 
 CAN, ORCHESTRATOR = "sat-host@can", "sat-orchestrator"
 LINK = "vcan0"
-POLICY = '[[policy]]\\nmatch = "*"\\nlevel = "connected"\\nstreams = { can = {} }\\n'
+POLICY = '[[orchestrator.policy]]\\nmatch = "*"\\nlevel = "connected"\\nstreams = { can = {} }\\n'
 BROKER = "listener 1883 0.0.0.0\\nallow_anonymous true\\n"
 
 
@@ -113,7 +113,7 @@ def test_a_host_that_hangs_is_replaced(machine: Machine, client: Rack) -> None:
 
 
 def test_a_wrong_setting_ends_a_program_for_good(machine: Machine, client: Rack) -> None:
-    machine.shell("echo 'log_format = \"loud\"' >>/etc/sat/can.toml")
+    machine.shell("printf '[host]\\nlog_format = \"loud\"\\n' >>/etc/sat/can.toml")
     assert machine.run("systemctl", "restart", CAN, timeout=60.0).status == 1
     assert shows(machine, CAN, "ActiveState") == "failed"
     assert shows(machine, CAN, "ExecMainStatus") == "2"

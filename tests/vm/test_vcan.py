@@ -34,9 +34,12 @@ def bus(machine: Machine, rack: Rack) -> Iterator[Link]:
 
 def test_the_wheel_runs_not_the_tree(bus: Link) -> None:
     found = bus.machine.shell(
-        "python3 -c 'import plugins, sat_host; print(plugins.__file__, sat_host.__file__)'"
+        "python3 -c 'import plugins.devices.can as can, sat_host; print(can.__file__, sat_host.__file__)'"
     )
-    assert found.split() == ["/opt/sat/plugins/__init__.py", "/opt/sat/sat_host/__init__.py"]
+    assert found.split() == [
+        "/opt/sat/plugins/devices/can/__init__.py",
+        "/opt/sat/sat_host/__init__.py",
+    ]
 
 
 def test_every_kind_of_frame_comes_in_as_it_is(bus: Link) -> None:

@@ -156,7 +156,7 @@ class SocketCANDriver(BaseDeviceDriver):
         return self._reset_impl(device)
 
     def _release(self) -> None:
-        """Close what connect opened. Does nothing when there is none."""
+        """Close what connect opened. Does nothing when nothing is open."""
         cyclic, self._cyclic = self._cyclic, None
         monitor, self._monitor = self._monitor, None
         bus, self._bus, self._reader, self._sender = self._bus, None, None, None

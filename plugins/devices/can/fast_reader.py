@@ -376,7 +376,7 @@ class FastReader:
         return held >= size // 4
 
     def read(self) -> ReadBatch | None:
-        """Up to `VECTOR` frames that are there now; None when there is none."""
+        """Up to `VECTOR` frames that are there now; None when no frame is there."""
         n = self._receive()
         return self._vector.take(n) if n else None
 

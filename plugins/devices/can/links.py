@@ -89,7 +89,7 @@ def kernel_links(sysfs: Path = SYSFS) -> list[CanLink]:
 
 
 def find_link(name: str, sysfs: Path = SYSFS) -> CanLink | None:
-    """The link of that name, None when there is none."""
+    """The link of that name, None when there is no such link."""
     return next((link for link in kernel_links(sysfs) if link.name == name), None)
 
 

@@ -116,7 +116,7 @@ class SerialDriver(BaseDeviceDriver):
         return self._reset_impl(device)
 
     def _release(self) -> None:
-        """Close what connect opened. Does nothing when there is none."""
+        """Close what connect opened. Does nothing when nothing is open."""
         reader, self._reader = self._reader, None
         line, self._line = self._line, None
         if reader is not None:

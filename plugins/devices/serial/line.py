@@ -180,7 +180,7 @@ class Line:
         return {name: self._modem_line(name) for name in _MODEM_LINES}
 
     def send_break(self, seconds: float) -> None:
-        """Hold the break condition. Raises CommandFailed where there is none."""
+        """Hold the break condition. Raises CommandFailed where the line has no break."""
         if self.config.scheme == "socket":
             raise CommandFailed("a socket:// port carries bytes only: it has no break")
         try:

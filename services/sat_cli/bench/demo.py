@@ -23,7 +23,7 @@ FILE = "demo.toml"
 
 
 class Simulator(BaseModel):
-    """A program in the place of hardware: ``python -m module args``; its device's id is
+    """A program in the place of hardware: a module that is run with args; its device's id is
     `device`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from sat_cli.bench.monitor import Flow, Monitor
-from sat_cli.commands.show import reason, streams_text
+from sat_cli.device_text import reason, streams_text
 from sat_cli.output import styled, table
 from sat_client import Device
 

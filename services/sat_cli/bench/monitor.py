@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sat_cli.commands.show import reason
+from sat_cli.device_text import reason
 from sat_client import DeviceState, Key, Rack, Received, Watch
 
 _WINDOW = 1.0  # seconds over which a rate is measured

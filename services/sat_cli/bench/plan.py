@@ -51,7 +51,7 @@ def programs(bench: BenchPlan, environ: Mapping[str, str]) -> list[Program]:
     if bench.broker_kind is not None:
         found.append(Program(BROKER, _broker(bench), last=True))
     for simulator in bench.demo.simulators:
-        argv = (sys.executable, "-m", simulator.module, *simulator.args)
+        argv = _python("sat_cli.bench.simulate", simulator.module, *simulator.args)
         found.append(Program(f"sim-{simulator.device}", argv))
     bus = ("--broker", bench.broker_url, "--site", bench.site)
     env = {
@@ -86,4 +86,9 @@ def _broker(bench: BenchPlan) -> tuple[str, ...]:
 
 
 def _sat(*words: str) -> tuple[str, ...]:
-    return (sys.executable, "-m", "sat_cli", *words)
+    return _python("sat_cli", *words)
+
+
+def _python(module: str, *words: str) -> tuple[str, ...]:
+    """A module as a program. -P: what lies in the current folder is not for it to import."""
+    return (sys.executable, "-P", "-m", module, *words)

@@ -1,11 +1,10 @@
-"""The broker for those who run none: Mosquitto where it is installed, else one in pure Python in
-this process.
+"""The broker for those who run none and have no Mosquitto: one in pure Python in this process.
 
-The embedded broker is for demos, laptops and tests; it speaks MQTT 3.1.1 and keeps retained
-messages in memory. It is amqtt with its faults mended by subclassing: on each connection it gave
-the newcomer the retained messages of other clients' filters, it sent no will when a client id was
-taken over or a client fell silent, it left an MQTT 5 client with a will without an answer, and it
-let any web page in by WebSocket.
+It is for demos, laptops and tests; it speaks MQTT 3.1.1 and keeps retained messages in memory. It
+is amqtt with its faults mended by subclassing: on each connection it gave the newcomer the retained
+messages of other clients' filters, it sent no will when a client id was taken over or a client fell
+silent, it left an MQTT 5 client with a will without an answer, and it let any web page in by
+WebSocket.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import partial
 from http import HTTPStatus
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,11 +30,8 @@ from amqtt.mqtt.protocol.broker_handler import BrokerProtocolHandler
 from amqtt.session import Session
 from websockets.http11 import Request, Response
 
-from sat_cli.brokers.mosquitto import MosquittoBroker, find_mosquitto
 from sat_cli.brokers.tcp_ports import check_free, find_free_port
 from sat_toolkit.errors import ConfigError
-
-__all__ = ["EmbeddedBroker", "MosquittoBroker", "choose_broker", "find_free_port"]
 
 log = logging.getLogger(__name__)
 
@@ -51,22 +46,6 @@ _LIBRARY_LEVELS = {
     "transitions": logging.ERROR,
     "websockets": logging.CRITICAL,
 }
-
-
-def choose_broker(
-    bind: str = "127.0.0.1",
-    port: int = 1883,
-    ws_port: int | None = None,
-    *,
-    data_dir: Path,
-    allowed_origins: Sequence[str] = (),
-) -> MosquittoBroker | EmbeddedBroker:
-    """The best broker that this machine has, not yet started; `kind` says which. A WebSocket
-    listener with the Origin checked needs the embedded one."""
-    binary = find_mosquitto()
-    if binary is not None and ws_port is None:
-        return MosquittoBroker(binary, bind, port, data_dir=data_dir)
-    return EmbeddedBroker(bind, port, ws_port, allowed_origins)
 
 
 class EmbeddedBroker:

@@ -4,27 +4,17 @@ from __future__ import annotations
 
 import signal
 import threading
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sat_cli.bench.paths import state_dir
-from sat_cli.brokers.embedded import EmbeddedBroker, MosquittoBroker
-from sat_cli.brokers.mosquitto import find_mosquitto
+from sat_cli.brokers.choice import BrokerKind, make
 from sat_cli.output import err
-from sat_toolkit.errors import ConfigError, SatError
+from sat_toolkit.errors import SatError
 
 _LOOK_EVERY = 0.5  # seconds
-
-
-class BrokerKind(StrEnum):
-    """Which broker."""
-
-    AUTO = "auto"
-    EMBEDDED = "embedded"
-    MOSQUITTO = "mosquitto"
 
 
 def broker(
@@ -66,32 +56,3 @@ def broker(
                 raise SatError(f"the {server.kind} broker has ended by itself")
     finally:
         server.stop()
-
-
-def make(
-    kind: BrokerKind, bind: str, port: int, ws_port: int | None, data: Path
-) -> EmbeddedBroker | MosquittoBroker:
-    """The broker asked for, not yet started.
-
-    Raises:
-        ConfigError: Mosquitto was asked for and is not there, or with WebSocket.
-    """
-    if resolve(kind, ws_port) is BrokerKind.EMBEDDED:
-        return EmbeddedBroker(bind, port, ws_port)
-    binary = find_mosquitto()
-    if binary is None:
-        raise ConfigError(
-            "--kind mosquitto: there is no mosquitto on the PATH; install it (Debian: apt install mosquitto)"
-        )
-    if ws_port is not None:
-        raise ConfigError(
-            "--ws-port: Mosquitto without users cannot check which web page connects; use --kind embedded"
-        )
-    return MosquittoBroker(binary, bind, port, data_dir=data)
-
-
-def resolve(kind: BrokerKind, ws_port: int | None = None) -> BrokerKind:
-    """What ``auto`` means on this machine."""
-    if kind is not BrokerKind.AUTO:
-        return kind
-    return BrokerKind.MOSQUITTO if ws_port is None and find_mosquitto() else BrokerKind.EMBEDDED

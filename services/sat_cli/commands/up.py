@@ -21,8 +21,8 @@ from sat_cli.bench.live import Lines, LiveView, Table
 from sat_cli.bench.monitor import Monitor
 from sat_cli.bench.paths import make_runtime_dir, state_dir
 from sat_cli.bench.supervisor import Ended, Supervisor
+from sat_cli.brokers.choice import BrokerKind, resolve
 from sat_cli.brokers.tcp_ports import check_free
-from sat_cli.commands.broker import BrokerKind, resolve
 from sat_cli.output import err, print_json
 from sat_client import Rack
 from sat_toolkit import __version__

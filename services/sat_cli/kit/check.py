@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from sat_cli.kit import habits, hooks
+from sat_cli.kit import habits, hooks, lint
 from sat_cli.kit.child import Options, run_probe
 from sat_cli.kit.findings import Finding, failed
 from sat_cli.kit.source import DriverSource, Module, drivers_of
@@ -13,18 +13,12 @@ from sat_toolkit.core.plugin_loader import REQUIRED_HOOKS, plugin_at
 from sat_toolkit.errors import PluginError
 
 ClassCheck = Callable[[DriverSource], Iterator[Finding]]
-FileCheck = Callable[[Module], Iterator[Finding]]
 CLASS_CHECKS: tuple[tuple[str, tuple[ClassCheck, ...]], ...] = (
     ("hooks", (hooks.check_hooks,)),
     ("constructor", (hooks.check_constructor,)),
     ("attributes", (hooks.check_attributes,)),
     ("commands", (hooks.check_commands,)),
     ("streams", (hooks.check_streams,)),
-)
-FILE_CHECKS: tuple[tuple[str, tuple[FileCheck, ...]], ...] = (
-    ("imports", (habits.check_imports,)),
-    ("errors", (habits.check_errors,)),
-    ("manners", (habits.check_manners,)),
 )
 
 
@@ -66,15 +60,20 @@ def check_source(path: Path) -> Iterator[Finding]:
     if len(drivers) != 1:
         yield _not_one(module, drivers)
         return
+    of_file = [
+        *lint.check_source_with_ruff(module),
+        *habits.check_members(module),
+        *habits.check_attributes_of_self(drivers[0]),
+        *habits.check_imports(module),
+        *habits.check_sudo(module),
+    ]
     yield Finding("ok", "file", f"class {drivers[0].node.name}", str(path), drivers[0].node.lineno)
     for name, class_checks in CLASS_CHECKS:
         yield from _or_ok(
             name, [finding for check in class_checks for finding in check(drivers[0])]
         )
-    names = [*habits.check_names(module), *habits.check_attributes_of_self(drivers[0])]
-    yield from _or_ok("names", names)
-    for name, file_checks in FILE_CHECKS:
-        yield from _or_ok(name, [finding for check in file_checks for finding in check(module)])
+    for name in ("names", "imports", "errors", "manners"):
+        yield from _or_ok(name, [finding for finding in of_file if finding.check == name])
 
 
 def _not_one(module: Module, drivers: list[DriverSource]) -> Finding:

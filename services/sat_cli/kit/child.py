@@ -80,7 +80,7 @@ class _Child:
         }
         try:
             self._process = subprocess.Popen(
-                [*leashed, sys.executable, "-m", "sat_cli.kit.probe", str(writable)],
+                [*leashed, sys.executable, "-P", "-m", "sat_cli.kit.probe", str(writable)],
                 stdin=subprocess.PIPE,
                 stdout=self._out,
                 stderr=self._err,

@@ -1,84 +1,22 @@
-"""The checks of a file as a whole: names, imports, errors that are swallowed, habits that hurt.
-Nothing is run."""
+"""The checks of a file that need to know the SDK: members of its enums, attributes of a driver,
+imports that are there and may be made. Nothing is run."""
 
 from __future__ import annotations
 
 import ast
-import builtins
 import importlib
 import importlib.util
-import re
 import sys
 from collections.abc import Iterator
 from enum import Enum
 
 from sat_cli.kit.findings import Finding, Level
-from sat_cli.kit.source import DriverSource, FunctionNode, Module, is_self, own_nodes
+from sat_cli.kit.source import DriverSource, Module, is_self
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
-from sat_toolkit.core.plugin_loader import PACKAGE
+from sat_toolkit.core.plugin_packages import PACKAGE
 
-_SERVICES = (
-    "sat_bus",
-    "sat_client",
-    "sat_host",
-    "sat_orchestrator",
-    "sat_gateway",
-    "sat_cli",
-    "paho",
-)
-_WELL_KNOWN = (
-    "sat_toolkit.core.base_plugin", "sat_toolkit.core.stream_manager", "sat_toolkit.core.device_spec",
-    "sat_toolkit.models.Device_Model", "sat_toolkit.errors", "typing", "collections.abc", "pathlib", "dataclasses",
-    "contextlib", "enum", "datetime",
-)  # fmt: skip
 _ENUMS = ("stream_manager.StreamType", "stream_manager.StreamSource", "stream_manager.StreamAction",
           "Device_Model.DeviceType", "domain.device.DeviceType", "device_spec.DeviceState")  # fmt: skip
-_MODULE_NAMES = {
-    "__file__",
-    "__name__",
-    "__doc__",
-    "__path__",
-    "__package__",
-    "__spec__",
-    "__class__",
-}
-_ENDING = re.compile(r"clos|clean|reset|release|disconnect|shutdown|stop|__del__|__exit__")
-_LOGS = (
-    "debug",
-    "info",
-    "warning",
-    "warn",
-    "error",
-    "exception",
-    "critical",
-    "log",
-    "print",
-    "str",
-    "repr",
-    "xlog",
-)
-_BAD_CALLS = {
-    "print": ("prints", "log with logging.getLogger(__name__)"),
-    "input": (
-        "waits for someone to type",
-        "take a command with args, or the configuration self.info",
-    ),
-    "exit": ("ends the process", "raise what went wrong"),
-    "quit": ("ends the process", "raise what went wrong"),
-    "sys.exit": ("ends the process", "raise what went wrong"),
-    "os._exit": ("ends the process", "raise what went wrong"),
-    "os.abort": ("ends the process", "raise what went wrong"),
-    "signal.signal": (
-        "takes the process's signals over",
-        "leave signals to the host; end with is_acquiring",
-    ),
-    "logging.basicConfig": (
-        "configures logging for everybody",
-        "log with logging.getLogger(__name__) and no handlers",
-    ),
-    "os.system": ("runs a shell", "use the library, or say which privilege is missing"),
-    "os.fork": ("forks the process", "use a thread, or subprocess with a timeout"),
-}
 
 
 def _at(
@@ -90,81 +28,8 @@ def _at(
 # --- names -------------------------------------------------------------------------------------------
 
 
-def check_names(module: Module) -> Iterator[Finding]:
-    """Every name that is used is defined somewhere in the file, and enum members exist."""
-    bound = set(_bound(module.tree)) | set(dir(builtins)) | _MODULE_NAMES
-    seen: set[str] = set()
-    starred = any(
-        isinstance(node, ast.ImportFrom) and node.names[0].name == "*"
-        for node in ast.walk(module.tree)
-    )
-    for node in () if starred else _evaluated(module.tree):
-        if (
-            isinstance(node, ast.Name)
-            and isinstance(node.ctx, ast.Load)
-            and node.id not in bound | seen
-        ):
-            seen.add(node.id)
-            yield _at(
-                "fail", "names", f"{node.id} is not defined", module, node, _where_from(node.id)
-            )
-    yield from _check_members(module)
-
-
-def _bound(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        match node:
-            case ast.Name(ctx=ast.Store() | ast.Del()):
-                yield node.id
-            case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
-                yield node.name
-            case ast.Import() | ast.ImportFrom():
-                yield from (alias.asname or alias.name.split(".")[0] for alias in node.names)
-            case ast.arg():
-                yield node.arg
-            case ast.ExceptHandler() | ast.MatchAs() | ast.MatchStar() if node.name:
-                yield node.name
-            case ast.MatchMapping() if node.rest:
-                yield node.rest
-            case _ if type(node).__name__ in (
-                "TypeVar",
-                "ParamSpec",
-                "TypeVarTuple",
-            ):  # Python 3.12
-                yield str(getattr(node, "name", ""))
-
-
-def _evaluated(tree: ast.Module) -> Iterator[ast.AST]:
-    """All nodes, without annotations where these are not evaluated."""
-    future = any(
-        isinstance(node, ast.ImportFrom)
-        and node.module == "__future__"
-        and node.names[0].name == "annotations"
-        for node in tree.body
-    )
-    pending: list[ast.AST] = [tree]
-    while pending:
-        node = pending.pop()
-        yield node
-        for name, value in ast.iter_fields(node):
-            if not (future and name in ("annotation", "returns")):
-                pending += [
-                    item
-                    for item in (value if isinstance(value, list) else [value])
-                    if isinstance(item, ast.AST)
-                ]
-
-
-def _where_from(name: str) -> str:
-    if name in sys.stdlib_module_names:
-        return f"add: import {name}"
-    for source in _WELL_KNOWN:
-        if hasattr(importlib.import_module(source), name):
-            return f"add: from {source} import {name}"
-    return "define or import it"
-
-
-def _check_members(module: Module) -> Iterator[Finding]:
+def check_members(module: Module) -> Iterator[Finding]:
+    """The members of the SDK's enums exist."""
     for node in ast.walk(module.tree):
         if not isinstance(node, ast.Attribute):
             continue
@@ -208,7 +73,7 @@ def check_attributes_of_self(driver: DriverSource) -> Iterator[Finding]:
 
 
 def check_imports(module: Module) -> Iterator[Finding]:
-    """A driver imports the SDK, its hardware library and its own helpers; and they are there."""
+    """What a driver imports is there, and not another family's."""
     guarded = {id(node) for node in _guarded(module.tree)}
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Import):
@@ -227,26 +92,7 @@ def _check_import(module: Module, node: ast.stmt, name: str, guarded: bool) -> I
     root, family = name.split(".")[0], module.path.parent
     if root in sys.stdlib_module_names:
         return
-    if root in _SERVICES:
-        text = f"{name} is imported: a driver knows nothing of the bus and the services"
-        yield _at(
-            "warn",
-            "imports",
-            text,
-            module,
-            node,
-            "give data to stream_wrapper, and results back from commands",
-        )
-    elif name.startswith("sat_toolkit.testing"):
-        yield _at(
-            "warn",
-            "imports",
-            f"{name} is for tests and simulators",
-            module,
-            node,
-            "move it to a test or sim_*.py",
-        )
-    elif root == "plugins":
+    if root == "plugins":
         other = name.removeprefix(f"{PACKAGE}.").split(".")[0]
         if other != family.name and (family.parent / other).is_dir():
             text = f"{name} is imported, of another family"
@@ -288,66 +134,14 @@ def _guarded(tree: ast.AST) -> Iterator[ast.AST]:
                 yield from ast.walk(statement)
 
 
-# --- errors and manners ------------------------------------------------------------------------------
+# --- manners -----------------------------------------------------------------------------------------
 
 
-def check_errors(module: Module) -> Iterator[Finding]:
-    """No handler takes every error and keeps it to itself."""
-    for function in ast.walk(module.tree):
-        if not isinstance(function, FunctionNode) or _ENDING.search(function.name):
-            continue
-        for node in own_nodes(function):
-            if isinstance(node, ast.ExceptHandler) and _is_broad(module, node) and _keeps(node):
-                if function.name == "_acquisition_loop":
-                    fix = "let it out: a loop that dies puts the device into error, from where it is recovered"
-                    text = "every error is swallowed, so a dead device looks alive for ever"
-                else:
-                    fix = "name the errors that you expect; let the others out: their text becomes the reason"
-                    text = f"{function.name} swallows every error, and its reason with it"
-                yield _at("warn", "errors", text, module, node, fix)
-
-
-def _is_broad(module: Module, node: ast.ExceptHandler) -> bool:
-    if node.type is None:
-        return True
-    kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-    return any(module.dotted(kind) in ("Exception", "BaseException") for kind in kinds)
-
-
-def _keeps(node: ast.ExceptHandler) -> bool:
-    """Whether the error goes nowhere but into a log."""
-    logged: set[int] = set()
-    for item in ast.walk(node):
-        if isinstance(item, ast.Raise):
-            return False
-        if isinstance(item, ast.Call):
-            name = (
-                item.func.attr
-                if isinstance(item.func, ast.Attribute)
-                else getattr(item.func, "id", "")
-            )
-            if name in _LOGS:
-                logged |= {id(inner) for inner in ast.walk(item)}
-    used = (item for item in ast.walk(node) if isinstance(item, ast.Name) and item.id == node.name)
-    return all(id(item) in logged for item in used)
-
-
-def check_manners(module: Module) -> Iterator[Finding]:
-    """Nothing that a guest in somebody else's process does not do."""
+def check_sudo(module: Module) -> Iterator[Finding]:
+    """No privilege is taken."""
     for node in ast.walk(module.tree):
-        if not isinstance(node, ast.Call):
-            continue
-        name = module.dotted(node.func)
-        if name in _BAD_CALLS and name.split(".")[0] not in _local_functions(module):
-            what, fix = _BAD_CALLS[name]
-            yield _at("warn", "manners", f"{name}() {what}", module, node, fix)
-        elif name.startswith("subprocess.") and any(
-            isinstance(item, ast.Constant) and str(item.value).split(" ")[0] == "sudo"
-            for item in ast.walk(node)
-        ):
-            fix = "say which privilege is missing, and how to get it"
-            yield _at("warn", "manners", "sudo is called", module, node, fix)
-
-
-def _local_functions(module: Module) -> set[str]:
-    return {node.name for node in ast.walk(module.tree) if isinstance(node, FunctionNode)}
+        if isinstance(node, ast.Call) and module.dotted(node.func).startswith("subprocess."):
+            words = (item.value for item in ast.walk(node) if isinstance(item, ast.Constant))
+            if any(str(word).split(" ")[0] == "sudo" for word in words):
+                fix = "say which privilege is missing, and how to get it"
+                yield _at("warn", "manners", "sudo is called", module, node, fix)

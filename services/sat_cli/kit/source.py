@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from sat_toolkit.core.plugin_loader import PACKAGE, REQUIRED_HOOKS
+from sat_toolkit.core.plugin_loader import REQUIRED_HOOKS
+from sat_toolkit.core.plugin_packages import PACKAGE
 
 BASE = "sat_toolkit.core.base_plugin.BaseDeviceDriver"
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef

@@ -1,1 +1,1 @@
-""""""
+"""What a host hears and says: requests, client data, its retained topics, batches of frames."""

@@ -18,7 +18,7 @@ from sat_host.wire_messages import (
     HardwareChanged,
     Scan,
 )
-from sat_toolkit.core import schema_check
+from sat_toolkit.core import commands
 from sat_toolkit.core.commands import Command
 from sat_toolkit.core.plugin_loader import PluginFile
 from sat_toolkit.errors import PluginError, SatError
@@ -153,7 +153,7 @@ class Driver:
     def _take(self, description: Description) -> None:
         """Raises PluginError: a schema in it is not valid."""
         for name, spec in description.commands.items():
-            schema_check.check_schema(name, spec.parameters)
+            commands.check_schema(name, spec.parameters)
         self.commands = {
             name: Command(name, spec.description, spec.parameters, spec.timeout_ms)
             for name, spec in description.commands.items()

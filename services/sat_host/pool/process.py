@@ -66,6 +66,7 @@ class WorkerProcess(WorkerHandle):
             self._process = subprocess.Popen(
                 [
                     sys.executable,
+                    "-P",  # what lies in the folder where the host was started is not imported
                     "-m",
                     "sat_host.worker.server",
                     str(theirs.fileno()),
@@ -153,11 +154,8 @@ class WorkerProcess(WorkerHandle):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _has_ended(self) -> bool:
-        if self._exited:
-            return True
-        return (
-            os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
-        )
+        ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        return ended is not None
 
     def _on_eof(self, problem: str = "") -> None:
         """The process has ended, or has lost its only way to be of use."""

@@ -87,12 +87,12 @@ def empty(form: str, now: float) -> Part:
 def header_text(run_id: str, channel: str, seq: int, part: Part, thinned: int) -> bytes:
     """The header of a batch as readers get it; its end, from ``dropped`` on, is the host's to
     add."""
-    header = {"stream": run_id, "seq": seq, "n": part.n, "t0": part.t0, "channel": channel}
+    fields = {"stream": run_id, "seq": seq, "n": part.n, "t0": part.t0, "channel": channel}
     if thinned:
-        header["thinned"] = thinned
+        fields["thinned"] = thinned
     if part.size is not None:
-        header["size"] = part.size
-    return orjson.dumps(header)[:-1]
+        fields["size"] = part.size
+    return orjson.dumps(fields)[:-1]
 
 
 def encode(item: StreamData, forms: tuple[str, ...]) -> tuple[bytes, FrameBlock | None, str]:

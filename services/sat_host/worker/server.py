@@ -1,6 +1,6 @@
 """The worker process: loads one driver, serves one device (or only scans), and dies with its host.
 
-Started by the host as ``python -m sat_host.worker.server FD HOST_PID``; its first message says what
+Started by the host as ``python -P -m sat_host.worker.server FD HOST_PID``; its first message says what
 it is for. Plugin code runs here and nowhere else. Calls run one at a time on the main thread,
 client data on a thread of its own, so that a long command does not hold it up.
 """
@@ -105,8 +105,8 @@ class DriverServer:
 
     def serve(self) -> None:
         """Run calls until the host says that it is enough, or is gone."""
-        name = f"receive/{self._configure.driver}"
-        threading.Thread(target=self._receive, name=name, daemon=True).start()
+        served = (self._configure.device or {}).get("device_id", self._configure.driver)
+        threading.Thread(target=self._receive, name=f"receive/{served}", daemon=True).start()
         self.load()
         while not isinstance(message := self._calls.get(), Exit):
             if isinstance(message, Halt):

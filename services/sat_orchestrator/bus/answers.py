@@ -11,7 +11,7 @@ from sat_orchestrator.fleet import rows
 from sat_orchestrator.fleet.fleet import Fleet
 from sat_orchestrator.fleet.table import KnownHost, Presence, Row
 from sat_toolkit.core.device_spec import DeviceState
-from sat_toolkit.errors import HostLost
+from sat_toolkit.errors import SatError
 
 LIST_BYTES = 200_000
 _BRIEF = 200
@@ -60,25 +60,15 @@ def listing(fleet: Fleet, wanted: ListArgs) -> dict[str, Any]:
 
 
 def closed(key: Key, reply: Reply) -> dict[str, Any]:
-    """Of `cleanup`: what became of one device."""
-    outcome = {
-        "status": reply.status,
-        "code": reply.code,
-        "message": reply.message,
-        "state": reply.state,
-    }
-    return {
-        **key._asdict(),
-        **{name: value for name, value in outcome.items() if value is not None},
-    }
+    """Of `cleanup`: what a host said to the close of one device."""
+    said = {"code": reply.code, "message": reply.message, "state": reply.state}
+    told = {name: value for name, value in said.items() if value is not None}
+    return {**key._asdict(), "status": reply.status, **told}
 
 
-def check_askable(host: KnownHost) -> None:
-    """Raise HostLost when `host` cannot be asked now."""
-    if host.presence is Presence.GONE:
-        raise HostLost(f"host {host.name} is lost: {host.reason}")
-    if not host.askable:
-        raise HostLost(f"host {host.name} is not ready yet; try again soon")
+def not_closed(key: Key, error: SatError) -> dict[str, Any]:
+    """Of `cleanup`: why one device could not be closed."""
+    return {**key._asdict(), "status": "error", "code": error.code, "message": str(error)}
 
 
 def brief(args: dict[str, Any]) -> str:

@@ -3,12 +3,13 @@ hosts."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
 
 from sat_bus.contract import topics
 from sat_bus.contract.device_key import Key
-from sat_bus.contract.messages import Event, HostState, Status, TableRow
+from sat_bus.contract.messages import Event, HostState, TableRow
 from sat_bus.contract.topics import Topic, Traffic
+from sat_bus.service.loop import WorkLoop
 from sat_bus.transport.bus import Bus
 from sat_orchestrator.fleet import rows
 from sat_orchestrator.fleet.fleet import Fleet
@@ -22,18 +23,14 @@ class Publisher:
 
     Args:
         fleet: whose rows are published.
-        clock: monotonic seconds.
-        wall: seconds since the Unix epoch.
+        loop: its clock says when a row has its turn.
     """
 
-    def __init__(
-        self, site: str, bus: Bus, fleet: Fleet, clock: Callable[[], float], wall: Callable[[], float]
-    ) -> None:  # fmt: skip
+    def __init__(self, site: str, bus: Bus, fleet: Fleet, loop: WorkLoop) -> None:
         self._site = site
         self._bus = bus
         self._fleet = fleet
-        self._clock = clock
-        self._wall = wall
+        self._loop = loop
         self._shown: dict[Key, TableRow] = {}
         self._shown_at: dict[Key, float] = {}
         self._waiting: dict[Key, None] = {}
@@ -41,11 +38,11 @@ class Publisher:
     def row(self, key: Key) -> None:
         """Show a row if it has changed, now or when its turn comes."""
         self._waiting[key] = None
-        self._show(key, self._clock())
+        self._show(key, self._loop.now())
 
     def flush(self) -> None:
         """Show the rows whose turn has come."""
-        now = self._clock()
+        now = self._loop.now()
         for key in list(self._waiting):
             self._show(key, now)
 
@@ -54,8 +51,10 @@ class Publisher:
         for key, row in self._shown.items():
             self._retain(topics.TABLE_ROW, key, row.encode())
 
-    def lost(self, key: Key, status: Status) -> None:
-        """Write a device's state in the stead of its host."""
+    def lost(self, key: Key) -> None:
+        """Write in the stead of a device's host that it is lost."""
+        row, host = self._fleet.rows[key], self._fleet.hosts[key.host]
+        status = rows.lost_status(row, host, round(time.time(), 3))
         self._retain(topics.DEVICE_STATUS, key, status.encode())
         self._retain(topics.DEVICE_STATE, key, status.state.value.encode())
 
@@ -65,14 +64,15 @@ class Publisher:
         message = HostState(state="lost", boot=boot)
         self._bus.publish(topic, message.encode(), retain=True, traffic=Traffic.STATE)
 
-    def event(self, key: Key, event: str, reason: str, boot: str, rev: int) -> None:
+    def event(self, key: Key, event: str, reason: str) -> None:
         """Tell of something that happened to a device."""
+        row, host = self._fleet.rows[key], self._fleet.hosts[key.host]
         message = Event.model_validate(
             {
                 "event": event,
-                "at": self._wall(),
-                "boot": boot,
-                "rev": rev,
+                "at": time.time(),
+                "boot": host.boot,
+                "rev": row.status.rev if row.status is not None else 0,
                 "by": "orchestrator",
                 "reason": reason,
             }

@@ -17,33 +17,24 @@ from dataclasses import replace
 from sat_bus.contract.boot import boot_time, is_newer
 from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Birth, Desired, Heartbeat, HostState, Meta, Status
-from sat_orchestrator.fleet import planner, recovery, rows
-from sat_orchestrator.fleet.policy import PolicyRule, decide
-from sat_orchestrator.fleet.table import (
-    NOT_CLIENTS,
-    Action,
+from sat_orchestrator.fleet import planner, presence, recovery, rows
+from sat_orchestrator.fleet.effects import (
     Effect,
     EpochSeen,
     HostGone,
     HostRestarted,
-    KnownHost,
     Noted,
-    Presence,
-    Record,
     Resync,
-    Row,
     RowChanged,
-    ScanWanted,
-    WriteLost,
 )
+from sat_orchestrator.fleet.policy import PolicyRule, decide
+from sat_orchestrator.fleet.table import NOT_CLIENTS, Action, KnownHost, Presence, Record, Row
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import Busy, Code
 
 LOST_AFTER_S = 3.0
 SCAN_PERIOD_S = 10.0
 RECOVERY_LIMIT = 5
-REWRITE_AFTER_S = 1.0
-RESYNC_MAX_S = 30.0
 MAX_ROWS = 10_000
 
 
@@ -86,13 +77,13 @@ class Fleet:
     # -- hosts -------------------------------------------------------------------------------------
 
     def birth(self, name: str, birth: Birth, now: float, *, retained: bool) -> list[Effect]:
-        """A host said who it is. Raises BadRequest where its boot is none."""
+        """A host said who it is. Raises BadRequest where its boot is not a boot id."""
         host = self.host(name, now)
         is_current, effects = self._boot(host, birth.boot, now, revive=not retained)
         if not is_current:
             return effects
         if host.birth is None or host.birth.manifest.count != birth.manifest.count:
-            host.resyncs, host.resync_at = 0, now + 1.0
+            presence.be_patient(host, now)
         host.birth = birth
         return [*effects, EpochSeen(birth.epoch_seen), *self._due(host, now)]
 
@@ -100,7 +91,7 @@ class Fleet:
         self, name: str, message: HostState, now: float, *, retained: bool
     ) -> list[Effect]:
         """A host, its will or an orchestrator said whether it is there. Raises BadRequest where its
-        boot is none."""
+        boot is not a boot id."""
         host = self.host(name, now)
         is_current, effects = self._boot(host, message.boot, now)
         if not is_current:
@@ -117,7 +108,7 @@ class Fleet:
         return effects + self._due(host, now)
 
     def heartbeat(self, name: str, beat: Heartbeat, now: float) -> list[Effect]:
-        """A host works. Raises BadRequest where its boot is none."""
+        """A host works. Raises BadRequest where its boot is not a boot id."""
         host = self.host(name, now)
         is_current, effects = self._boot(host, beat.boot, now)
         if not is_current:
@@ -127,7 +118,8 @@ class Fleet:
             return effects
         returned = host.presence is Presence.GONE
         host.presence, host.reason = Presence.ALIVE, ""
-        host.scan_at, host.resyncs, host.resync_at = now, 0, now + 1.0
+        host.scan_at = now
+        presence.be_patient(host, now)
         if returned:
             host.word = "ready" if host.word == "offline" else host.word
             effects.append(Resync(name, "its heartbeat is back"))
@@ -142,7 +134,7 @@ class Fleet:
     def start_over(self, now: float) -> None:
         """Want everything again that was wanted before anybody could act on it."""
         for host in self.hosts.values():
-            host.scan_at, host.resync_at = now, now + 1.0
+            host.scan_at, host.resync_at = now, now + presence.RESYNC_AFTER_S
         for row in self.rows.values():
             row.lost_written_at = None
 
@@ -153,7 +145,7 @@ class Fleet:
             if host.presence is not Presence.GONE and now - host.timer > self._lost_after:
                 effects += self._gone(host, f"no heartbeat for {self._lost_after:g} s", now)
             elif host.presence is Presence.GONE:
-                effects += self._write_lost(host, now)
+                effects += presence.to_correct(self.of_host(host.name), now)
             else:
                 effects += self._due(host, now)
         for row in self.rows.values():
@@ -339,56 +331,10 @@ class Fleet:
         effects += self._refresh_host(host)
         for row in self.of_host(host.name):
             effects.append(Noted(row.key, "lost", f"host {host.name} is lost: {reason}"))
-        return effects + self._write_lost(host, now, at_once=True)
-
-    def _write_lost(self, host: KnownHost, now: float, *, at_once: bool = False) -> list[Effect]:
-        """The devices that the bus still shows as if their host were there. One that was written a
-        moment ago, perhaps by a host that is just coming back, is given that moment."""
-        effects: list[Effect] = []
-        for row in self.of_host(host.name):
-            if row.status is None or row.status.quality == "lost":
-                continue
-            written = row.lost_written_at
-            due = at_once or now - row.status_at >= REWRITE_AFTER_S
-            if due and (written is None or now - written >= REWRITE_AFTER_S):
-                row.lost_written_at = now
-                effects.append(WriteLost(row.key))
-        return effects
+        return effects + presence.to_correct(self.of_host(host.name), now, at_once=True)
 
     def _due(self, host: KnownHost, now: float) -> list[Effect]:
-        """What a living host is to do now: scan, or tell again what is missing."""
-        if host.presence is not Presence.ALIVE:
-            return []
-        effects: list[Effect] = []
-        if host.ready and now >= host.scan_at:
-            host.scan_at = now + self._scan_period
-            effects.append(ScanWanted(host.name))
-        missing = self._missing(host)
-        if not missing:
-            host.resyncs, host.resync_at = 0, now + 1.0
-        elif now >= host.resync_at:
-            host.resyncs += 1
-            host.resync_at = now + min(RESYNC_MAX_S, 2.0 ** min(host.resyncs, 10))
-            effects.append(Resync(host.name, missing))
-        return effects
-
-    def _missing(self, host: KnownHost) -> str:
-        if host.birth is None:
-            return "its birth is missing"
-        own = self.of_host(host.name)
-        lost = [
-            row
-            for row in own
-            if row.status and row.status.boot == host.boot and row.status.quality == "lost"
-        ]
-        if lost:
-            return f"{lost[0].key.device} is shown as lost"
-        seen = sum(rows.current(row, host) and row.meta is not None for row in own)
-        return (
-            ""
-            if seen >= host.birth.manifest.count
-            else f"{seen} of {host.birth.manifest.count} devices are known"
-        )
+        return presence.due(host, self.of_host(host.name), now, self._scan_period)
 
     def _is_late(self, host: KnownHost, before: Status, status: Status) -> bool:
         """Whether `status` is older than the one that is known."""

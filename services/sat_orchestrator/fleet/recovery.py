@@ -4,7 +4,8 @@ counters."""
 from __future__ import annotations
 
 from sat_orchestrator.fleet import planner
-from sat_orchestrator.fleet.table import Effect, Noted, Row
+from sat_orchestrator.fleet.effects import Effect, Noted
+from sat_orchestrator.fleet.table import Row
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import Code
 

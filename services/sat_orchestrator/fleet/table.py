@@ -1,7 +1,7 @@
-"""The rows of the lifecycle table and what happens to them, as data. PURE.
+"""The hosts and the rows of the lifecycle table, as data. PURE.
 
-`KnownHost` and `Row` are changed by `fleet.Fleet` alone. Effects are what the shell must do about a
-change; they are level-triggered wherever that is possible, so that one which is lost comes again.
+`KnownHost` and `Row` are changed by `fleet.Fleet` alone, with the help of `presence`, `recovery` and
+`rows`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ NOT_CLIENTS = frozenset({"host", "orchestrator", "policy"})
 
 @dataclass(frozen=True)
 class Action:
-    """What to ask of a host for a device: scan, initialize, connect, start, reset or close."""
+    """What to ask of a host for a device: scan, initialize, connect, start, reset or close. A
+    connect initialises first where that is needed."""
 
     operation: str
     stream: str = ""
@@ -146,69 +147,3 @@ class Record:
     streams_seen: dict[str, str] = field(default_factory=dict)
     observed: DeviceState = DeviceState.UNKNOWN
     rev: int = 0
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Something that the shell must do."""
-
-
-@dataclass(frozen=True)
-class HostGone(Effect):
-    """The host is gone: what waits for it fails, and `host/<host>/state` says so."""
-
-    host: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class HostRestarted(Effect):
-    """The host has a new boot: what waits for the old one will never come."""
-
-    host: str
-
-
-@dataclass(frozen=True)
-class Resync(Effect):
-    """The host is to publish everything again."""
-
-    host: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ScanWanted(Effect):
-    """The host is to look for devices."""
-
-    host: str
-
-
-@dataclass(frozen=True)
-class RowChanged(Effect):
-    """The row looks different, or something that the planner weighs has changed."""
-
-    key: Key
-
-
-@dataclass(frozen=True)
-class WriteLost(Effect):
-    """The bus shows a device of a host that is gone as if it were there: write the truth in the
-    host's stead."""
-
-    key: Key
-
-
-@dataclass(frozen=True)
-class Noted(Effect):
-    """Something to tell: an event of the device."""
-
-    key: Key
-    event: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class EpochSeen(Effect):
-    """A host has seen this epoch of an orchestrator."""
-
-    epoch: int

@@ -1,1 +1,1 @@
-""""""
+"""What outlives a restart: what clients desire, the epoch, the record of requests."""

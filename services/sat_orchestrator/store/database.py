@@ -1,5 +1,4 @@
-"""The orchestrator's database: its engine, its migrations and its few statements. Blocking; `store`
-calls it."""
+"""The orchestrator's database: its engine and its few statements. Blocking; `store` calls it."""
 
 from __future__ import annotations
 
@@ -11,9 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.util import CommandError
 from pydantic import ValidationError
 from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
@@ -21,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import Desired
 from sat_orchestrator.fleet.table import Record
+from sat_orchestrator.store.migration import MigrationError, migrate
 from sat_orchestrator.store.schema import audit, devices, leadership
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import ConfigError
@@ -30,7 +27,6 @@ log = logging.getLogger(__name__)
 AUDIT_ROWS = 10_000
 BUSY_TIMEOUT_S = 2.0
 ERRORS = (SQLAlchemyError, OSError)
-_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 @dataclass(frozen=True)
@@ -58,18 +54,21 @@ class Database:
 
     Args:
         audit_rows: how many entries of the audit are kept, the newest.
+        busy_timeout: seconds to wait for a SQLite file that somebody else has locked.
 
     Raises:
         ConfigError: no URL, or one whose driver is not installed.
     """
 
-    def __init__(self, url: str, *, audit_rows: int = AUDIT_ROWS) -> None:
+    def __init__(
+        self, url: str, *, audit_rows: int = AUDIT_ROWS, busy_timeout: float = BUSY_TIMEOUT_S
+    ) -> None:
         self.audit_rows = audit_rows
         try:
             parsed = make_url(url)
             arguments: dict[str, Any] = {"pool_pre_ping": True}
             if parsed.get_backend_name() == "sqlite":
-                arguments = {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+                arguments = {"connect_args": {"timeout": busy_timeout}}
             self.engine: Engine = sa.create_engine(parsed, **arguments)
         except (SQLAlchemyError, ImportError, ValueError) as error:
             raise ConfigError(
@@ -97,7 +96,7 @@ class Database:
             with self.engine.connect() as connection:
                 epoch = connection.execute(sa.select(leadership.c.epoch)).scalar()
                 rows = connection.execute(sa.select(devices)).mappings().all()
-        except (*ERRORS, CommandError) as error:
+        except (*ERRORS, MigrationError) as error:
             self.engine.dispose()
             raise ConfigError(
                 f"database_url: {self.name} cannot be used: {reason(error)}"
@@ -109,14 +108,6 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
-
-
-def migrate(connection: Connection) -> None:
-    """Run the migrations that `connection`'s database lacks."""
-    config = Config()
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    config.attributes["connection"] = connection
-    command.upgrade(config, "head")
 
 
 def save_record(connection: Connection, record: Record) -> None:

@@ -14,10 +14,13 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from sqlalchemy.engine import Connection
 
 from sat_bus.contract.device_key import Key
+from sat_bus.service.loop import WorkLoop
+from sat_bus.service.tasks import Promise
 from sat_orchestrator.fleet.table import Record
 from sat_orchestrator.store import database
 from sat_orchestrator.store.database import AuditEntry, Database, Kept
@@ -31,21 +34,25 @@ AUDIT_CAPACITY = 1_000
 PERIOD_S = 1.0
 RETRY_MAX_S = 10.0
 
-Done = Callable[[str], object]
-
 
 @dataclass(frozen=True)
 class _Urgent:
     write: Callable[[Connection], None]
-    done: Done
+    done: Promise[str]
 
 
 class Store:
-    """A `Database` behind a thread. `done` callbacks get an error text, empty for success, on that
-    thread."""
+    """A `Database` behind a thread. Writes that somebody waits for give a promise of the reason why
+    they failed, empty for success, which is settled on `loop`.
 
-    def __init__(self, db: Database) -> None:
+    Args:
+        period: seconds between writes of what nobody waits for.
+    """
+
+    def __init__(self, db: Database, loop: WorkLoop, *, period: float = PERIOD_S) -> None:
         self._db = db
+        self._loop = loop
+        self._period = period
         self._changed = threading.Condition()
         self._urgent: deque[_Urgent] = deque()
         self._observed: dict[Key, tuple[DeviceState, int]] = {}
@@ -75,19 +82,19 @@ class Store:
         if not self._thread.is_alive():
             self._db.close()
 
-    def save(self, record: Record, done: Done) -> None:
+    def save(self, record: Record) -> Promise[str]:
         """Write a row now."""
-        self._put(lambda connection: database.save_record(connection, record), done)
+        return self._put(partial(database.save_record, record=record))
 
-    def save_epoch(self, epoch: int, done: Done) -> None:
+    def save_epoch(self, epoch: int) -> Promise[str]:
         """Write the epoch now."""
-        self._put(lambda connection: database.save_epoch(connection, epoch), done)
+        return self._put(partial(database.save_epoch, epoch=epoch))
 
-    def delete(self, key: Key, done: Done) -> None:
+    def delete(self, key: Key) -> Promise[str]:
         """Remove a row now."""
         with self._changed:
             self._observed.pop(key, None)
-        self._put(lambda connection: database.delete_record(connection, key), done)
+        return self._put(partial(database.delete_record, key=key))
 
     def observed(self, key: Key, state: DeviceState, rev: int) -> None:
         """Write soon what was observed; of several the newest."""
@@ -116,21 +123,20 @@ class Store:
         with self._changed:
             return len(self._urgent) + len(self._observed) + len(self._audit)
 
-    def _put(self, write: Callable[[Connection], None], done: Done) -> None:
+    def _put(self, write: Callable[[Connection], None]) -> Promise[str]:
+        done: Promise[str] = Promise()
         with self._changed:
             if not self._stopped and len(self._urgent) < URGENT_CAPACITY:
                 self._urgent.append(_Urgent(write, done))
                 self._changed.notify()
-                return
+                return done
             self._counts["desired_failed"] += 1
-        done(
-            "the database is stopped"
-            if self._stopped
-            else f"{URGENT_CAPACITY} writes wait for the database already"
-        )
+        full = f"{URGENT_CAPACITY} writes wait for the database already"
+        done.set_result("the database is stopped" if self._stopped else full)
+        return done
 
     def _run(self) -> None:
-        wait, due = PERIOD_S, time.monotonic() + PERIOD_S
+        wait, due = self._period, time.monotonic() + self._period
         while True:
             with self._changed:
                 while not self._urgent and not self._stopped and time.monotonic() < due:
@@ -141,7 +147,7 @@ class Store:
             for job in urgent:
                 self._write_urgent(job)
             if time.monotonic() >= due or stopped:
-                wait = PERIOD_S if self._write_behind() else min(RETRY_MAX_S, wait * 2)
+                wait = self._period if self._write_behind() else min(RETRY_MAX_S, wait * 2)
                 due = time.monotonic() + wait
             if stopped:
                 return
@@ -151,7 +157,7 @@ class Store:
         if failure:
             with self._changed:
                 self._counts["desired_failed"] += 1
-        job.done(failure)
+        self._loop.post(partial(job.done.set_result, failure))
 
     def _write_behind(self) -> bool:
         with self._changed:
@@ -160,12 +166,7 @@ class Store:
         if not observed and not audit:
             return True
 
-        def write(connection: Connection) -> None:
-            database.save_observed(connection, [(key, *seen) for key, seen in observed.items()])
-            if audit:
-                database.save_audit(connection, audit, self._db.audit_rows)
-
-        if not self._transact(write):
+        if not self._transact(partial(self._save_behind, observed=observed, audit=audit)):
             return True
         with self._changed:
             self._counts["observed_failed"] += 1
@@ -174,6 +175,16 @@ class Store:
             self._counts["audit_dropped"] += max(0, len(waiting) - AUDIT_CAPACITY)
             self._audit = deque(waiting[-AUDIT_CAPACITY:])
         return False
+
+    def _save_behind(
+        self,
+        connection: Connection,
+        observed: dict[Key, tuple[DeviceState, int]],
+        audit: list[AuditEntry],
+    ) -> None:
+        database.save_observed(connection, [(key, *seen) for key, seen in observed.items()])
+        if audit:
+            database.save_audit(connection, audit, self._db.audit_rows)
 
     def _transact(self, write: Callable[[Connection], None]) -> str:
         """Run `write` in a transaction of its own. The reason of a failure, else empty."""

@@ -29,7 +29,7 @@ def boot_time(boot: str) -> int:
     """When the service of `boot` was started, in milliseconds since the Unix epoch.
 
     Raises:
-        BadRequest: `boot` is none.
+        BadRequest: `boot` is not a boot id.
     """
     hit = _BOOT.fullmatch(boot)
     if hit is None:

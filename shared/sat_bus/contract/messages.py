@@ -210,7 +210,7 @@ class TableRow(Message):
     `explicit`."""
 
     observed: DeviceState
-    desired: Desired | None
+    desired: Desired | None = None
     quality: Quality
     policy: str
     rev: int

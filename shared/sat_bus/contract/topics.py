@@ -233,8 +233,8 @@ def decode_level(text: str) -> str:
 
 @lru_cache(maxsize=4096)
 def parse(site: str, topic: str) -> Match | None:
-    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is none of ours.
-    What it returns is shared by all who ask."""
+    """The row of `TABLE` that `topic` belongs to, with its levels; None when it is not a topic of
+    the contract. What it returns is shared by all who ask."""
     prefix = f"{ROOT}/{site}/"
     if not topic.startswith(prefix):
         return None

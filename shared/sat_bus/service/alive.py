@@ -42,7 +42,7 @@ class Alive:
         ready: whether the service has said on the bus that it serves.
         words: what it is doing, for a person.
         file: written at each beat once `ready`, while `connected`; None: no file.
-        notify: the service manager's socket; empty: there is none.
+        notify: the service manager's socket; empty: nobody is notified.
         period: seconds.
 
     Raises:

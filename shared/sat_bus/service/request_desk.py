@@ -88,6 +88,7 @@ class Accepted:
             ``anonymous``.
         arrived, deadline: seconds on the desk's monotonic clock.
         traceparent: the trace it belongs to, from the envelope or the transport.
+        outcome: the reply that was sent; None as long as none was.
     """
 
     request: Request
@@ -98,12 +99,30 @@ class Accepted:
     traceparent: str | None
     _desk: RequestDesk = field(repr=False)
     _entry: _Remembered = field(repr=False)
-    _answered: bool = field(default=False, repr=False)
+    outcome: Reply | None = field(default=None, init=False, repr=False)
 
     @property
     def answered(self) -> bool:
         """Whether the outcome is out."""
-        return self._answered
+        return self.outcome is not None
+
+    @property
+    def left(self) -> float:
+        """Seconds until its deadline; not above 0 when that has passed."""
+        return self.deadline - self._desk.clock()
+
+    @property
+    def operation(self) -> str:
+        """What is asked for: the operation or command that its topic names, ``set`` or ``in``."""
+        _, fixed = _REPLY_TOPICS[self.match.topic.name]
+        levels = {**self.match.levels, **fixed}
+        return levels["op"] if "op" in levels else levels["command"]
+
+    @property
+    def target(self) -> str:
+        """Whom its topic names: ``host/driver/device``, a host, or nobody."""
+        levels = self.match.levels
+        return "/".join(levels[name] for name in ("host", "driver", "device") if name in levels)
 
     def ok(
         self, result: Any = None, *, state: DeviceState | None = None, message: str = ""
@@ -140,16 +159,18 @@ class Accepted:
         )
 
     def reply(self, reply: Reply) -> bool:
-        """Answer with `reply`; its duration is filled in. False: it had been answered already."""
-        return self._answer(reply.model_copy(update={"duration_ms": self._duration_ms()}))
+        """Answer with `reply`, which somebody else gave: the id of this request and its duration
+        are filled in. False: it had been answered already."""
+        own = {"request_id": self.request.request_id, "duration_ms": self._duration_ms()}
+        return self._answer(reply.model_copy(update=own))
 
     def _duration_ms(self) -> float:
         return round((self._desk.clock() - self.arrived) * 1000, 3)
 
     def _answer(self, reply: Reply) -> bool:
-        if self._answered:
+        if self.outcome is not None:
             return False
-        self._answered = True
+        self.outcome = reply
         self._desk._finish(self, self._entry, reply)
         return True
 

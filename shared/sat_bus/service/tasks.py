@@ -2,13 +2,14 @@
 deadline.
 
 A `Promise` is an outcome that is not there yet; a `Task` runs a coroutine and goes on, on the spot,
-when what it awaits is there. All of it belongs to the one thread that runs the loop's jobs: no
-locks, no asyncio, and nothing waits by blocking.
+when what it awaits is there. `start` and `gather` run coroutines beside the one that awaits them.
+All of it belongs to the one thread that runs the loop's jobs: no locks, no asyncio, and nothing
+waits by blocking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Coroutine, Generator
+from collections.abc import Coroutine, Generator, Iterable
 from typing import Any, Generic, TypeVar
 
 from sat_bus.service.loop import Timer, WorkLoop
@@ -139,3 +140,35 @@ class Task:
             return
         self._awaits = awaited
         awaited._waiting.append(self)
+
+
+def start(loop: WorkLoop, coroutine: Coroutine[Any, Any, T]) -> Promise[T]:
+    """Run `coroutine` beside whoever awaits what comes of it; it goes on when they no longer do."""
+    promise: Promise[T] = Promise()
+    Task(loop, _into(promise, coroutine))
+    return promise
+
+
+async def gather(loop: WorkLoop, coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
+    """What comes of `coroutines`, which run beside each other, in their order. When one of them
+    fails, or who awaits them is cancelled, the others are cancelled with the same error."""
+    promises: list[Promise[T]] = []
+    tasks: list[Task] = []
+    for coroutine in coroutines:
+        promises.append(Promise())
+        tasks.append(Task(loop, _into(promises[-1], coroutine)))
+    try:
+        return [await promise for promise in promises]
+    except Exception as error:
+        for task in tasks:
+            task.cancel(error)
+        raise
+
+
+async def _into(promise: Promise[T], coroutine: Coroutine[Any, Any, T]) -> None:
+    try:
+        value = await coroutine
+    except Exception as error:  # noqa: BLE001 - who awaits it gets it
+        promise.set_exception(error)
+    else:
+        promise.set_result(value)

@@ -114,7 +114,7 @@ class Dispatcher:
             return entry
 
     def remove(self, subscription: str) -> bool:
-        """Forget a subscription and its handler; False when there was none."""
+        """Forget a subscription and its handler; False when there was no such subscription."""
         with self._changed:
             entry = self._subscriptions.pop(subscription, None)
             if entry is not None:
@@ -193,7 +193,7 @@ class Dispatcher:
                 return
 
     def _notify(self) -> bool:
-        """Wake the thread, with the lock held; True: there is none, and the inbox is to be handed
+        """Wake the thread, with the lock held; True: no thread runs, and the inbox is to be handed
         over."""
         if self._post is None:
             self._changed.notify()

@@ -69,7 +69,7 @@ class MqttBus(NetworkBus):
 
     Raises:
         ConfigError: a wrong URL, or a `tls_ca` that cannot be read.
-        BadRequest: a client id or a topic of the will that is none.
+        BadRequest: a client id or a topic of the will that cannot be used.
     """
 
     def __init__(
@@ -217,7 +217,7 @@ class _Connection:
                 return
 
     def _read_messages(self, sock: Any) -> bool:
-        """Take the messages and PUBACKs that have arrived, up to what is none; False: it is for
+        """Take the messages and PUBACKs that have arrived, up to what is neither; False: it is for
         paho to read."""
         if (
             type(sock) is not socket.socket or not self._client.between_packets

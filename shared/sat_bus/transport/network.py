@@ -105,7 +105,7 @@ class Connection(Protocol):
 
         Raises:
             OSError: the broker cannot be reached.
-            ValueError: its host name is none.
+            ValueError: its host name is not one.
         """
 
     def push(self) -> bool:
@@ -129,7 +129,7 @@ class NetworkBus:
         connect: makes a connection, not yet run.
 
     Raises:
-        BadRequest: the client id or the topic of the will is none.
+        BadRequest: the client id or the topic of the will cannot be used.
     """
 
     def __init__(

@@ -78,7 +78,7 @@ class Client(paho.Client):
 
         Raises:
             OSError: it cannot be reached.
-            ValueError: its host name is none.
+            ValueError: its host name is not one.
         """
         endpoint = self._link.endpoint
         self._proven = time.monotonic()
@@ -177,5 +177,6 @@ def _leave_writing_to_the_loop(_client: Any, _data: Any, _sock: Any) -> None:
 
 
 def _without_origin(headers: dict[str, str]) -> dict[str, str]:
-    """A browser must send the header Origin, so that brokers can tell web pages; we are none."""
+    """A browser must send the header Origin, so that brokers can tell web pages from programs such
+    as this."""
     return {name: value for name, value in headers.items() if name != "Origin"}

@@ -195,7 +195,8 @@ class BaseDeviceDriver(BasePlugin):
             raise
 
     def stop_streaming(self, device: Device) -> bool:
-        """Stop the acquisition and close the device's channel. Does nothing when there is none."""
+        """Stop the acquisition and close the device's channel. Does nothing when nothing is
+        acquired."""
         try:
             return self.stop_acquisition(device)
         finally:

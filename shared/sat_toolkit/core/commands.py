@@ -1,7 +1,7 @@
 """What a driver's `supported_commands` declares, in one form, and the check of a request against
 it.
 
-A worker imports this at its start, so what takes long to import, `schema_check`, is imported only
+A worker imports this at its start, so what takes long to import, `json_schema`, is imported only
 where a schema has to be judged. It calls no driver hook.
 """
 
@@ -10,14 +10,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from functools import cached_property, lru_cache
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sat_toolkit.core.plain_schema import fits
+from sat_toolkit.core.pydantic_models import is_model_class
 from sat_toolkit.errors import BadArgs, PluginError, UnknownCommand
+from sat_toolkit.extras import lacking
 
 if TYPE_CHECKING:
-    from sat_toolkit.core.base_plugin import BaseDeviceDriver
+    from pydantic import BaseModel
+
+    from sat_toolkit.core.json_schema import Validator
 
 ANY_OBJECT: dict[str, Any] = {"type": "object"}
 
@@ -34,6 +39,16 @@ _TYPE_WORDS = {
 _SCHEMA_WORDS = ("$schema", "$ref", "$defs", "anyOf", "oneOf", "allOf", "additionalProperties")
 
 
+class Declaring(Protocol):
+    """A driver, as far as its commands go."""
+
+    supported_commands: dict[str, Any]
+
+    def get_supported_commands(self) -> Any:
+        """What it declares now."""
+        ...
+
+
 @dataclass(frozen=True)
 class Command:
     """One command of a driver.
@@ -47,10 +62,14 @@ class Command:
     parameters: dict[str, Any] = field(default_factory=lambda: dict(ANY_OBJECT))
     timeout_ms: int | None = None
 
+    @cached_property
+    def validator(self) -> Validator:
+        """Checks args."""
+        validator: Validator = _json_schema().Validator(self.name, self.parameters)
+        return validator
 
-def declared(
-    driver: BaseDeviceDriver | type[BaseDeviceDriver], *, check: bool = True
-) -> dict[str, Command]:
+
+def declared(driver: Declaring | type[Declaring], *, check: bool = True) -> dict[str, Command]:
     """The commands of a driver, by name.
 
     Of an instance this is what `get_supported_commands()` answers; of a class, what is set on it.
@@ -65,7 +84,7 @@ def declared(
     return {name: _command(name, spec, check) for name, spec in _table(raw).items()}
 
 
-def find(driver: BaseDeviceDriver, name: str) -> Command:
+def find(driver: Declaring, name: str) -> Command:
     """The command `name` of a driver.
 
     Raises:
@@ -75,7 +94,7 @@ def find(driver: BaseDeviceDriver, name: str) -> Command:
     return _command(name, require(driver, name), check=True)
 
 
-def require(driver: BaseDeviceDriver, name: str) -> Any:
+def require(driver: Declaring, name: str) -> Any:
     """What a driver declares of its command `name`, as it stands there.
 
     Raises:
@@ -88,6 +107,16 @@ def require(driver: BaseDeviceDriver, name: str) -> Any:
     return table[name]
 
 
+def check_schema(name: str, schema: Mapping[str, Any]) -> None:
+    """Check the schema of the command `name` itself.
+
+    Raises:
+        PluginError: it is not a JSON Schema (draft 2020-12).
+    """
+    if schema != ANY_OBJECT and (flaw := _json_schema().flaw(schema)):
+        raise PluginError(f"supported_commands[{name!r}]: no valid JSON Schema: {flaw}")
+
+
 def check_args(command: Command, args: Mapping[str, Any]) -> None:
     """Check `args` against the command's JSON Schema.
 
@@ -98,11 +127,19 @@ def check_args(command: Command, args: Mapping[str, Any]) -> None:
         raise BadArgs(f"{command.name}: args must be an object, not {type(args).__name__}")
     if fits(command.parameters, args):
         return
-    from sat_toolkit.core import schema_check
+    if complaint := command.validator.complaint(args):
+        raise BadArgs(f"{command.name}: {complaint}{_accepted(command)}")
 
-    complaint = schema_check.complaint(command.name, command.parameters, args)
-    if complaint:
-        raise BadArgs(complaint)
+
+def _accepted(command: Command) -> str:
+    """The names that the command takes, as the end of a refusal."""
+    allowed = command.parameters.get("properties")
+    if not isinstance(allowed, Mapping):
+        return ""
+    if not allowed:
+        return "; it takes no args"
+    required = command.parameters.get("required") or ()
+    return f"; required: {', '.join(required) or 'none'}; allowed: {', '.join(allowed)}"
 
 
 def _table(raw: Any) -> Mapping[str, Any]:
@@ -124,7 +161,7 @@ def _command(name: str, spec: Any, check: bool) -> Command:
             f"supported_commands[{name!r}] must be text or {{description, parameters}}, not {type(spec).__name__}"
         )
     parameters = spec.get("parameters")
-    if isinstance(parameters, type) and hasattr(parameters, "model_json_schema"):
+    if is_model_class(parameters):
         spec = {**spec, "parameters": _model_schema(parameters)}
     try:
         text = json.dumps(spec)
@@ -134,9 +171,8 @@ def _command(name: str, spec: Any, check: bool) -> Command:
 
 
 @lru_cache(maxsize=1024)
-def _model_schema(model: Any) -> dict[str, Any]:
-    """Of a pydantic model, which is not imported here to ask what it is."""
-    return dict(model.model_json_schema())
+def _model_schema(model: type[BaseModel]) -> dict[str, Any]:
+    return model.model_json_schema()
 
 
 @lru_cache(maxsize=1024)
@@ -153,10 +189,8 @@ def _parsed(name: str, spec: Mapping[str, Any], check: bool) -> Command:
     ):
         raise PluginError(f"supported_commands[{name!r}]: timeout_ms must be a positive integer")
     schema = _schema(name, spec["parameters"]) if "parameters" in spec else dict(ANY_OBJECT)
-    if check and schema != ANY_OBJECT:
-        from sat_toolkit.core import schema_check
-
-        schema_check.check_schema(name, schema)
+    if check:
+        check_schema(name, schema)
     return Command(name, str(spec.get("description") or ""), schema, timeout_ms)
 
 
@@ -170,6 +204,15 @@ def _schema(name: str, parameters: Any) -> dict[str, Any]:
             f"schema or text, or a pydantic model class, not {type(parameters).__name__}"
         )
     return dict(parameters) if _is_schema(parameters) else _from_plain(parameters)
+
+
+def _json_schema() -> ModuleType:
+    """The part of the SDK that is slow to load, and that an install of the client alone lacks."""
+    try:
+        from sat_toolkit.core import json_schema
+    except ModuleNotFoundError as error:
+        raise lacking(error, "host", "checking what a command takes") from None
+    return json_schema
 
 
 def _is_schema(parameters: Mapping[str, Any]) -> bool:

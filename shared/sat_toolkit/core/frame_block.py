@@ -60,7 +60,7 @@ class FrameBlock:
 
     @property
     def t0(self) -> float:
-        """When the first frame was captured; 0.0 where there is none."""
+        """When the first frame was captured; 0.0 of an empty block."""
         if not self.records:
             return 0.0
         sec, nsec = struct.unpack_from("<II", self.records)

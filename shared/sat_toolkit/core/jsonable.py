@@ -16,6 +16,7 @@ from pathlib import PurePath
 from typing import Any
 from uuid import UUID
 
+from sat_toolkit.core.pydantic_models import is_model
 from sat_toolkit.core.stream_manager import StreamData
 from sat_toolkit.models.Device_Model import Device
 
@@ -78,9 +79,10 @@ class _Converter:
             return self._list(value, depth)
         if isinstance(value, Device | StreamData):
             return self._mapping(value.to_dict().items(), depth)
-        model_fields = getattr(type(value), "model_fields", None)
-        if isinstance(model_fields, dict):  # of pydantic, which is not imported to ask that
-            return self._mapping(((name, getattr(value, name)) for name in model_fields), depth)
+        if is_model(value):
+            return self._mapping(
+                ((name, getattr(value, name)) for name in type(value).model_fields), depth
+            )
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return self._mapping(
                 ((f.name, getattr(value, f.name)) for f in dataclasses.fields(value)), depth

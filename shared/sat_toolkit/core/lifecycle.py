@@ -157,8 +157,9 @@ def path_to(level: DeviceState, state: DeviceState) -> Operation | None:
 
     `level` is one of DISCONNECTED, INITIALIZED, CONNECTED. None: it is there. ERROR is left by
         reset.
-    An initialised or connected device that should be lower is closed, never stepped down by a hook
-    that drivers do not have.
+    A known device is asked for `level` itself, and `plan` walks up to it. An initialised or
+    connected device that should be lower is closed, never stepped down by a hook that drivers do
+    not have.
     """
     if state is DeviceState.ERROR:
         return Operation.RESET
@@ -172,6 +173,4 @@ def path_to(level: DeviceState, state: DeviceState) -> Operation | None:
         if rank > HIERARCHY[level]:
             return Operation.CLOSE
         return None if rank == HIERARCHY[level] else Operation.INITIALIZE
-    if rank >= HIERARCHY[DeviceState.CONNECTED]:
-        return None
-    return Operation.CONNECT if state is DeviceState.INITIALIZED else Operation.INITIALIZE
+    return None if rank >= HIERARCHY[DeviceState.CONNECTED] else Operation.CONNECT

@@ -19,11 +19,12 @@ from pathlib import Path
 from types import ModuleType
 
 from sat_toolkit.core.base_plugin import BaseDeviceDriver
+from sat_toolkit.core.plugin_packages import PACKAGE, devices, own_folder
 from sat_toolkit.core.stream_manager import StreamType
 from sat_toolkit.errors import ConfigError, PluginError, text_of
+from sat_toolkit.extras import with_extra
 
 PREFIX = "drv_"
-PACKAGE = "plugins.devices"
 # By module, held while it is imported: where workers are threads, each device's loads the same
 # file.
 _importing: dict[str, threading.RLock] = {}
@@ -72,8 +73,7 @@ def plugin_folders(extra: str | None = None) -> list[Path]:
     Raises:
         ConfigError: SAT_PLUGINS names something that is no folder.
     """
-    # The first entry is the project's; loading a driver from elsewhere appends others.
-    folders = [Path(importlib.import_module(PACKAGE).__path__[0]).resolve()]
+    folders = [own_folder()]
     for entry in filter(None, (extra or "").split(os.pathsep)):
         folder = Path(entry).expanduser().resolve()
         if not folder.is_dir():
@@ -174,9 +174,18 @@ def _execute(plugin: PluginFile, name: str) -> ModuleType:
         spec.loader.exec_module(module)
     except BaseException as error:  # SystemExit of a plugin must not end its host
         sys.modules.pop(name, None)
-        raise PluginError(f"{plugin.path}: cannot be imported: {text_of(error)}") from error
+        why = f"{text_of(error)}{_extra_for(plugin, error)}"
+        raise PluginError(f"{plugin.path}: cannot be imported: {why}") from error
     setattr(family, plugin.name, module)
     return module
+
+
+def _extra_for(plugin: PluginFile, error: BaseException) -> str:
+    """What to install where a family of ours lacks its library: the extra of its name."""
+    ours = plugin.path.parent.parent == own_folder()
+    if ours and isinstance(error, ModuleNotFoundError):
+        return f"; install {with_extra(plugin.family)}"
+    return ""
 
 
 def _family_package(plugin: PluginFile) -> ModuleType:
@@ -186,7 +195,7 @@ def _family_package(plugin: PluginFile) -> ModuleType:
     name.
     """
     folder = plugin.path.parent
-    _join(importlib.import_module(PACKAGE), folder.parent)
+    _join(devices(), folder.parent)
     importlib.invalidate_caches()  # the folder may be newer than what the import system remembers
     family = importlib.import_module(f"{PACKAGE}.{plugin.family}")
     _join(family, folder)

@@ -35,7 +35,7 @@ def load(path: Path | str) -> type[BaseDeviceDriver]:
 
 
 def simulator_file(driver: Path) -> Path | None:
-    """The simulator beside a driver's file; None when there is none. Imports nothing."""
+    """The simulator beside a driver's file; None when it has no simulator. Imports nothing."""
     own = driver.with_name(f"sim_{driver.stem.removeprefix('drv_')}.py")
     if _has_hook(own):
         return own
@@ -44,7 +44,7 @@ def simulator_file(driver: Path) -> Path | None:
 
 
 def find_simulator(plugin: PluginFile) -> Simulator | None:
-    """The `simulator` of the file beside a driver; None when there is none.
+    """The `simulator` of the file beside a driver; None when it has no such function.
 
     Raises:
         PluginError: the simulator's file cannot be imported.

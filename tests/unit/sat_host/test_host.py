@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from sat_bus.contract import topics
 from sat_bus.contract.messages import Birth, HostState, Manifest
 from sat_bus.service.run import STOOD_DOWN
+from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Inbound, Will
-from sat_bus.transport.memory import MemoryBroker, MemoryBus
 from sat_host.host import Host
 from sat_host.outcome import Outcome
 from sat_host.pool.pool import Pool

@@ -69,7 +69,8 @@ class DemoDriver(BaseDeviceDriver):
                 link.close()
             # hardware_id tells this very piece of hardware from another one under the same name.
             attributes = {"address": address, "identity": identity, "hardware_id": identity}
-            found.append(Device(name, f"Demo {name}", DeviceType.Ethernet, attributes))
+            title = f"Demo {name}"
+            found.append(Device(name, title, DeviceType.Ethernet, attributes))
         return found
 
     def _initialize_impl(self, device: Device) -> bool:

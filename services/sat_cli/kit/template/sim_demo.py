@@ -46,8 +46,14 @@ def simulator() -> Iterator[dict[str, Any]]:
 
     `sat plugin check`, `sat plugin run --sim` and the tests call it. Two, so that one cannot hide behind the other.
     """
-    with TcpInstrument(Demo(1).answer) as one, TcpInstrument(Demo(2).answer) as two:
-        yield {"devices": {"demo1": one.address, "demo2": two.address}}
+    first, second = Demo(1), Demo(2)
+    with TcpInstrument(first.answer) as one, TcpInstrument(second.answer) as two:
+        yield {
+            "devices": {
+                "demo1": one.address,
+                "demo2": two.address,
+            }
+        }
 
 
 def main() -> None:
@@ -56,7 +62,8 @@ def main() -> None:
     parser.add_argument(
         "--port", type=int, default=5025, help="TCP port on 127.0.0.1; 0 takes a free one"
     )
-    with TcpInstrument(Demo(1).answer, port=parser.parse_args().port) as instrument:
+    port: int = parser.parse_args().port
+    with TcpInstrument(Demo(1).answer, port=port) as instrument:
         print(f"sim_demo ready: {instrument.address}", flush=True)
         signal.sigwait({signal.SIGINT, signal.SIGTERM})
 

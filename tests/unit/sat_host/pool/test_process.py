@@ -67,7 +67,7 @@ class Rig:
         self.workers: list[WorkerProcess] = []
 
     def start(self, script: str, cgroup: Cgroup | None = None) -> WorkerProcess:
-        self._program.write_text(f"#!/bin/bash\n{script}\n")
+        self._program.write_text(f'#!/bin/bash\nFD="${{@: -2:1}}"\n{script}\n')
         self._program.chmod(0o755)
         self.workers.append(
             WorkerProcess("drv/d", CONFIGURE, self.loop, self.multiplexer, self.owner, cgroup)
@@ -127,12 +127,12 @@ def test_a_kill_takes_all_that_it_started_with_it(rig: Rig, tmp_path: Path) -> N
 
 
 def test_one_that_closes_its_socket_and_goes_on_is_killed(rig: Rig) -> None:
-    worker = rig.start('eval "exec $3>&-"; exec sleep 100')
+    worker = rig.start('eval "exec $FD>&-"; exec sleep 100')
     assert rig.ended(worker) == "worker closed its connection"
 
 
 def test_one_that_talks_nonsense_is_killed_for_it(rig: Rig) -> None:
-    worker = rig.start('head -c 32 /dev/zero >&"$3"; exec sleep 100')
+    worker = rig.start('head -c 32 /dev/zero >&"$FD"; exec sleep 100')
     assert rig.ended(worker).startswith("worker sent what is no message: bad prefix")
 
 

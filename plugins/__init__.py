@@ -1,2 +1,0 @@
-"""Plugins of the SAT Toolkit: device drivers, one folder a hardware family below
-`plugins.devices`."""

@@ -1,1 +1,0 @@
-"""Device families. The plugin loader adds the folders that settings name to this package's path."""

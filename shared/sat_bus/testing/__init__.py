@@ -1,0 +1,1 @@
+"""A bus without a broker, for tests: ours, and those of who builds on this. No service imports it."""
