@@ -20,8 +20,8 @@ from sat_host.devices import effects
 from sat_host.devices.drivers import Driver
 from sat_host.devices.effects import Effect, Finished
 from sat_host.devices.face import Dropped, describe
-from sat_host.devices.jobs import Deadlines, Job
-from sat_host.devices.machine import Machine, Moment
+from sat_host.devices.jobs import Deadlines, Job, Moment
+from sat_host.devices.machine import Machine
 from sat_host.devices.surroundings import Surroundings
 from sat_host.outcome import Outcome
 from sat_host.pool.handle import WorkerHandle

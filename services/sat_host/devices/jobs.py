@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from sat_host.devices.delivery_args import take_delivery
 from sat_host.wire_messages import RunCommand
@@ -13,6 +13,14 @@ from sat_toolkit.core.commands import Command
 from sat_toolkit.core.lifecycle import Operation
 
 HOST = "host"
+
+
+class Moment(NamedTuple):
+    """A point in time: on the wall's clock, in seconds since the epoch, and on the monotonic
+    one."""
+
+    clock: float
+    monotonic: float
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -9,9 +9,9 @@ they meet a worker that may be slow, wrong or gone.
 from __future__ import annotations
 
 from collections import deque
-from typing import NamedTuple
 
 from sat_host import wire_messages
+from sat_host.devices import quarantine
 from sat_host.devices.effects import (
     Call,
     Dismiss,
@@ -27,7 +27,8 @@ from sat_host.devices.effects import (
 )
 from sat_host.devices.face import Dropped, Face
 from sat_host.devices.job_queue import FIRST, JobQueue
-from sat_host.devices.jobs import HOST, Deadlines, Job
+from sat_host.devices.jobs import HOST, Deadlines, Job, Moment
+from sat_host.devices.quarantine import Deaths
 from sat_host.outcome import Outcome
 from sat_toolkit.core import driver_events, lifecycle
 from sat_toolkit.core.device_spec import DeviceState
@@ -42,20 +43,10 @@ from sat_toolkit.errors import (
     UnknownDevice,
 )
 
-QUARANTINE_DEATHS = 5
-QUARANTINE_WITHIN = 60.0
 ACTIVE_SHOWN_AFTER = 0.05
 NOT_FOUND = "not found by the last scan"
 _UNUSED = (DeviceState.DISCOVERED, DeviceState.DISCONNECTED, DeviceState.ERROR)
 _IN_USE = (DeviceState.INITIALIZED, DeviceState.CONNECTED)
-
-
-class Moment(NamedTuple):
-    """A point in time: on the wall's clock, in seconds since the epoch, and on the monotonic
-    one."""
-
-    clock: float
-    monotonic: float
 
 
 class Machine:
@@ -69,9 +60,9 @@ class Machine:
         self._queue = JobQueue(device_id)
         self._job: Job | None = None
         self._steps: deque[Step] = deque()
-        self._before = (self.face.previous, self.face.since, self.face.reason)
+        self._before: tuple[DeviceState, float, str]  # as a command found it
         self._has_worker = False
-        self._deaths: deque[float] = deque(maxlen=QUARANTINE_DEATHS)
+        self._deaths = Deaths()
         self._effects: list[Effect] = []
 
     @property
@@ -154,7 +145,7 @@ class Machine:
     def release(self) -> list[Effect]:
         """End the quarantine. The device stays in ERROR until it is reset."""
         self.face.quarantined = False
-        self._deaths.clear()
+        self._deaths.forgive()
         self._show()
         return self._take_effects()
 
@@ -360,10 +351,7 @@ class Machine:
         if lifecycle.allowed(self.face.state, DeviceState.ERROR):
             self.face.move(DeviceState.ERROR, now.clock)
         if self.face.quarantined:
-            reason = (
-                f"quarantined after {QUARANTINE_DEATHS} deaths within {QUARANTINE_WITHIN:g} s, "
-                f"the last: {reason}"
-            )
+            reason = quarantine.reason(reason)
         self.face.reason = reason
         self.face.streams_over(HOST)
         if self._has_worker:
@@ -371,10 +359,7 @@ class Machine:
         self._tell("error", reason=reason)
 
     def _count_death(self, now: Moment) -> None:
-        """Too many in too short a time end in quarantine."""
-        self._deaths.append(now.monotonic)
-        many = len(self._deaths) == QUARANTINE_DEATHS
-        if many and now.monotonic - self._deaths[0] <= QUARANTINE_WITHIN:
+        if self._deaths.count(now.monotonic):
             self.face.quarantined = True
 
     def _drop_worker(self) -> None:

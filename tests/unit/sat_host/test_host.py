@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from sat_bus.contract import topics
 from sat_bus.contract.messages import Birth, HostState, Manifest
@@ -257,7 +258,11 @@ def test_a_will_is_corrected(host: Rig) -> None:
 
 def test_it_ends_when_a_newer_host_takes_its_name(host: Rig) -> None:
     host.client.publish(f"{HOST}/birth", birth_of("3000-cc"), retain=True)
-    assert host.loop.run_until(lambda: host.loop.stopped, 5.0)
+    with capture_logs() as logs:
+        assert host.loop.run_until(lambda: host.loop.stopped, 5.0)
+    assert [entry["event"] for entry in logs] == [
+        "another host of this name has started; this one ends"
+    ]
     assert host.host.foreign
     assert host.loop.status == STOOD_DOWN
     host.heard.clear()

@@ -79,7 +79,7 @@ def ready(rig: Rig) -> Rig:
 
 
 def test_the_state_is_retained(rig: Rig) -> None:
-    assert rig.publisher.state == "init"
+    assert (rig.publisher.state, rig.publisher.epoch_seen) == ("init", 0)
     rig.publisher.become("ready")
     assert rig.publisher.state == "ready"
     assert rig.take() == [(f"{HOST}/state", {"state": "ready", "boot": "2000-bb"})]

@@ -23,8 +23,8 @@ from sat_host.devices.effects import (
     Tell,
 )
 from sat_host.devices.face import Face
-from sat_host.devices.jobs import Deadlines, Job
-from sat_host.devices.machine import Machine, Moment
+from sat_host.devices.jobs import Deadlines, Job, Moment
+from sat_host.devices.machine import Machine
 from sat_host.outcome import Outcome
 from sat_host.wire_messages import RunCommand, RunHook, StreamChanged
 from sat_toolkit.core.device_spec import DeviceState as S
@@ -197,6 +197,7 @@ def test_a_closed_device_that_is_missing_is_unknown(connected: Device) -> None:
     (effect,) = connected.missing()
     assert isinstance(effect, Publish)
     assert effect.face.state is S.UNKNOWN
+    assert (effect.face.by, effect.face.operation) == ("host", "scan")
 
 
 def test_a_device_with_a_job_is_not_missed(discovered: Device) -> None:
@@ -555,6 +556,15 @@ def test_reset_goes_before_commands_that_wait(connected: Device) -> None:
     assert waiting not in [job for job, _, _ in outcomes(effects)]
 
 
+def test_a_job_that_follows_a_failure_is_not_ended_by_it(connected: Device) -> None:
+    first, reset = connected.command(), connected.job(Op.RESET)
+    connected.submit(first)
+    connected.submit(reset)
+    effects = connected.answer(first, error=DriverError("x"), fatal=True)
+    assert effects[-1] == Call(reset, RunHook("reset"), 13.0)
+    assert connected.machine.is_running(reset)
+
+
 def test_a_full_queue_refuses(connected: Device) -> None:
     connected.submit(connected.command())
     for _ in range(job_queue.LENGTH):
@@ -625,6 +635,10 @@ def test_the_end_of_an_earlier_run_is_no_news(connected: Device) -> None:
     assert connected.hear(StreamChanged("can", "r1", running=False)) == []
     assert connected.hear(StreamChanged("uart", "r2", running=False)) == []
     assert connected.face.streams["can"].state == "running"
+    job = connected.command(by="bob")
+    connected.submit(job)
+    connected.hear(StreamChanged("can", "r1", running=False))
+    assert faces(connected.answer(job)) == []
 
 
 @pytest.mark.parametrize("on", [True, False])

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from sat_host.devices.inventory import Inventory
 from sat_host.devices.jobs import Job
@@ -76,7 +77,10 @@ def test_a_driver_that_was_described_is_scanned(rig: Rig) -> None:
 
 
 def test_a_family_without_drivers_is_described(rig: Rig) -> None:
-    rig.plugins.find()
+    with capture_logs() as logs:
+        rig.plugins.find()
+    assert logs[0]["event"] == "no drivers"
+    assert str(rig.family.parent) in logs[0]["folders"]
     assert rig.plugins.all_described.settled
     rig.plugins.start()
     assert rig.names == []
@@ -93,7 +97,12 @@ def test_all_are_described_when_the_last_one_is(rig: Rig) -> None:
 
 def test_drivers_that_cannot_be_used_are_described_too(rig: Rig) -> None:
     rig.workers.error = OSError("no more")
-    rig.begin("drv_x.py", "drv_y.py")
+    with capture_logs() as logs:
+        rig.begin("drv_x.py", "drv_y.py")
+    assert [(entry["event"], entry["driver"]) for entry in logs] == [
+        ("driver cannot be used", "drv_x"),
+        ("driver cannot be used", "drv_y"),
+    ]
     assert rig.plugins.all_described.settled
     assert rig.inventory.driver("drv_x").error == "no worker process could be started: no more"
     assert list(rig.inventory.devices) == []
@@ -153,7 +162,11 @@ def test_code_that_does_not_load_leaves_the_old_code_running(rig: Rig) -> None:
 def test_a_helper_that_changes_reloads_all_beside_it(rig: Rig) -> None:
     rig.begin("drv_x.py", "drv_y.py", "helper.py")
     rig.write("helper.py", text="changed\n")
-    rig.pass_time(0.5)
+    with capture_logs() as logs:
+        rig.pass_time(0.5)
+    assert [(entry["event"], entry["files"]) for entry in logs] == [
+        ("plugin changed", ["helper.py"])
+    ] * 2
     assert rig.described[2:] == ["drv_x/scan", "drv_y/scan"]
 
 
@@ -168,7 +181,9 @@ def test_another_drivers_file_reloads_nobody_else(rig: Rig) -> None:
 def test_folders_that_no_longer_make_sense_are_passed_over(rig: Rig) -> None:
     rig.begin("drv_x.py")
     rig.write("drv_x.py", "drv_x.dot.py", text="changed\n")
-    rig.pass_time(0.5)
+    with capture_logs() as logs:
+        rig.pass_time(0.5)
+    assert [entry["event"] for entry in logs] == ["plugins cannot be read again"]
     assert rig.loop.errors == 0
     assert rig.described == ["drv_x/scan"]
 

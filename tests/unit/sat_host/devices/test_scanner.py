@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from structlog.testing import capture_logs
 
 from sat_bus.service.tasks import Promise
 from sat_host.devices.drivers import Driver, ScanResult
@@ -111,7 +112,9 @@ def test_a_scan_that_fails_changes_nothing(rig: Rig) -> None:
     rig.scanner.scan(rig.driver)
     rig.readers.heard.clear()
     rig.workers.answers[Scan] = Outcome(error=DriverError("no"))
-    assert str(rig.scanner.scan(rig.driver).result().error) == "no"
+    with capture_logs() as logs:
+        assert str(rig.scanner.scan(rig.driver).result().error) == "no"
+    assert [(entry["event"], entry["reason"]) for entry in logs] == [("scan failed", "no")]
     assert rig.state("a") is S.DISCOVERED
     assert rig.readers.heard == []
 
@@ -119,7 +122,9 @@ def test_a_scan_that_fails_changes_nothing(rig: Rig) -> None:
 @pytest.mark.parametrize("name", ["", "x" * 129])
 def test_a_device_without_room_in_a_topic_is_left_out(rig: Rig, name: str) -> None:
     rig.workers.find(name, "a")
-    rig.scanner.scan(rig.driver)
+    with capture_logs() as logs:
+        rig.scanner.scan(rig.driver)
+    assert [entry["event"] for entry in logs] == ["device left out"]
     assert rig.ids == ["a"]
     assert rig.readers.of("settle") == [()]
 
