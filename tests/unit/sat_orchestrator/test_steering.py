@@ -237,14 +237,15 @@ def test_a_broker_that_is_back_is_told_rows_and_lost_hosts_again() -> None:
     parts.bus.sent.clear()
     parts.steering.reconnected()
     assert parts.steering.connected
-    parts.steering.tick()
-    assert parts.fleet.hosts[HOST].presence == "alive"
     assert parts.bus.retained(topics.TABLE_ROW.build(SITE, **KEY._asdict()))
     state = topics.HOST_STATE.build(SITE, host="other")
     assert json.loads(parts.bus.retained(state) or b"") == {"state": "lost", "boot": BOOT}
     assert parts.bus.retained(topics.DEVICE_STATE.build(SITE, **other._asdict())) == b"unknown"
-    assert parts.bus.retained(HOST_STATE) is None
-    assert parts.bus.retained(STATUS) is None
+    never = topics.DEVICE_STATE.build(SITE, **{**other._asdict(), "device": "never"})
+    for untold in (never, HOST_STATE, STATUS):
+        assert parts.bus.retained(untold) is None
+    parts.steering.tick()
+    assert parts.fleet.hosts[HOST].presence == "alive"
 
 
 def test_who_does_not_lead_tells_a_broker_nothing() -> None:
