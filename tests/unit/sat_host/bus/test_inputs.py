@@ -93,7 +93,11 @@ def test_frames_come_as_a_block() -> None:
 
 
 def test_the_header_may_carry_an_envelope() -> None:
-    envelope = {"request_id": "r1", "reply_to": "sat/1/lab/reply/ann/1", "timeout_ms": 500}
+    envelope: dict[str, Any] = {
+        "request_id": "r1",
+        "reply_to": "sat/1/lab/reply/ann/1",
+        "timeout_ms": 500,
+    }
     request = parse_bin_input(batch(**envelope))
     assert (request.request_id, request.reply_to, request.timeout_ms) == (
         "r1",
