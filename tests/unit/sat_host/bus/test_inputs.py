@@ -98,7 +98,7 @@ def test_the_header_may_carry_an_envelope() -> None:
         "reply_to": "sat/1/lab/reply/ann/1",
         "timeout_ms": 500,
     }
-    request = parse_bin_input(batch(2, **envelope))
+    request = parse_bin_input(batch(**envelope))
     assert (request.request_id, request.reply_to, request.timeout_ms) == (
         "r1",
         "sat/1/lab/reply/ann/1",
