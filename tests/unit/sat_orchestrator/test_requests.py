@@ -305,6 +305,7 @@ def test_an_operation_that_cannot_be_stored_is_not_asked_for() -> None:
     assert "disk full" in said["message"]
     assert parts.asked() == []
     assert parts.row.clients == 0
+    assert parts.row.client_until > parts.clock.now
     assert parts.row.explicit is None
 
 

@@ -285,6 +285,17 @@ def test_a_new_boot_takes_over_and_the_old_ones_words_are_stale() -> None:
     assert site.row.observed is S.DISCOVERED
 
 
+def test_a_new_boot_is_awaited_and_has_its_full_time() -> None:
+    site = site_with(S.CONNECTED)
+    site.now += 2.9
+    site.birth(NEW)
+    site.status(S.DISCOVERED, boot=NEW, rev=1)
+    assert site.action() is None
+    assert HostGone not in kinds(site.after(2.9))
+    site.beat(NEW)
+    assert site.action() == "connect"
+
+
 def test_a_host_whose_clock_was_set_back_is_taken_when_the_other_is_gone() -> None:
     site = site_with(S.CONNECTED)
     site.says("offline")
