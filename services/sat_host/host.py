@@ -18,7 +18,7 @@ from sat_bus.service.request_desk import RequestDesk
 from sat_bus.service.run import STOOD_DOWN, health
 from sat_bus.service.tasks import DeadlinePassedError, Task
 from sat_bus.transport.bus import Bus, Inbound
-from sat_host.bus.publisher import Publisher
+from sat_host.bus.publisher import HostPublisher
 from sat_host.bus.requests import HostRequests
 from sat_host.bus.stream_publisher import StreamPublisher
 from sat_host.devices.inventory import Inventory
@@ -62,7 +62,7 @@ class Host:
         self._bus = bus
         self._pool = pool
         self._drops: Counter[str] = Counter()
-        self._publisher = Publisher(
+        self._publisher = HostPublisher(
             bus, loop, self.inventory, site=settings.site, boot=boot, family=settings.family
         )
         self._streams = StreamPublisher(bus, settings.site, settings.host, boot)

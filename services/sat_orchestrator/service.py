@@ -21,7 +21,7 @@ from sat_bus.service.run import STOOD_DOWN, health
 from sat_bus.service.tasks import Task
 from sat_bus.transport.bus import Bus, Inbound
 from sat_orchestrator.bus.host_calls import HostCalls
-from sat_orchestrator.bus.publisher import Publisher
+from sat_orchestrator.bus.publisher import TablePublisher
 from sat_orchestrator.fleet.fleet import LOST_AFTER_S, Fleet
 from sat_orchestrator.fleet.leadership import Leadership
 from sat_orchestrator.hosts import Hosts
@@ -88,7 +88,7 @@ class Orchestrator:
         leadership = Leadership(own, kept.epoch)
         self._lead = Lead(self.site, bus, store, leadership)
         self._calls = HostCalls(self.site, own, bus, leadership, loop)
-        self._publisher = Publisher(self.site, bus, self._fleet, loop)
+        self._publisher = TablePublisher(self.site, bus, self._fleet, loop)
         hosts = Hosts(loop, self._fleet, self._calls, self._lead)
         self._keeper = Keeper(loop, self._fleet, store)
         self._keeper.load(kept)

@@ -13,7 +13,7 @@ import structlog
 from sat_bus.contract.device_key import Key
 from sat_bus.service.loop import WorkLoop
 from sat_bus.service.tasks import Task
-from sat_orchestrator.bus.publisher import Publisher
+from sat_orchestrator.bus.publisher import TablePublisher
 from sat_orchestrator.fleet.effects import (
     Effect,
     EpochSeen,
@@ -42,7 +42,7 @@ class Steering:
     """
 
     def __init__(
-        self, loop: WorkLoop, fleet: Fleet, hosts: Hosts, publisher: Publisher, lead: Lead
+        self, loop: WorkLoop, fleet: Fleet, hosts: Hosts, publisher: TablePublisher, lead: Lead
     ) -> None:
         self.connected = False
         self._loop = loop

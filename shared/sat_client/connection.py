@@ -38,7 +38,7 @@ _WATCHED = (
 _T = TypeVar("_T")
 
 
-class Connection:
+class RackConnection:
     """A connection to a site. `Rack`, which stands on it, says what the arguments are."""
 
     def __init__(

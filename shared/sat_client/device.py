@@ -9,7 +9,7 @@ from typing import Any
 from sat_bus.contract import messages as m
 from sat_bus.contract import strict_json, topics
 from sat_bus.contract.device_key import Key
-from sat_client.connection import Connection
+from sat_client.connection import RackConnection
 from sat_client.gaps import Gap
 from sat_client.inbox import QUEUE
 from sat_client.requests import Offline, check
@@ -27,7 +27,7 @@ LIFECYCLE_TIMEOUT = 30.0
 class Device:
     """A device of a rack; ``rack.device("ecu")`` makes one. Two handles of one device are equal."""
 
-    def __init__(self, connection: Connection, key: Key) -> None:
+    def __init__(self, connection: RackConnection, key: Key) -> None:
         self.key = key
         self._connection = connection
 

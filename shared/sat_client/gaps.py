@@ -3,7 +3,7 @@
 A stream's frames are numbered from 0 at the host. A `Cursor` follows the numbers of one device's
 streams; what the headers jump over is a `Gap`. Its causes are those by which the host's running
 totals of drops grew. What the host has not told is "transport"; it may still tell later, and then
-`Arrival.explained` says so. What fell out of the reader's own queue is "client".
+`BatchNews.explained` says so. What fell out of the reader's own queue is "client".
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Fallen:
 
 
 @dataclass(frozen=True)
-class Arrival:
+class BatchNews:
     """What a batch brings.
 
     Attributes:
@@ -133,10 +133,10 @@ class _Form:
                 _add(self.causes, TRANSPORT, -here)
             _add(self.credit, cause, -here - earlier)
 
-    def step(self, known: int) -> Arrival:
+    def step(self, known: int) -> BatchNews:
         """All that has come together since the last one."""
         gap = Gap(self.first, sum(self.causes.values()), self.causes) if self.causes else None
-        step = Arrival(known, gap, self.dropped, self.explained)
+        step = BatchNews(known, gap, self.dropped, self.explained)
         self.unexplained += self.causes.get(TRANSPORT, 0)
         self.causes, self.dropped, self.explained = {}, {}, {}
         return step
@@ -158,7 +158,7 @@ class Cursor:
         self._join = not from_start
         self._streams: OrderedDict[tuple[str, str], _Form] = OrderedDict()
 
-    def advance(self, head: Head) -> Arrival | None:
+    def advance(self, head: Head) -> BatchNews | None:
         """A batch was read: what it brings; None for a repetition, or the form that is not
         followed."""
         stream = self._follow(head, head.seq)

@@ -11,12 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 from sat_bus.contract import messages as m
-from sat_client.connection import Connection
+from sat_client.connection import RackConnection
 from sat_client.device import Device
 from sat_client.view import HostView
 
 
-class Rack(Connection):
+class Rack(RackConnection):
     """A site on a broker. Use it in a ``with`` statement, or `open` and `close` it.
 
     Args:

@@ -14,7 +14,7 @@ from typing import Any
 from sat_bus.contract import bin_batch, topics
 from sat_bus.contract import messages as m
 from sat_bus.transport.bus import Bus, Inbound
-from sat_bus.transport.calls import Call, Calls
+from sat_bus.transport.calls import Calls, OpenCall
 from sat_toolkit.core.frame_block import FrameBlock
 from sat_toolkit.errors import BadRequest, HostLost, SatError, Timeout, from_code
 
@@ -105,13 +105,13 @@ class Requester(Calls):
         By then the broker has sent what it was asked for before. False: not sent.
         """
         payload = m.Reply(status="ok").encode()
-        return self.send(self.reply_topic(name), payload, Call(name, _Echo(heard)))
+        return self.send(self.reply_topic(name), payload, OpenCall(name, _Echo(heard)))
 
     def _await_reply(
         self, topic: str, payload: bytes, request_id: str, timeout: float, target: str
     ) -> m.Reply:
         future: Future[m.Reply] = Future()
-        call = Call(request_id, future, target)
+        call = OpenCall(request_id, future, target)
         try:
             if not self._bus.connected or not self.send(topic, payload, call, expiry=timeout):
                 raise Offline(

@@ -20,7 +20,7 @@ from sat_toolkit import __version__
 SETTLE_AFTER = 0.25
 
 
-class Publisher:
+class HostPublisher:
     """Speaks for the host of `inventory`, in its present `boot`.
 
     Attributes:

@@ -15,7 +15,7 @@ from sat_bus.service.request_desk import DEFAULT_TIMEOUT_S, Accepted, RequestDes
 from sat_bus.service.tasks import DeadlinePassedError, Task
 from sat_bus.transport.bus import Inbound
 from sat_host.bus.inputs import parse_bin_input, parse_input
-from sat_host.bus.publisher import Publisher
+from sat_host.bus.publisher import HostPublisher
 from sat_host.bus.stream_publisher import StreamPublisher
 from sat_host.devices.device import HostedDevice
 from sat_host.devices.drivers import Driver
@@ -56,7 +56,7 @@ class HostRequests:
         loop: WorkLoop,
         inventory: Inventory,
         scanner: Scanner,
-        publisher: Publisher,
+        publisher: HostPublisher,
         streams: StreamPublisher,
     ) -> None:
         self._desk = desk

@@ -169,7 +169,7 @@ class HostedDevice:
                 asked = self._waiting.pop(effect.job, None)
                 if asked is not None:  # the host asks for some itself
                     asked.set_result(effect)
-            case effects.Call():
+            case effects.CallWorker():
                 Task(self._around.loop, self._call(effect))
             case effects.ShowActive():
                 show = partial(self._show_active, effect.job)
@@ -178,11 +178,11 @@ class HostedDevice:
                 self._around.readers.show(self.driver.name, self.id, face)
             case effects.Tell(event, fields):
                 self._around.readers.tell(self.driver.name, self.id, event, fields)
-            case effects.Scan(job):
+            case effects.ScanFirst(job):
                 Task(self._around.loop, self._scan(job))
             case effects.Spawn(job):
                 self._spawn(job)
-            case effects.Halt():
+            case effects.HaltStreams():
                 with contextlib.suppress(Busy):
                     self._holder().tell(wire_messages.Halt())
             case effects.Dismiss():
@@ -191,7 +191,7 @@ class HostedDevice:
             case effects.Kill():
                 self._holder().kill()
 
-    async def _call(self, call: effects.Call) -> None:
+    async def _call(self, call: effects.CallWorker) -> None:
         outcome = await self._holder().call(call.request, call.timeout)
         if self._showing is not None:
             self._showing.cancel()

@@ -40,7 +40,7 @@ class Finished:
 
 
 @dataclass(frozen=True, slots=True)
-class Scan:
+class ScanFirst:
     """The driver is to look for its devices, as a step of `job`; then `Machine.scanned`."""
 
     job: Job
@@ -54,7 +54,7 @@ class Spawn:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class CallWorker:
     """The worker is to be asked, as a step of `job`; then `Machine.answered`."""
 
     job: Job
@@ -71,7 +71,7 @@ class ShowActive:
 
 
 @dataclass(frozen=True, slots=True)
-class Halt:
+class HaltStreams:
     """The worker is to end its stream, if it listens."""
 
 
@@ -85,4 +85,15 @@ class Kill:
     """The worker is to be ended by force."""
 
 
-Effect = Publish | Tell | Finished | Scan | Spawn | Call | ShowActive | Halt | Dismiss | Kill
+Effect = (
+    Publish
+    | Tell
+    | Finished
+    | ScanFirst
+    | Spawn
+    | CallWorker
+    | ShowActive
+    | HaltStreams
+    | Dismiss
+    | Kill
+)

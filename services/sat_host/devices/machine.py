@@ -13,14 +13,14 @@ from collections import deque
 from sat_host import wire_messages
 from sat_host.devices import quarantine
 from sat_host.devices.effects import (
-    Call,
+    CallWorker,
     Dismiss,
     Effect,
     Finished,
-    Halt,
+    HaltStreams,
     Kill,
     Publish,
-    Scan,
+    ScanFirst,
     ShowActive,
     Spawn,
     Tell,
@@ -282,7 +282,7 @@ class Machine:
             return
         operation = self._steps[0].operation
         if operation is Operation.SCAN:
-            self._effects.append(Scan(job))
+            self._effects.append(ScanFirst(job))
         elif self._has_worker:
             self._call_hook(job)
         elif operation in FIRST:  # there is nothing to close
@@ -293,7 +293,7 @@ class Machine:
     def _call_hook(self, job: Job) -> None:
         hook = self._steps[0].operation.value
         timeout = getattr(self._deadlines, hook)
-        self._effects.append(Call(job, wire_messages.RunHook(hook), timeout))
+        self._effects.append(CallWorker(job, wire_messages.RunHook(hook), timeout))
 
     def _stepped(self, job: Job, outcome: Outcome, now: Moment) -> None:
         step = self._steps.popleft()
@@ -314,7 +314,7 @@ class Machine:
         self._before = (self.face.previous, self.face.since, self.face.reason)
         self.face.move(DeviceState.ACTIVE, now.clock)
         limit = self._deadlines.command if job.limit is None else job.limit
-        self._effects += (ShowActive(job, ACTIVE_SHOWN_AFTER), Call(job, command, limit))
+        self._effects += (ShowActive(job, ACTIVE_SHOWN_AFTER), CallWorker(job, command, limit))
 
     def _commanded(self, outcome: Outcome, now: Moment) -> None:
         if outcome.error is not None and outcome.fatal:
@@ -355,7 +355,7 @@ class Machine:
         self.face.reason = reason
         self.face.streams_over(HOST)
         if self._has_worker:
-            self._effects.append(Halt())
+            self._effects.append(HaltStreams())
         self._tell("error", reason=reason)
 
     def _count_death(self, now: Moment) -> None:

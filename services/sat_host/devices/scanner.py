@@ -14,7 +14,7 @@ from sat_bus.service.tasks import Promise, Task
 from sat_host.devices.device import HostedDevice
 from sat_host.devices.drivers import Driver, ScanResult
 from sat_host.devices.inventory import Inventory
-from sat_host.devices.surroundings import Frames, Readers, Surroundings, Workers
+from sat_host.devices.surroundings import FrameSink, Readers, Surroundings, Workers
 from sat_toolkit.errors import BadRequest
 
 _log = structlog.get_logger(__name__)
@@ -31,7 +31,7 @@ class Scanner:
         loop: WorkLoop,
         workers: Workers,
         readers: Readers,
-        frames: Frames,
+        frames: FrameSink,
     ) -> None:
         self._inventory = inventory
         self._loop = loop

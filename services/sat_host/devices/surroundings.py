@@ -48,7 +48,7 @@ class Readers(Protocol):
         """Devices were looked for: what the broker holds of others can go."""
 
 
-class Frames(Protocol):
+class FrameSink(Protocol):
     """Where frames go, from any thread: a `bus.stream_publisher.StreamPublisher`."""
 
     def publish(self, driver: str, device: str, header: BatchHeader, frames: bytes) -> None:
@@ -63,4 +63,4 @@ class Surroundings:
     workers: Workers
     scans: Scans
     readers: Readers
-    frames: Frames
+    frames: FrameSink

@@ -13,7 +13,7 @@ from sat_bus.contract.messages import Reply, Request
 from sat_bus.service.loop import WorkLoop
 from sat_bus.service.tasks import Promise
 from sat_bus.transport.bus import Bus
-from sat_bus.transport.calls import Call, Calls
+from sat_bus.transport.calls import Calls, OpenCall
 from sat_orchestrator.fleet.leadership import Leadership
 from sat_toolkit.errors import BadRequest, Busy, Expired, Indeterminate, Internal, SatError
 
@@ -87,7 +87,7 @@ class HostCalls(Calls):
             **envelope,
         )
         deadline = self._loop.now() + timeout
-        call = Call(request.request_id or "", reply, host, operation, deadline)
+        call = OpenCall(request.request_id or "", reply, host, operation, deadline)
         topic = topics.HOST_REQUEST.build(self._site, host=host, op=operation)
         try:
             sent = self.send(topic, request.encode(), call, expiry=timeout, traceparent=traceparent)

@@ -17,7 +17,7 @@ from sat_orchestrator.fleet.fleet import Fleet
 ROW_PERIOD_S = 0.2
 
 
-class Publisher:
+class TablePublisher:
     """Writes to the bus. A row that changes often is published 5 times a second, the newest each
     time.
 

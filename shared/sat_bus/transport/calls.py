@@ -1,6 +1,6 @@
 """Requests that wait for their replies: each has an id of its own and is over exactly once.
 
-What became of a request goes into its `Outcome`: a `concurrent.futures.Future` for a thread that
+What became of a request goes into its `ReplySlot`: a `concurrent.futures.Future` for a thread that
 blocks, a promise for code on a work loop. Nothing is queued for later: what the bus does not take is
 not sent. What a request asks for, and in which words it fails, is its sender's to say.
 """
@@ -23,7 +23,7 @@ from sat_toolkit.errors import BadRequest, Busy, Denied, SatError, Timeout
 CAPACITY = 1_000
 
 
-class Outcome(Protocol):
+class ReplySlot(Protocol):
     """Where the reply to a request goes, or the error that there is in its place."""
 
     def set_result(self, reply: Reply, /) -> None:
@@ -34,7 +34,7 @@ class Outcome(Protocol):
 
 
 @dataclass(frozen=True)
-class Call:
+class OpenCall:
     """A request under way.
 
     Attributes:
@@ -45,7 +45,7 @@ class Call:
     """
 
     request_id: str
-    outcome: Outcome
+    outcome: ReplySlot
     target: str = ""
     asked: str = ""
     deadline: float = float("inf")
@@ -79,7 +79,7 @@ class Calls:
         self._capacity = capacity
         self._post = post
         self._lock = threading.Lock()
-        self._waiting: dict[str, Call] = {}
+        self._waiting: dict[str, OpenCall] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -102,7 +102,7 @@ class Calls:
         self,
         topic: str,
         payload: bytes,
-        call: Call,
+        call: OpenCall,
         *,
         expiry: float | None = None,
         traceparent: str | None = None,
@@ -128,7 +128,7 @@ class Calls:
             self.forget(call.request_id)
         return sent
 
-    def forget(self, request_id: str) -> Call | None:
+    def forget(self, request_id: str) -> OpenCall | None:
         """Wait for it no longer; its outcome stays as it is. None: it was over."""
         with self._lock:
             return self._waiting.pop(request_id, None)

@@ -10,7 +10,7 @@ from sat_bus.contract.device_key import Key
 from sat_bus.contract.messages import OrchestratorState
 from sat_bus.testing.memory import MemoryBroker, MemoryBus
 from sat_bus.transport.bus import Inbound
-from sat_client.connection import Connection
+from sat_client.connection import RackConnection
 from sat_client.requests import Offline
 from sat_toolkit.core.device_spec import DeviceState
 from sat_toolkit.errors import HostLost, Timeout
@@ -30,19 +30,19 @@ def site() -> Iterator[FakeSite]:
 
 
 @pytest.fixture
-def connection(site: FakeSite) -> Iterator[Connection]:
-    with Connection(site=SITE, client="ann", bus=MemoryBus(site.broker, "ann")) as connection:
+def connection(site: FakeSite) -> Iterator[RackConnection]:
+    with RackConnection(site=SITE, client="ann", bus=MemoryBus(site.broker, "ann")) as connection:
         yield connection
 
 
-def test_the_picture_is_read_in_one_piece(connection: Connection) -> None:
+def test_the_picture_is_read_in_one_piece(connection: RackConnection) -> None:
     with connection.reading() as view:
         assert view.state(ECU) is DeviceState.CONNECTED
     assert connection.read(lambda view: sorted(view.devices)) == [ECU]
 
 
 def test_a_condition_is_waited_for_and_no_longer_than_that(
-    connection: Connection, site: FakeSite
+    connection: RackConnection, site: FakeSite
 ) -> None:
     assert not connection.reached(lambda view: view.state(ECU) is DeviceState.ERROR, 0.01)
     site.status("ecu", "error")
@@ -53,7 +53,7 @@ def test_a_condition_is_waited_for_and_no_longer_than_that(
 
 
 def test_several_listen_to_one_filter_until_each_has_had_enough(
-    connection: Connection, site: FakeSite
+    connection: RackConnection, site: FakeSite
 ) -> None:
     one: Inbox[Inbound] = Inbox()
     two: Inbox[Inbound] = Inbox()
@@ -75,7 +75,7 @@ def test_several_listen_to_one_filter_until_each_has_had_enough(
 
 
 def test_an_orchestrator_is_there_when_it_says_ready(
-    connection: Connection, site: FakeSite
+    connection: RackConnection, site: FakeSite
 ) -> None:
     connection.orchestrator_grace = 0.01
     with pytest.raises(HostLost, match="was never seen"):
@@ -92,7 +92,7 @@ def test_an_orchestrator_is_there_when_it_says_ready(
 
 
 def test_what_is_closed_says_so_and_can_be_closed_again(site: FakeSite) -> None:
-    connection = Connection(site=SITE, bus=MemoryBus(site.broker, "ann"))
+    connection = RackConnection(site=SITE, bus=MemoryBus(site.broker, "ann"))
     for what in ("bus", "requests"):
         with pytest.raises(Offline, match="not open"):
             getattr(connection, what)
@@ -104,7 +104,7 @@ def test_what_is_closed_says_so_and_can_be_closed_again(site: FakeSite) -> None:
 
 
 def test_of_many_reconnects_only_the_last_echo_is_waited_for(
-    connection: Connection, site: FakeSite
+    connection: RackConnection, site: FakeSite
 ) -> None:
     requests = connection.requests
     for _ in range(3):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sat_client.gaps import Arrival, Cursor, Fallen, Gap, Head
+from sat_client.gaps import BatchNews, Cursor, Fallen, Gap, Head
 
 
 def head(
@@ -22,7 +22,7 @@ def gaps(cursor: Cursor, *heads: Head) -> list[Gap | None]:
     return [step.gap for step in steps if step]
 
 
-def step(cursor: Cursor, one: Head) -> Arrival:
+def step(cursor: Cursor, one: Head) -> BatchNews:
     found = cursor.advance(one)
     assert found is not None
     return found
@@ -44,7 +44,7 @@ def test_a_hole_that_the_host_explains_has_its_causes() -> None:
 
 
 def test_a_running_stream_is_joined_where_it_is() -> None:
-    assert Cursor().advance(head(1000, 5, queue=7)) == Arrival(0, None, {}, {})
+    assert Cursor().advance(head(1000, 5, queue=7)) == BatchNews(0, None, {}, {})
 
 
 def test_a_stream_is_followed_from_its_start_where_that_is_wanted() -> None:
@@ -72,7 +72,7 @@ def test_a_repetition_is_no_hole_and_no_new_frames() -> None:
     ]
     assert cursor.advance(head(0, 5, kernel=1)) is None
     assert cursor.advance(head(5, 0, kernel=1)) is None
-    assert step(cursor, head(14, 5, kernel=5)) == Arrival(0, None, {}, {})
+    assert step(cursor, head(14, 5, kernel=5)) == BatchNews(0, None, {}, {})
 
 
 def test_frames_that_had_arrived_already_are_told() -> None:
@@ -84,7 +84,7 @@ def test_frames_that_had_arrived_already_are_told() -> None:
 def test_a_drop_that_is_told_before_its_hole_explains_it() -> None:
     cursor = Cursor()
     cursor.advance(head(0, 5))
-    assert step(cursor, head(5, 5, worker=3)) == Arrival(0, None, {"worker": 3}, {})
+    assert step(cursor, head(5, 5, worker=3)) == BatchNews(0, None, {"worker": 3}, {})
     assert step(cursor, head(13, 5, worker=3)).gap == Gap(10, 3, {"worker": 3})
 
 
@@ -92,7 +92,7 @@ def test_a_drop_that_is_told_after_its_hole_explains_it_then() -> None:
     cursor = Cursor()
     cursor.advance(head(0, 5))
     assert step(cursor, head(9, 5)).gap == Gap(5, 4, {"transport": 4})
-    assert step(cursor, head(14, 5, frames_full=3)) == Arrival(
+    assert step(cursor, head(14, 5, frames_full=3)) == BatchNews(
         0, None, {"frames_full": 3}, {"frames_full": 3}
     )
     assert step(cursor, head(19, 5, frames_full=9)).explained == {"frames_full": 1}
@@ -112,7 +112,7 @@ def test_what_fell_out_of_the_own_queue_is_told_apart() -> None:
     cursor.advance(head(0, 5))
     fallen = Fallen.of(head(13, 5, kernel=3), Fallen.of(head(5, 5), None))
     cursor.pass_over(fallen)
-    assert step(cursor, head(20, 5, kernel=3)) == Arrival(
+    assert step(cursor, head(20, 5, kernel=3)) == BatchNews(
         0, Gap(5, 15, {"client": 10, "kernel": 3, "transport": 2}), {"kernel": 3}, {}
     )
 

@@ -15,7 +15,7 @@ from sat_bus.service.request_desk import RequestDesk
 from sat_bus.service.tasks import Promise
 from sat_bus.transport.bus import Inbound
 from sat_orchestrator.bus.host_calls import HostCalls
-from sat_orchestrator.bus.publisher import Publisher
+from sat_orchestrator.bus.publisher import TablePublisher
 from sat_orchestrator.fleet.fleet import Fleet
 from sat_orchestrator.fleet.leadership import Leadership
 from sat_orchestrator.fleet.policy import PolicyRule
@@ -129,7 +129,7 @@ class Parts:
         self.leadership = Leadership(OWN, 3)
         self.lead = Lead(SITE, self.bus, self.store, self.leadership)
         self.calls = HostCalls(SITE, OWN, self.bus, self.leadership, self.loop, capacity=max_calls)
-        self.publisher = Publisher(SITE, self.bus, self.fleet, self.loop)
+        self.publisher = TablePublisher(SITE, self.bus, self.fleet, self.loop)
         self.hosts = Hosts(self.loop, self.fleet, self.calls, self.lead)
         self.keeper = Keeper(self.loop, self.fleet, self.store)
         self.steering = Steering(self.loop, self.fleet, self.hosts, self.publisher, self.lead)

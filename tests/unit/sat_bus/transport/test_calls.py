@@ -11,7 +11,7 @@ import pytest
 from sat_bus.contract.messages import MAX_TIMEOUT_MS, Reply
 from sat_bus.service.tasks import Promise
 from sat_bus.transport.bus import Inbound
-from sat_bus.transport.calls import Call, Calls, Outcome
+from sat_bus.transport.calls import Calls, OpenCall, ReplySlot
 from sat_toolkit.errors import BadRequest, Busy, Denied, HostLost, Timeout
 from tests.unit.fake_bus import FakeBus
 
@@ -23,8 +23,8 @@ class Rig:
         self.bus = FakeBus()
         self.calls = Calls(self.bus, "lab", "ann", **settings)
 
-    def send(self, outcome: Outcome, name: str = "r1", **call: Any) -> bool:
-        sent = Call(name, outcome, **call)
+    def send(self, outcome: ReplySlot, name: str = "r1", **call: Any) -> bool:
+        sent = OpenCall(name, outcome, **call)
         return self.calls.send("x/y", b"{}", sent, expiry=3.0, traceparent="00-aa")
 
     def waiting(self, name: str = "r1", **call: Any) -> Future[Reply]:

@@ -10,7 +10,7 @@ import pytest
 
 from sat_bus.contract.messages import Health, Meta
 from sat_bus.contract.topics import Traffic
-from sat_host.bus.publisher import Publisher
+from sat_host.bus.publisher import HostPublisher
 from sat_host.devices.face import Face
 from sat_host.devices.inventory import Inventory
 from sat_toolkit import __version__
@@ -45,7 +45,7 @@ class Rig(LoopRig):
         self.sent: list[tuple[str, bytes]] = []
         self.how: list[dict[str, Any]] = []
         self.have = Have("bench")
-        self.publisher = Publisher(
+        self.publisher = HostPublisher(
             self, self.loop, self.have, site="lab", boot="2000-bb", family="can"  # type: ignore[arg-type]
         )  # fmt: skip
 

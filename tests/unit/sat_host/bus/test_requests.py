@@ -10,7 +10,7 @@ import pytest
 from sat_bus.contract import bin_batch, topics
 from sat_bus.service.request_desk import RequestDesk
 from sat_bus.transport.bus import Inbound
-from sat_host.bus.publisher import Publisher
+from sat_host.bus.publisher import HostPublisher
 from sat_host.bus.requests import HostRequests
 from sat_host.bus.stream_publisher import StreamPublisher
 from sat_host.delivery import DeliveryChanges
@@ -49,7 +49,7 @@ class Rig(LoopRig):
         self.workers = Workers()
         self.inventory = Inventory("bench")
         bus: Any = self
-        self.publisher = Publisher(
+        self.publisher = HostPublisher(
             bus, self.loop, self.inventory, site="lab", boot="2000-bb", family="lab"
         )
         self.streams = StreamPublisher(bus, "lab", "bench", "2000-bb")

@@ -10,14 +10,14 @@ from sat_bus.contract.messages import StreamStatus
 from sat_host import wire_messages
 from sat_host.devices import job_queue
 from sat_host.devices.effects import (
-    Call,
+    CallWorker,
     Dismiss,
     Effect,
     Finished,
-    Halt,
+    HaltStreams,
     Kill,
     Publish,
-    Scan,
+    ScanFirst,
     ShowActive,
     Spawn,
     Tell,
@@ -240,11 +240,11 @@ def test_connect_spawns_initialises_and_connects(discovered: Device) -> None:
     assert discovered.submit(job) == [Spawn(job)]
     assert not discovered.machine.idle
     assert discovered.machine.is_running(job)
-    assert discovered.machine.spawned(job) == [Call(job, RunHook("initialize"), 11.0)]
+    assert discovered.machine.spawned(job) == [CallWorker(job, RunHook("initialize"), 11.0)]
     discovered.wait(1.0)
     assert discovered.answer(job) == [
         Publish(Face(0.0, S.INITIALIZED, S.DISCOVERED, by="ann", operation="connect")),
-        Call(job, RunHook("connect"), 12.0),
+        CallWorker(job, RunHook("connect"), 12.0),
     ]
     discovered.wait(1.0)
     shown = Face(0.0, S.CONNECTED, S.INITIALIZED, by="ann", operation="connect")
@@ -286,7 +286,7 @@ def test_reset_and_close_end_streams_and_worker(
     connected.start_stream()
     connected.hear(wire_messages.Acquiring(True))
     job = connected.job(operation, by="bob")
-    assert connected.submit(job) == [Call(job, RunHook(operation.value), timeout)]
+    assert connected.submit(job) == [CallWorker(job, RunHook(operation.value), timeout)]
     effects = connected.answer(job)
     assert [type(effect) for effect in effects] == [Dismiss, Publish, Finished]
     (shown,) = faces(effects)
@@ -323,7 +323,7 @@ def test_an_initialised_device_is_connected_in_its_worker(discovered: Device) ->
     discovered.machine.spawned(first)
     discovered.answer(first)
     job = discovered.job(Op.CONNECT)
-    assert discovered.submit(job) == [Call(job, RunHook("connect"), 12.0)]
+    assert discovered.submit(job) == [CallWorker(job, RunHook("connect"), 12.0)]
 
 
 def test_no_worker_can_be_had(discovered: Device) -> None:
@@ -360,10 +360,10 @@ def test_a_hook_that_fails_on_the_way_up_keeps_its_worker(discovered: Device) ->
     discovered.submit(job)
     discovered.machine.spawned(job)
     effects = discovered.answer(job, error=DriverError("no"), fatal=True)
-    assert effects[:2] == [Halt(), Tell("error", {"reason": "no"})]
+    assert effects[:2] == [HaltStreams(), Tell("error", {"reason": "no"})]
     assert [type(effect) for effect in effects[2:]] == [Finished, Publish]
     reset = discovered.job(Op.RESET)
-    assert discovered.submit(reset) == [Call(reset, RunHook("reset"), 13.0)]
+    assert discovered.submit(reset) == [CallWorker(reset, RunHook("reset"), 13.0)]
 
 
 def test_a_worker_that_dies_on_the_way_up_is_gone(discovered: Device) -> None:
@@ -399,7 +399,7 @@ def test_acquisition_that_fails_during_a_reset_is_mended_by_it(connected: Device
 def test_connect_scans_for_what_is_unknown(discovered: Device) -> None:
     discovered.missing()
     job = discovered.job(Op.CONNECT)
-    assert discovered.submit(job) == [Scan(job)]
+    assert discovered.submit(job) == [ScanFirst(job)]
     discovered.found()
     assert discovered.machine.scanned(job, discovered.now) == [Spawn(job)]
 
@@ -429,7 +429,10 @@ def test_a_scan_for_an_abandoned_job_is_of_no_interest(discovered: Device) -> No
 def test_a_quick_command_is_not_seen(connected: Device) -> None:
     before = connected.face.copy()
     job = connected.command()
-    assert connected.submit(job) == [ShowActive(job, 0.05), Call(job, RunCommand("send", {}), 15.0)]
+    assert connected.submit(job) == [
+        ShowActive(job, 0.05),
+        CallWorker(job, RunCommand("send", {}), 15.0),
+    ]
     assert connected.face.state is S.ACTIVE
     connected.wait(0.04)
     assert connected.answer(job, 7) == [Finished(job, Outcome(7), S.CONNECTED)]
@@ -439,7 +442,7 @@ def test_a_quick_command_is_not_seen(connected: Device) -> None:
 
 def test_the_driver_says_how_long_its_command_may_take(connected: Device) -> None:
     job = connected.command(limit=0.7)
-    assert connected.submit(job)[1] == Call(job, RunCommand("send", {}), 0.7)
+    assert connected.submit(job)[1] == CallWorker(job, RunCommand("send", {}), 0.7)
 
 
 def test_a_command_that_takes_a_while_is_seen(connected: Device) -> None:
@@ -492,7 +495,7 @@ def test_a_command_that_fails_for_good_leads_to_error(connected: Device) -> None
     job = connected.command(by="bob")
     connected.submit(job)
     effects = connected.answer(job, error=DriverError("cable cut"), fatal=True)
-    assert effects[:2] == [Halt(), Tell("error", {"reason": "cable cut"})]
+    assert effects[:2] == [HaltStreams(), Tell("error", {"reason": "cable cut"})]
     assert [type(effect) for effect in effects[2:]] == [Finished, Publish]
     assert outcomes(effects)[0][2] is S.ERROR
     (shown,) = faces(effects)
@@ -532,7 +535,7 @@ def test_jobs_run_one_at_a_time_in_their_turns(connected: Device) -> None:
     assert effects == [
         Finished(first, Outcome(), S.CONNECTED),
         ShowActive(second, 0.05),
-        Call(second, RunCommand("two", {}), 15.0),
+        CallWorker(second, RunCommand("two", {}), 15.0),
     ]
     assert connected.machine.queued == 0
 
@@ -542,7 +545,7 @@ def test_a_failure_is_answered_and_shown_before_the_next_job_is(connected: Devic
     connected.submit(first)
     connected.submit(second)
     effects = connected.answer(first, error=DriverError("x"), fatal=True)
-    assert [type(effect) for effect in effects] == [Halt, Tell, Finished, Publish, Finished]
+    assert [type(effect) for effect in effects] == [HaltStreams, Tell, Finished, Publish, Finished]
     assert [job for job, _, _ in outcomes(effects)] == [first, second]
     assert isinstance(outcomes(effects)[1][1].error, BadState)
 
@@ -552,7 +555,7 @@ def test_reset_goes_before_commands_that_wait(connected: Device) -> None:
     for job in (running, waiting, reset):
         connected.submit(job)
     effects = connected.answer(running)
-    assert effects[-1] == Call(reset, RunHook("reset"), 13.0)
+    assert effects[-1] == CallWorker(reset, RunHook("reset"), 13.0)
     assert waiting not in [job for job, _, _ in outcomes(effects)]
 
 
@@ -561,7 +564,7 @@ def test_a_job_that_follows_a_failure_is_not_ended_by_it(connected: Device) -> N
     connected.submit(first)
     connected.submit(reset)
     effects = connected.answer(first, error=DriverError("x"), fatal=True)
-    assert effects[-1] == Call(reset, RunHook("reset"), 13.0)
+    assert effects[-1] == CallWorker(reset, RunHook("reset"), 13.0)
     assert connected.machine.is_running(reset)
 
 
@@ -588,7 +591,7 @@ def test_a_job_past_its_deadline_is_never_started(connected: Device) -> None:
     error = outcomes(effects)[1][1].error
     assert isinstance(error, Expired)
     assert str(error) == "slow waited past its deadline and was not started"
-    assert effects[-1] == Call(punctual, RunCommand("quick", {}), 15.0)
+    assert effects[-1] == CallWorker(punctual, RunCommand("quick", {}), 15.0)
 
 
 # -- the worker's doings -----------------------------------------------------------------------
@@ -655,7 +658,7 @@ def test_acquisition_that_fails_leads_to_error(connected: Device) -> None:
     connected.hear(wire_messages.Acquiring(True))
     effects = connected.hear(wire_messages.AcquisitionFailed("cable cut"))
     reason = "acquisition failed: cable cut"
-    assert effects[:2] == [Halt(), Tell("error", {"reason": reason})]
+    assert effects[:2] == [HaltStreams(), Tell("error", {"reason": reason})]
     (shown,) = faces(effects[2:])
     assert (shown.state, shown.reason, shown.by, shown.operation) == (S.ERROR, reason, "host", "")
     assert (shown.streams["can"].state, shown.streams["can"].by) == ("stopped", "host")
@@ -668,7 +671,7 @@ def test_acquisition_that_fails_during_a_command_leaves_its_outcome_alone(
     job = connected.command()
     connected.submit(job)
     effects = connected.hear(wire_messages.AcquisitionFailed("cable cut"))
-    assert [type(effect) for effect in effects] == [Halt, Tell, Publish]
+    assert [type(effect) for effect in effects] == [HaltStreams, Tell, Publish]
     assert connected.machine.show_active(job) == [], "it is not active any more"
     assert connected.answer(job, 5) == [Finished(job, Outcome(5), S.ERROR)]
     assert (connected.face.state, connected.face.by) == (S.ERROR, "host")
@@ -734,7 +737,7 @@ def test_a_worker_that_dies_in_error_changes_no_word(connected: Device) -> None:
     assert connected.face.reason == "acquisition failed: cable cut"
     assert connected.machine.idle
     reset = connected.job(Op.RESET)
-    assert not any(isinstance(effect, Call) for effect in connected.submit(reset))
+    assert not any(isinstance(effect, CallWorker) for effect in connected.submit(reset))
 
 
 def test_a_worker_ends_once(connected: Device) -> None:
@@ -823,7 +826,7 @@ def test_data_needs_a_connected_device(connected: Device) -> None:
 
 def test_a_restart_closes_the_device_and_says_why(connected: Device) -> None:
     (call,) = connected.machine.restart("its plugin was reloaded", connected.now)
-    assert isinstance(call, Call)
+    assert isinstance(call, CallWorker)
     assert (call.request, call.timeout) == (RunHook("close"), 14.0)
     assert call.job.deadline == connected.now.monotonic + 14.0
     (shown,) = faces(connected.answer(call.job))
@@ -835,7 +838,7 @@ def test_only_a_device_with_a_worker_is_closed_by_the_host(discovered: Device) -
     assert discovered.machine.close(200.0, discovered.now) == []
     discovered.connect()
     (call,) = discovered.machine.close(200.0, discovered.now)
-    assert isinstance(call, Call)
+    assert isinstance(call, CallWorker)
     assert (call.job.deadline, call.job.by, call.job.reason) == (200.0, "host", "")
 
 
