@@ -46,6 +46,7 @@ EXIT_GRACE = 2.0
 SOCKET_BYTES_PER_S = 8 * 1_048_576
 EVENTS_PER_SECOND = 1_000
 _EVENTS = get_args(Event)
+_ANSWERS = (Answer, Refusal)
 _NO_MESSAGE = "worker sent what is no message"
 
 
@@ -204,7 +205,7 @@ class WorkerHandle(abc.ABC):
     # -- on the loop ---------------------------------------------------------------------------------
 
     def _on_message(self, message: Up) -> None:
-        if isinstance(message, Answer | Refusal):
+        if isinstance(message, _ANSWERS):
             self._on_answer(message)
         elif isinstance(message, _EVENTS) and not self._forgotten:
             self._owner.on_event(message)
