@@ -122,12 +122,9 @@ class HostRequests:
         """``cmd/<command>``: run a command of the driver."""
         levels = accepted.match.levels
         device = self._inventory.device(levels["driver"], levels["device"])
-        job = self._command_job(accepted, device, levels["command"], accepted.request.args)
-        finished = await self._run(accepted, device, job)
-        if finished.outcome.error is not None:
-            accepted.fail(finished.outcome.error, state=finished.state)
-        else:
-            accepted.ok(finished.outcome.result, state=finished.state)
+        args = accepted.request.args
+        job = self._command_job(accepted, device, levels["command"], args, accepted.client)
+        _reply(accepted, await self._run(accepted, device, job))
 
     async def _take_items(self, accepted: Accepted) -> None:
         """``in/<stream>/json``: hand data to the driver. There is a reply only to what it cannot
@@ -182,23 +179,14 @@ class HostRequests:
         device = self._named(accepted)
         operation = Operation(accepted.match.levels["op"])
         job = Job(operation, ORCHESTRATOR, accepted.deadline)
-        finished = await self._run(accepted, device, job)
-        if finished.outcome.error is not None:
-            accepted.fail(finished.outcome.error, state=finished.state)
-        else:
-            result = finished.outcome.result
-            accepted.ok(result, state=finished.state, message=result["message"])
+        _reply(accepted, await self._run(accepted, device, job))
 
     async def _start(self, accepted: Accepted) -> None:
         """Run the driver's start command for a stream that is desired."""
         args = messages.parse_args(StartArgs, accepted.request)
         device = self._inventory.device(args.driver, args.device)
-        job = self._command_job(accepted, device, "start", args.args, by=ORCHESTRATOR)
-        finished = await self._run(accepted, device, job)
-        if finished.outcome.error is not None:
-            accepted.fail(finished.outcome.error, state=finished.state)
-        else:
-            accepted.ok(finished.outcome.result, state=finished.state)
+        job = self._command_job(accepted, device, "start", args.args, ORCHESTRATOR)
+        _reply(accepted, await self._run(accepted, device, job))
 
     async def _scan(self, accepted: Accepted) -> None:
         """Look for devices with one driver or all, and list them."""
@@ -252,22 +240,12 @@ class HostRequests:
     # -- what several need -----------------------------------------------------------------------
 
     def _command_job(
-        self,
-        accepted: Accepted,
-        device: HostedDevice,
-        name: str,
-        args: dict[str, Any],
-        by: str = "",
+        self, accepted: Accepted, device: HostedDevice, name: str, args: dict[str, Any], by: str
     ) -> Job:
-        """Raises UnknownCommand, BadArgs."""
+        """The job of a command. Raises UnknownCommand, BadArgs."""
         command = self._inventory.command(device, name)
-        return command_job(
-            command,
-            device.driver.streams,
-            args,
-            by=by or accepted.client,
-            deadline=accepted.deadline,
-        )
+        streams = device.driver.streams
+        return command_job(command, streams, args, by=by, deadline=accepted.deadline)
 
     async def _run(self, accepted: Accepted, device: HostedDevice, job: Job) -> Finished:
         """What became of `job`.
@@ -296,3 +274,14 @@ class HostRequests:
         if args.driver is not None:
             return [self._inventory.driver(args.driver)]
         return list(self._inventory.drivers)
+
+
+def _reply(accepted: Accepted, finished: Finished) -> None:
+    """Say what became of a job, and in which state the device was then."""
+    outcome = finished.outcome
+    if outcome.error is not None:
+        accepted.fail(outcome.error, state=finished.state)
+    elif finished.job.command is not None:
+        accepted.ok(outcome.result, state=finished.state)
+    else:
+        accepted.ok(outcome.result, state=finished.state, message=outcome.result["message"])

@@ -4,7 +4,7 @@ made by `machine` and carried out by `device`."""
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from sat_host import wire_messages
@@ -26,7 +26,7 @@ class Tell:
     """An event of the device, with the fields that belong to it."""
 
     event: str
-    fields: Mapping[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,20 +11,8 @@ from __future__ import annotations
 from collections import deque
 
 from sat_host import wire_messages
-from sat_host.devices import quarantine
-from sat_host.devices.effects import (
-    CallWorker,
-    Dismiss,
-    Effect,
-    Finished,
-    HaltStreams,
-    Kill,
-    Publish,
-    ScanFirst,
-    ShowActive,
-    Spawn,
-    Tell,
-)
+from sat_host.devices import effects, quarantine
+from sat_host.devices.effects import Effect
 from sat_host.devices.face import Dropped, Face
 from sat_host.devices.job_queue import FIRST, JobQueue
 from sat_host.devices.jobs import HOST, Deadlines, Job, Moment
@@ -154,7 +142,7 @@ class Machine:
         jobs = [*([] if self._job is None else [self._job]), *self._queue.clear()]
         self._job = None
         if self._has_worker:
-            self._effects.append(Kill())
+            self._effects.append(effects.Kill())
         for job in jobs:
             self._answer(job, Outcome(error=error))
         return self._take_effects()
@@ -282,18 +270,18 @@ class Machine:
             return
         operation = self._steps[0].operation
         if operation is Operation.SCAN:
-            self._effects.append(ScanFirst(job))
+            self._effects.append(effects.ScanFirst(job))
         elif self._has_worker:
             self._call_hook(job)
         elif operation in FIRST:  # there is nothing to close
             self._stepped(job, Outcome(), now)
         else:
-            self._effects.append(Spawn(job))
+            self._effects.append(effects.Spawn(job))
 
     def _call_hook(self, job: Job) -> None:
         hook = self._steps[0].operation.value
         timeout = getattr(self._deadlines, hook)
-        self._effects.append(CallWorker(job, wire_messages.RunHook(hook), timeout))
+        self._effects.append(effects.CallWorker(job, wire_messages.RunHook(hook), timeout))
 
     def _stepped(self, job: Job, outcome: Outcome, now: Moment) -> None:
         step = self._steps.popleft()
@@ -314,7 +302,10 @@ class Machine:
         self._before = (self.face.previous, self.face.since, self.face.reason)
         self.face.move(DeviceState.ACTIVE, now.clock)
         limit = self._deadlines.command if job.limit is None else job.limit
-        self._effects += (ShowActive(job, ACTIVE_SHOWN_AFTER), CallWorker(job, command, limit))
+        self._effects += (
+            effects.ShowActive(job, ACTIVE_SHOWN_AFTER),
+            effects.CallWorker(job, command, limit),
+        )
 
     def _commanded(self, outcome: Outcome, now: Moment) -> None:
         if outcome.error is not None and outcome.fatal:
@@ -335,7 +326,7 @@ class Machine:
         self._next(now)
 
     def _answer(self, job: Job, outcome: Outcome) -> None:
-        self._effects.append(Finished(job, outcome, self.face.state))
+        self._effects.append(effects.Finished(job, outcome, self.face.state))
 
     # -- inside: failures ------------------------------------------------------------------------
 
@@ -355,7 +346,7 @@ class Machine:
         self.face.reason = reason
         self.face.streams_over(HOST)
         if self._has_worker:
-            self._effects.append(HaltStreams())
+            self._effects.append(effects.HaltStreams())
         self._tell("error", reason=reason)
 
     def _count_death(self, now: Moment) -> None:
@@ -365,7 +356,7 @@ class Machine:
     def _drop_worker(self) -> None:
         if self._has_worker:
             self._has_worker = False
-            self._effects.append(Dismiss())
+            self._effects.append(effects.Dismiss())
 
     # -- inside: what readers see ----------------------------------------------------------------
 
@@ -383,7 +374,7 @@ class Machine:
         """Publish what has changed to a reader's eye."""
         if self.face != self._shown:
             self._shown = self.face.copy()
-            self._effects.append(Publish(self._shown))
+            self._effects.append(effects.Publish(self._shown))
 
     def _show_unless_busy(self) -> None:
         """A change that a running job made is shown with the job's end."""
@@ -393,8 +384,8 @@ class Machine:
             self.face.credit(self._job.by, self._job.word)
 
     def _tell(self, event: str, **fields: object) -> None:
-        self._effects.append(Tell(event, fields))
+        self._effects.append(effects.Tell(event, fields))
 
     def _take_effects(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
+        due, self._effects = self._effects, []
+        return due
