@@ -16,7 +16,7 @@ def last_known(device: Device) -> str | None:
 
 def reason(device: Device) -> str:
     """Why the device is as it is: what its host says, else why the orchestrator holds it, else
-    whose wish keeps it from being connected."""
+    who wants it not to be connected."""
     status, row = device.status, device.row
     said = (status.reason if status else "") or (row.held or row.reason if row else "")
     if (

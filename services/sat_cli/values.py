@@ -36,7 +36,7 @@ def parse_args(words: Iterable[str], schema: Mapping[str, Any] | None = None) ->
 
 
 def parse_value(text: str, schema: Any = None) -> Any:
-    """`text` as JSON, unless it is none or `schema` takes a string and not what the JSON would
+    """`text` as JSON, unless it is not JSON or `schema` takes a string and not what the JSON would
     be."""
     try:
         value = json.loads(text, parse_constant=_refuse)

@@ -50,7 +50,8 @@ class Rack(RackConnection):
         ``bench-can/drv_socketcan/ecu``.
 
         Raises:
-            UnknownDevice, BadArgs: there is none, or there are several; the message lists them.
+            UnknownDevice, BadArgs: no device has this name, or several have; the message lists
+                them.
         """
         with self.reading() as view:
             return Device(self, view.find(name, host=host, driver=driver))

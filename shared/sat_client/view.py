@@ -78,8 +78,8 @@ class SiteView:
         self._stale: set[str] = set()
 
     def apply(self, topic: str, payload: bytes) -> topics.Match | None:
-        """Take a message in; an empty payload clears its topic. None: it was none of ours, or
-        unreadable."""
+        """Take a message in; an empty payload clears its topic. None: it is not a topic of
+        the site, or is unreadable."""
         match = topics.parse(self.site, topic)
         if match is None or match.topic.payload is None:
             return None

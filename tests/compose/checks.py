@@ -89,16 +89,16 @@ def check_health(stack: Stack, service: str = "sim-serial") -> None:
     )
 
 
-def check_wishes_survive(stack: Stack) -> None:
+def check_desired_survives(stack: Stack) -> None:
     """What a client wants is remembered by a new container of the orchestrator."""
     stack.ask(f"{CONSOLE}/set", "initialized", f"{CONSOLE}/res/set")
     stack.observer.wait(
-        lambda: _row(stack, CONSOLE).get("policy") == "explicit", "the wish in the table"
+        lambda: _row(stack, CONSOLE).get("policy") == "explicit", "what is desired in the table"
     )
     stack.compose("up", "-d", "--wait", "--force-recreate", "--no-deps", "orchestrator")
     kept = _row(stack, CONSOLE)["policy"]
     stack.ask(f"{CONSOLE}/set", "auto", f"{CONSOLE}/res/set")
-    assert kept == "explicit", f"volume of the orchestrator: the wish became {kept!r}"
+    assert kept == "explicit", f"volume of the orchestrator: what is desired became {kept!r}"
 
 
 def check_contained(stack: Stack) -> None:

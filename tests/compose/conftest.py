@@ -27,7 +27,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def engine() -> None:
-    """Skips what needs an engine where there is none."""
+    """Skips what needs an engine where no engine runs."""
     for argv in (["docker", "version"], ["docker", "compose", "version"]):
         if shutil.which(argv[0]) is None:
             pytest.skip(f"there is no docker here; {HELP}")

@@ -41,7 +41,7 @@ def broken(engine: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     ("check", "complaint"),
     [
         (checks.check_ports, "port for WebSocket"),
-        (checks.check_wishes_survive, "volume of the orchestrator"),
+        (checks.check_desired_survives, "volume of the orchestrator"),
         (checks.check_health, "health of sim-serial"),
         (lambda stack: checks.check_table(stack, 3.0), "topics of .*ecu"),
     ],

@@ -81,7 +81,7 @@ print(*(name for name, path in cached.items() if path and not os.path.exists(pat
 
 
 def test_what_clients_want_outlives_the_orchestrators_container(stack: Stack) -> None:
-    checks.check_wishes_survive(stack)
+    checks.check_desired_survives(stack)
 
 
 def test_the_first_five_minutes_of_the_readme_go_as_written(stack: Stack) -> None:
@@ -116,7 +116,7 @@ def test_a_web_page_may_look_and_not_drive(stack: Stack) -> None:
 
 
 @pytest.fixture
-def wish(stack: Stack) -> Iterator[None]:
+def desired(stack: Stack) -> Iterator[None]:
     """A client wants the console connected; that is what must not be forgotten."""
     stack.ask(f"{CONSOLE}/set", "connected", f"{CONSOLE}/res/set")
     checks.check_table(stack)
@@ -126,7 +126,7 @@ def wish(stack: Stack) -> Iterator[None]:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_container_that_crashes_is_back_in_ten_seconds(
-    stack: Stack, wish: None, service: str
+    stack: Stack, desired: None, service: str
 ) -> None:
     boots, before = _boots(stack), stack.containers()[service]
     crashed = time.monotonic()
@@ -143,7 +143,7 @@ def test_a_container_that_crashes_is_back_in_ten_seconds(
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_a_container_that_is_killed_and_started_is_adopted_in_ten_seconds(
-    stack: Stack, wish: None, service: str
+    stack: Stack, desired: None, service: str
 ) -> None:
     boots, container = _boots(stack), stack.containers()[service]["Id"]
     run("docker", "kill", container)
@@ -221,7 +221,7 @@ def _wait_until_all_is_true_again(
     stack: Stack, since: float, boots: dict[str, str], service: str
 ) -> None:
     """Within ten seconds of `since`: `service`, if one of ours, has another boot than it had in
-    `boots`; all speak, the table is true, frames flow. With `boots`, the wish of a client still
+    `boots`; all speak, the table is true, frames flow. With `boots`, what a client desires still
     stands then."""
     deadline, observer = since + BACK_WITHIN_S, stack.observer
 

@@ -1,5 +1,5 @@
-"""CAN frames through a host with its real worker: forms, numbers, losses, wishes, and frames to the
-device."""
+"""CAN frames through a host with its real worker: forms, numbers, losses, delivery, and frames to
+the device."""
 
 from __future__ import annotations
 
@@ -43,8 +43,10 @@ def numbers(watcher: Watcher, form: str) -> list[int]:
     return [int(frame["data"], 16) for _, frames in received(watcher, form) for frame in frames]
 
 
-def start(watcher: Watcher, wish: dict[str, Any] | None = None, **args: Any) -> dict[str, Any]:
-    return watcher.command("a", "start", {**args, **({} if wish is None else {"stream": wish})})
+def start(watcher: Watcher, delivery: dict[str, Any] | None = None, **args: Any) -> dict[str, Any]:
+    return watcher.command(
+        "a", "start", {**args, **({} if delivery is None else {"stream": delivery})}
+    )
 
 
 def emit(watcher: Watcher, first: int, count: int, **args: Any) -> None:
@@ -53,7 +55,7 @@ def emit(watcher: Watcher, first: int, count: int, **args: Any) -> None:
 
 @pytest.mark.parametrize("single", [False, True])
 @pytest.mark.parametrize("forms", [["json"], ["bin"], ["json", "bin"]])
-def test_frames_arrive_in_the_forms_that_a_start_wishes_and_in_no_other(
+def test_frames_arrive_in_the_forms_that_a_start_names_and_in_no_other(
     device: Watcher, forms: list[str], single: bool
 ) -> None:
     start(device, {"formats": forms})
@@ -71,7 +73,7 @@ def test_frames_arrive_in_the_forms_that_a_start_wishes_and_in_no_other(
         assert received(device, form) == []
 
 
-def test_the_plugin_does_not_see_the_wish_and_the_description_does(device: Watcher) -> None:
+def test_the_plugin_does_not_see_the_delivery_and_the_description_does(device: Watcher) -> None:
     assert start(device, {"window_ms": 50}, own=1)["result"] == {"own": 1}
     assert device.command("a", "window")["result"] == 0.05
     meta = device.json(device.topic(topics.DEVICE_META, "a"))
@@ -84,7 +86,7 @@ def test_the_plugin_does_not_see_the_wish_and_the_description_does(device: Watch
 
 
 @pytest.mark.parametrize(
-    "wish",
+    "delivery",
     [
         {"formats": []},
         {"formats": ["xml"]},
@@ -95,10 +97,10 @@ def test_the_plugin_does_not_see_the_wish_and_the_description_does(device: Watch
         5,
     ],
 )
-def test_a_wish_that_makes_no_sense_is_refused_and_nothing_starts(
-    device: Watcher, wish: Any
+def test_a_delivery_that_makes_no_sense_is_refused_and_nothing_starts(
+    device: Watcher, delivery: Any
 ) -> None:
-    reply = device.command("a", "start", {"stream": wish})
+    reply = device.command("a", "start", {"stream": delivery})
     assert reply["code"] == "bad_args"
     assert "accepted: formats, window_ms, max_hz" in reply["message"]
     assert not device.status("a")["acquiring"]
@@ -144,7 +146,7 @@ def test_a_second_start_adds_a_form_to_the_stream_that_runs(device: Watcher) -> 
     assert (header["stream"], header["seq"]) == (json_stream, 10)
 
 
-def test_frames_of_an_id_go_out_no_more_often_than_wished(device: Watcher) -> None:
+def test_frames_of_an_id_go_out_no_more_often_than_asked_for(device: Watcher) -> None:
     start(device, {"max_hz": {"0x1": 50, "2": 100}})
     emit(device, 0, 1000)  # one a millisecond: each of four ids 250 times a second
     device.wait(lambda: numbers(device, "json")[-1:] == [999], "the last frame")

@@ -32,7 +32,7 @@ _LAUNCH = (
 
 
 def find_mosquitto() -> str | None:
-    """The mosquitto program of this machine; None when there is none."""
+    """The mosquitto program of this machine; None when it is not installed."""
     return shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
 
 

@@ -171,7 +171,7 @@ def _plugins(paths: Iterable[Path]) -> list[PluginFile]:
     """The drivers that the paths name.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: they name no driver.
         PluginError: two have the same name.
     """
     found: list[PluginFile] = []

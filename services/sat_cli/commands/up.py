@@ -118,7 +118,7 @@ def _plan(
     """The bench to run.
 
     Raises:
-        ConfigError: a port is taken, or a folder of plugins is none.
+        ConfigError: a port is taken, or a folder of plugins is not there.
     """
     for wanted in (port, ws_port) if broker is None else ():
         if wanted is not None:

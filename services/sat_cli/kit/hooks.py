@@ -226,7 +226,7 @@ def _sent(driver: DriverSource) -> Iterator[tuple[Module, ast.Attribute]]:
 
 
 def _members(node: ast.expr) -> set[str] | None:
-    """The names of the members in a literal tuple; None when it is none."""
+    """The names of the members in a literal tuple; None when it is something else."""
     if not isinstance(node, ast.Tuple | ast.List | ast.Set):
         return None
     if not all(isinstance(item, ast.Attribute) for item in node.elts):

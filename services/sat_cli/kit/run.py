@@ -93,7 +93,7 @@ class Session:
     """A driver's device, used in a ``with`` statement; leaving it closes the device.
 
     Raises (when entered):
-        ConfigError: a simulator was asked for and there is none.
+        ConfigError: a simulator was asked for, and the driver has no simulator.
         PluginError: the driver or its simulator cannot be loaded.
     """
 
@@ -245,7 +245,7 @@ def read_commands(session: Session, seconds: float | None) -> int:
 
 
 def _line(prompt: str) -> str:
-    """The next line with its end; empty when there is none."""
+    """The next line with its end; empty at the end of the input."""
     if not prompt:
         return sys.stdin.readline()
     try:
@@ -286,7 +286,7 @@ def _own(session: Session, line: str) -> None:
         "/close": lambda: session.operate(Operation.CLOSE),
     }
     if line not in words:
-        raise BadRequest(f"{line} is none of {', '.join(words)}, /quit")
+        raise BadRequest(f"{line} is not one of {', '.join(words)}, /quit")
     words[line]()
 
 

@@ -23,7 +23,7 @@ def parse_input(payload: bytes) -> Request:
 
     Raises:
         BadRequest: no JSON object.
-        BadArgs: an object that is none of the accepted forms.
+        BadArgs: an object of another form than those that are accepted.
     """
     value = strict_json.loads(payload, max_bytes=MAX_BYTES)
     if not isinstance(value, dict):

@@ -57,7 +57,7 @@ def take_census(pids: Iterable[int], proc: Path = PROC) -> Census:
 
 
 def start_time(pid: int) -> int:
-    """When a process started, in ticks since the machine did; 0 when there is none of this id."""
+    """When a process started, in ticks since the machine did; 0 when no process has this id."""
     try:
         return int(_stat(pid, PROC)[_START])
     except OSError:

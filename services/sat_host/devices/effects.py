@@ -64,7 +64,8 @@ class CallWorker:
 
 @dataclass(frozen=True, slots=True)
 class ShowActive:
-    """`Machine.show_active` is to be called `after` so many seconds, where `job` runs until then."""
+    """`Machine.show_active` is to be called `after` so many seconds, where `job` runs until
+    then."""
 
     job: Job
     after: float
@@ -77,7 +78,7 @@ class HaltStreams:
 
 @dataclass(frozen=True, slots=True)
 class Dismiss:
-    """The worker is to end by itself, and is none of ours any more."""
+    """The worker is to end by itself, and is not ours any more."""
 
 
 @dataclass(frozen=True, slots=True)

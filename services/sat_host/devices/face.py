@@ -25,7 +25,8 @@ class Face:
     """A device's state and what belongs to it. Two that look alike to a reader are equal.
 
     Attributes:
-        since: when it came into its state, seconds since the epoch; a change of that alone is none.
+        since: when it came into its state, seconds since the epoch; a change of that alone does not
+            count.
         by, operation: who did what last.
         reason: why it is as it is, where that needs saying.
     """

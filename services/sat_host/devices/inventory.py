@@ -61,7 +61,7 @@ class Inventory:
         """The driver of this name.
 
         Raises:
-            UnknownDriver: there is none.
+            UnknownDriver: the host has no such driver.
         """
         driver = self._drivers.get(name)
         if driver is None:
@@ -73,7 +73,7 @@ class Inventory:
         """The device of these names.
 
         Raises:
-            UnknownDriver, UnknownDevice: there is none.
+            UnknownDriver, UnknownDevice: the host does not have it.
         """
         known = self._devices.get((driver, device))
         if known is None:
@@ -85,7 +85,7 @@ class Inventory:
         """The device that people call `name`, of that `driver` where one is named.
 
         Raises:
-            UnknownDriver, UnknownDevice: there is none.
+            UnknownDriver, UnknownDevice: the host does not have it.
             BadArgs: several answer to it.
         """
         if driver is not None:

@@ -38,7 +38,7 @@ def row(fleet: Fleet, key: Key) -> Row:
     """The row of `key`.
 
     Raises:
-        UnknownDevice, UnknownDriver: there is none.
+        UnknownDevice, UnknownDriver: nobody knows it.
     """
     found = fleet.rows.get(key)
     if found is None:
@@ -50,7 +50,7 @@ def hosts(fleet: Fleet, name: str | None, driver: str | None) -> list[str]:
     """The hosts that can be asked for `driver`: all that are there, or the one called `name`.
 
     Raises:
-        UnknownDevice, HostLost: there is none of this name, or it cannot be asked.
+        UnknownDevice, HostLost: no host has this name, or it cannot be asked.
     """
     if name is None:
         askable = [host for host in fleet.hosts.values() if host.askable]

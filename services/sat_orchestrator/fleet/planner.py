@@ -43,7 +43,7 @@ class View(NamedTuple):
 
 
 def next_action(view: View, now: float) -> Action | None:
-    """The one action that brings the device nearer to what is desired; None when there is none, or
+    """The one action that brings the device nearer to what is desired; None when nothing does, or
     not now."""
     if not view.certain or view.held or view.stopped or view.busy or now < view.not_before:
         return None

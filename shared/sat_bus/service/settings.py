@@ -125,7 +125,7 @@ def _config_path(flag: Any) -> Path | None:
 
 
 def _explain_json(cls: type[ServiceSettings], error: SettingsError) -> str:
-    """A variable that holds a structure is JSON; one that is none does not become a
+    """A variable that holds a structure is JSON; one that is not JSON does not become a
     ValidationError."""
     for name, field in cls.model_fields.items():
         if f'"{name}"' in str(error):

@@ -1,4 +1,4 @@
-"""The machine's ports: names that stay, and no port that is none."""
+"""The machine's ports: names that stay, and nothing else for a port."""
 
 from __future__ import annotations
 

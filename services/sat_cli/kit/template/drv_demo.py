@@ -174,7 +174,7 @@ class Link:
         self._lock = threading.Lock()
 
     def query(self, line: str) -> str:
-        """The answer to a line. Raises OSError when there is none: the device goes to ERROR and comes back by reset."""
+        """The answer to a line. Raises OSError without one: the device goes to ERROR and comes back by reset."""
         with self._lock:
             try:
                 self._socket.sendall(f"{line}\n".encode())

@@ -334,7 +334,7 @@ def test_an_acquisition_that_dies_is_told(connected: Host) -> None:
 
 
 def test_a_halt_ends_the_stream(connected: Host) -> None:
-    connected.tell(Halt())  # there is none
+    connected.tell(Halt())  # no stream runs
     connected.run("start")
     connected.tell(Halt())
     connected.wait_for(Acquiring(False))

@@ -74,24 +74,24 @@ def database(path: Path):
 
 
 def test_rows_are_written_as_a_whole_changed_and_deleted(database: Database) -> None:
-    wish = Record(ONE, "serial-1", Desired(level="connected"), {"can": "s1/running/ann"})
+    desired = Record(ONE, "serial-1", Desired(level="connected"), {"can": "s1/running/ann"})
     with database.engine.begin() as connection:
-        save_record(connection, wish)
+        save_record(connection, desired)
         save_record(connection, Record(TWO))
         delete_record(connection, TWO)
-    assert database.open().records == [wish]
+    assert database.open().records == [desired]
     with database.engine.begin() as connection:
         save_record(connection, Record(ONE))
     assert database.open().records == [Record(ONE)]
 
 
 def test_observed_states_are_written_for_known_rows_and_for_new_ones(database: Database) -> None:
-    wish = Record(ONE, "serial-1", Desired(level="connected"))
+    desired = Record(ONE, "serial-1", Desired(level="connected"))
     with database.engine.begin() as connection:
-        save_record(connection, wish)
+        save_record(connection, desired)
         save_observed(connection, [(ONE, DeviceState.ERROR, 3), (TWO, DeviceState.CONNECTED, 4)])
     assert database.open().records == [
-        Record(ONE, "serial-1", wish.explicit, observed=DeviceState.ERROR, rev=3),
+        Record(ONE, "serial-1", desired.explicit, observed=DeviceState.ERROR, rev=3),
         Record(TWO, observed=DeviceState.CONNECTED, rev=4),
     ]
 
