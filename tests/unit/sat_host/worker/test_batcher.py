@@ -413,3 +413,13 @@ def test_an_end_waits_only_so_long_for_a_host_that_does_not_read(
     sink.closed("dev")
     assert time.monotonic() - before < batcher.CLOSE_DEADLINE + 1.0
     assert host.told[-1] == Acquiring(False)
+
+
+def test_a_stop_ends_its_thread_where_it_has_one(host: HostEnd) -> None:
+    sink = Batcher("dev", (StreamType.CAN,), host, Delivery())
+    sink.stop()
+    sink = Batcher("dev", (StreamType.CAN,), host, Delivery())
+    sink.opened("dev")
+    assert sink._thread.name == "stream/dev"
+    sink.stop()
+    assert not sink._thread.is_alive()
