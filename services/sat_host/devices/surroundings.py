@@ -33,7 +33,7 @@ class Scans(Protocol):
 
 
 class Readers(Protocol):
-    """The readers of the bus: a `bus.publisher.Publisher`."""
+    """The readers of the bus: a `bus.publisher.HostPublisher`."""
 
     def describe(self, driver: str, device: str, meta: Meta) -> None:
         """They know the device as this from now on."""
