@@ -95,7 +95,7 @@ def test_a_cut_link_is_told_counted_and_healed(
     assert missing or seconds < NOTICED_WITHIN_S
     rack.observer.wait(lambda: explains(dropped(rack), missing), f"the host's own count {missing}")
     planned = re.findall(r" plan +.*operation=(\w+)", rack.orchestrator.log.read_text())
-    assert planned == ["initialize", "connect", "start"]
+    assert planned == ["connect", "start"]
     assert rack.command("status")["status"] == "ok"
     replies = [
         json.loads(text)
