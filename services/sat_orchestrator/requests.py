@@ -112,11 +112,11 @@ class Requests:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def handle(self, inbound: Inbound, match: Match, arrived: float) -> None:
-        """Answer the request `inbound`, which came at `arrived` on the monotonic clock."""
+    def handle(self, inbound: Inbound, match: Match) -> None:
+        """Answer the request `inbound`."""
         is_set = match.topic is topics.SET
         parser = messages.parse_set_request if is_set else messages.parse_request
-        accepted = self._desk.accept(inbound, match, parser=parser, arrived=arrived)
+        accepted = self._desk.accept(inbound, match, parser=parser, arrived=inbound.arrived)
         if accepted is None:
             return
         task = Task(self._loop, self._run(accepted))

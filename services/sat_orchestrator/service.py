@@ -101,7 +101,7 @@ class Orchestrator:
         self._retained_at = 0.0
         self._quiet: Timer | None = None
         self._relics: set[Key] = set()
-        self._take: dict[str, Callable[[Inbound, Match, float], None]] = {
+        self._take: dict[str, Callable[[Inbound, Match], None]] = {
             topics.HOST_STATE.name: self._on_host_state,
             topics.HOST_BIRTH.name: self._on_birth,
             topics.HOST_HEARTBEAT.name: self._on_heartbeat,
@@ -181,7 +181,7 @@ class Orchestrator:
         self._loop.later(SWEEP_AFTER_S, self._sweep_relics)
         self._turn()
 
-    def _on_orchestrator(self, inbound: Inbound, _match: Match, _arrived: float) -> None:
+    def _on_orchestrator(self, inbound: Inbound, _match: Match) -> None:
         if inbound.payload and self._lead.yields_to(OrchestratorState.decode(inbound.payload)):
             self._loop.finish(STOOD_DOWN)
 
@@ -192,16 +192,15 @@ class Orchestrator:
             self._bus.subscribe(subscription, self._on_message, qos=topic.qos)
 
     def _on_message(self, inbound: Inbound) -> None:
-        now = self._loop.now()
         if inbound.retain:
-            self._retained_at = now
+            self._retained_at = self._loop.now()
         match = topics.parse(self.site, inbound.topic)
         handler = self._take.get(match.topic.name) if match is not None else None
         if match is None or handler is None:
             self._counts["bad_topic"] += 1
             return
         try:
-            handler(inbound, match, now - inbound.age)
+            handler(inbound, match)
         except SatError as error:
             self._counts["garbage"] += 1
             _log.debug("garbage", topic=inbound.topic, reason=str(error))
@@ -218,38 +217,38 @@ class Orchestrator:
     def _on_gap(self, _seconds: float) -> None:
         self._fleet.restart_timers(self._loop.now())
 
-    def _on_host_state(self, inbound: Inbound, match: Match, _arrived: float) -> None:
+    def _on_host_state(self, inbound: Inbound, match: Match) -> None:
         if inbound.payload:
             said = messages.HostState.decode(inbound.payload)
             name, now = match.levels["host"], self._loop.now()
             self._steering.apply(self._fleet.host_state(name, said, now, retained=inbound.retain))
 
-    def _on_birth(self, inbound: Inbound, match: Match, _arrived: float) -> None:
+    def _on_birth(self, inbound: Inbound, match: Match) -> None:
         if inbound.payload:
             said = messages.Birth.decode(inbound.payload)
             name, now = match.levels["host"], self._loop.now()
             self._steering.apply(self._fleet.birth(name, said, now, retained=inbound.retain))
 
-    def _on_heartbeat(self, inbound: Inbound, match: Match, _arrived: float) -> None:
+    def _on_heartbeat(self, inbound: Inbound, match: Match) -> None:
         beat = messages.Heartbeat.decode(inbound.payload)
         self._steering.apply(self._fleet.heartbeat(match.levels["host"], beat, self._loop.now()))
 
-    def _on_status(self, inbound: Inbound, match: Match, _arrived: float) -> None:
+    def _on_status(self, inbound: Inbound, match: Match) -> None:
         key, now = _key(match), self._loop.now()
         status = messages.Status.decode(inbound.payload) if inbound.payload else None
         if status is not None or key in self._fleet.rows:
             self._steering.apply(self._fleet.status(key, status, now, retained=inbound.retain))
 
-    def _on_meta(self, inbound: Inbound, match: Match, _arrived: float) -> None:
+    def _on_meta(self, inbound: Inbound, match: Match) -> None:
         key = _key(match)
         meta = messages.Meta.decode(inbound.payload) if inbound.payload else None
         if meta is not None or key in self._fleet.rows:
             self._steering.apply(self._fleet.meta(key, meta, self._loop.now()))
 
-    def _on_reply(self, inbound: Inbound, match: Match, _arrived: float) -> None:
+    def _on_reply(self, inbound: Inbound, match: Match) -> None:
         self._calls.replied(match.levels["id"], inbound)
 
-    def _on_row(self, inbound: Inbound, match: Match, _arrived: float) -> None:
+    def _on_row(self, inbound: Inbound, match: Match) -> None:
         if inbound.retain and inbound.payload:
             self._relics.add(_key(match))
 

@@ -33,11 +33,6 @@ class Inbound:
     traceparent: str | None = None
     arrived: float = field(default_factory=time.monotonic, compare=False)
 
-    @property
-    def age(self) -> float:
-        """Seconds since it arrived."""
-        return time.monotonic() - self.arrived
-
 
 @dataclass(frozen=True, slots=True)
 class Will:

@@ -249,7 +249,8 @@ class Parts:
         }  # fmt: skip
         match = topics.parse(SITE, topic)
         assert match is not None
-        self.requests.handle(Inbound(topic, json.dumps(body).encode()), match, self.clock.now)
+        inbound = Inbound(topic, json.dumps(body).encode(), arrived=self.clock.now)
+        self.requests.handle(inbound, match)
         return reply_to
 
     def replies(self, topic: str) -> list[dict[str, Any]]:

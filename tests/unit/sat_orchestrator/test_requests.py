@@ -120,7 +120,7 @@ def test_set_is_typed_by_hand(payload: bytes) -> None:
     topic = topics.SET.build(SITE, **KEY._asdict())
     match = topics.parse(SITE, topic)
     assert match is not None
-    parts.requests.handle(Inbound(topic, payload), match, parts.clock.now)
+    parts.requests.handle(Inbound(topic, payload, arrived=parts.clock.now), match)
     default = topics.DEVICE_REPLY.build(SITE, **KEY._asdict(), command="set")
     assert parts.reply(default)["status"] == "ok"
     assert parts.row.explicit == Desired(level="disconnected")

@@ -232,8 +232,7 @@ def test_a_request_that_waited_for_the_loop_has_less_time_left() -> None:
     rig.host_up()
     topic = topics.ORCHESTRATOR_REQUEST.build(SITE, op="close")
     body = b'{"args": {"device": "can0"}, "timeout_ms": 5000}'
-    late = Inbound(topic, body)
-    object.__setattr__(late, "arrived", late.arrived - 2.0)
+    late = Inbound(topic, body, arrived=rig.clock.now - 2.0)
     rig.bus.handlers[topics.ORCHESTRATOR_REQUEST.filters(SITE)[0]](late)
     (asked,) = rig.sent(topics.HOST_REQUEST.build(SITE, host=HOST, op="close"))
     assert 2_500 <= asked["timeout_ms"] <= 2_800
