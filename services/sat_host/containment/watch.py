@@ -14,7 +14,7 @@ import signal
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
@@ -75,12 +75,24 @@ class UsageWatch:
 
     Args:
         ends_orphans: this process is the subreaper of its workers and has no other children.
+        send: sends a signal to processes.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, name: str, *, ends_orphans: bool, proc: Path = PROC) -> None:
+    def __init__(
+        self,
+        name: str,
+        *,
+        ends_orphans: bool,
+        proc: Path = PROC,
+        send: Callable[[Iterable[int], signal.Signals], object] = signal_all,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.orphans_ended = 0
         self._ends_orphans = ends_orphans
         self._proc = proc
+        self._send = send
+        self._clock = clock
         self._lock = threading.Lock()
         self._workers: list[Watched] = []
         self._leaving: list[Cgroup] = []
@@ -112,8 +124,8 @@ class UsageWatch:
         self._stopping.set()
         self._thread.join(END_DEADLINE)
         self._leaving += [worker.cgroup for worker in self._workers if worker.cgroup is not None]
-        deadline = time.monotonic() + END_DEADLINE
-        while time.monotonic() < deadline:
+        deadline = self._clock() + END_DEADLINE
+        while self._clock() < deadline:
             left = self._end((), self._census())
             self._reap()
             self._leaving = [cgroup for cgroup in self._leaving if not cgroup.remove()]
@@ -132,7 +144,7 @@ class UsageWatch:
     def _look(self, count: int) -> None:
         """Take a census if it is time, or if `count`, the tasks of the machine, has grown by many
         since the last."""
-        now = time.monotonic()
+        now = self._clock()
         self._tasks = min(self._tasks, count)
         due = now >= self._due
         if due or count >= self._tasks + MANY:
@@ -181,8 +193,8 @@ class UsageWatch:
                 worker.cgroup.kill()
         stopped: set[int] = set()
         orphans: set[int] = set()
-        deadline = time.monotonic() + STOP_DEADLINE
-        while time.monotonic() < deadline:
+        deadline = self._clock() + STOP_DEADLINE
+        while self._clock() < deadline:
             orphans.update(self._orphans(census))
             roots = stopped.union(
                 orphans, (worker.pid for worker in condemned if worker.cgroup is None)
@@ -190,11 +202,11 @@ class UsageWatch:
             doomed = {below for pid in roots for below in census.below(pid)}
             if doomed <= stopped:
                 break
-            signal_all(doomed - stopped, signal.SIGSTOP)
+            self._send(doomed - stopped, signal.SIGSTOP)
             stopped |= doomed
             census = self._census(without=stopped)
         self._ended.update(mark_of(pid, self._proc) for pid in stopped)
-        signal_all(stopped, signal.SIGKILL)
+        self._send(stopped, signal.SIGKILL)
         self.orphans_ended += len(orphans - self._known)
         self._known = orphans  # they may still be ending at the next census
         return len(stopped)

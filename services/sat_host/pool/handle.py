@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import socket
-import time
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol, get_args
@@ -152,7 +151,7 @@ class WorkerHandle(abc.ABC):
     def forgive(self) -> None:
         """The host itself stood still: silence up to now is not the worker's."""
         if self._heard is not None:
-            self._heard = time.monotonic()
+            self._heard = self._loop.now()
 
     def _send(self, message: Down) -> bool:
         return self._channel.send(wire.encode(message))
@@ -168,14 +167,14 @@ class WorkerHandle(abc.ABC):
             return
         self._send(Ping())
         silence = self._limits.silence_s
-        if self._heard is not None and time.monotonic() - self._heard > silence:
+        if self._heard is not None and self._loop.now() - self._heard > silence:
             self.kill(f"worker has not answered for {silence:g} s")
 
     # -- ChannelUser, on the multiplexer's thread ----------------------------------------------------
 
     def on_bytes(self, data: bytes) -> None:
         """What the worker sent: frames go straight on, all else to the loop."""
-        self._heard = time.monotonic()
+        self._heard = self._loop.now()
         try:
             for message in self._decoder.feed(data):
                 if isinstance(message, StreamBatch):
@@ -193,7 +192,7 @@ class WorkerHandle(abc.ABC):
         self._loop.post(partial(self._on_eof, problem))
 
     def _count_event(self) -> None:
-        second = int(time.monotonic())
+        second = int(self._loop.now())
         if second != self._event_second:
             self._event_second, self._events = second, 0
         self._events += 1

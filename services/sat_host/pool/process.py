@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import uuid
+from collections.abc import Callable
 from functools import partial
 
 import structlog
@@ -90,7 +90,7 @@ class WorkerProcess(WorkerHandle):
             os.close(write_end)
         if cgroup is not None:  # before it hears which driver to load
             self._enter(name, cgroup)
-        multiplexer.add(read_end, _OutputLog(name), bytes_per_s=OUTPUT_BYTES_PER_S)
+        multiplexer.add(read_end, _OutputLog(name, loop.now), bytes_per_s=OUTPUT_BYTES_PER_S)
         super().__init__(name, configure, loop, multiplexer, owner, ours)
 
     @property
@@ -183,7 +183,8 @@ class WorkerProcess(WorkerHandle):
 class _OutputLog:
     """What a worker prints, logged under its name: whole lines, cut and capped."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, clock: Callable[[], float]) -> None:
+        self._clock = clock
         self._log = _log.bind(worker=name)
         self._rest = b""
         self._second = 0
@@ -200,7 +201,7 @@ class _OutputLog:
             self._line(line[:MAX_LINE].decode("utf-8", "replace").rstrip())
 
     def _line(self, text: str) -> None:
-        second = int(time.monotonic())
+        second = int(self._clock())
         if second != self._second:
             if self._lines > LINES_PER_SECOND:
                 self._log.warning("output cut", lines=self._lines - LINES_PER_SECOND)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
 
-from sat_host.containment import watch
 from sat_host.containment.census import MARK, PROC, Census
 from sat_host.containment.cgroup import Cgroup
 from sat_host.containment.watch import CENSUS_PERIOD, MANY, UsageWatch
@@ -63,11 +63,19 @@ class FakeWorker:
 class Rig:
     """A machine: its process table, and the signals that were sent."""
 
-    def __init__(self, proc: Path, *, ends_orphans: bool = True) -> None:
+    def __init__(
+        self,
+        proc: Path,
+        *,
+        ends_orphans: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.proc = proc
         self.signals: list[tuple[int, str]] = []
         self.bomb: list[int] = []  # started, one for each round of signals, below the last stopped
-        self.watch = UsageWatch("host/h", ends_orphans=ends_orphans, proc=proc)
+        self.watch = UsageWatch(
+            "host/h", ends_orphans=ends_orphans, proc=proc, send=self.signal_all, clock=clock
+        )
         (proc / "loadavg").write_text("0.1 0.2 0.3 1/100 5\n")
 
     def run(self, pid: int, parent: int, mark: str = "") -> None:
@@ -102,10 +110,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Rig:
-    made = Rig(tmp_path)
-    monkeypatch.setattr(watch, "signal_all", made.signal_all)
-    return made
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
 
 
 def check(rig: Rig, *, regular: bool = True) -> None:
@@ -168,10 +174,9 @@ def test_what_was_ended_meanwhile_counts_against_its_worker_for_a_second(rig: Ri
 
 
 def test_without_the_subreaper_nobody_is_taken_for_an_orphan(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     rig = Rig(tmp_path, ends_orphans=False)
-    monkeypatch.setattr(watch, "signal_all", rig.signal_all)
     worker = rig.add(FakeWorker(1001))
     rig.run(1500, HOST, worker.mark)
     check(rig)
@@ -214,10 +219,10 @@ def test_a_worker_that_has_ended_is_forgotten_but_for_what_it_left(rig: Rig) -> 
 
 
 def test_a_census_is_taken_each_second_and_when_many_have_come(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     clock = LoopRig().clock
-    monkeypatch.setattr(watch, "time", clock)
+    rig = Rig(tmp_path, clock=clock)
     worker = rig.add(FakeWorker(1001))
     for count, passed, censuses in (
         (100, 0.0, 1),

@@ -10,7 +10,6 @@ from sat_bus.service.loop import WorkLoop
 from sat_bus.service.tasks import Promise
 from sat_host import wire
 from sat_host.outcome import Outcome
-from sat_host.pool import handle
 from sat_host.pool.handle import EVENTS_PER_SECOND, EXIT_GRACE, WorkerHandle
 from sat_host.pool.multiplexer import Multiplexer
 from sat_host.wire_messages import (
@@ -44,10 +43,8 @@ HEADER = BatchHeader("can", "json", "r", 1, {}, b"{")
 
 
 @pytest.fixture
-def rig(monkeypatch: pytest.MonkeyPatch) -> LoopRig:
-    made = LoopRig()
-    monkeypatch.setattr(handle, "time", made.clock)
-    return made
+def rig() -> LoopRig:
+    return LoopRig()
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -218,8 +219,10 @@ def test_one_that_is_condemned_is_killed_by_the_loop(rig: Rig) -> None:
     assert rig.ended(worker) == "too much"
 
 
-def logged(feed: Callable[[process._OutputLog], None]) -> list[Any]:
-    output = process._OutputLog("drv/d")
+def logged(
+    feed: Callable[[process._OutputLog], None], clock: Callable[[], float] = time.monotonic
+) -> list[Any]:
+    output = process._OutputLog("drv/d", clock)
     with capture_logs() as logs:
         feed(output)
         output.on_closed("")
@@ -243,16 +246,15 @@ def test_lines_are_cut_and_so_is_what_has_no_end() -> None:
     assert logged(feed) == ["x" * MAX_LINE]
 
 
-def test_a_flood_of_lines_is_capped_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_flood_of_lines_is_capped_and_counted() -> None:
     clock = LoopRig().clock
-    monkeypatch.setattr(process, "time", clock)
 
     def feed(output: process._OutputLog) -> None:
         output.on_bytes(b"x\n" * (LINES_PER_SECOND + 7))
         clock.now += 1.0
         output.on_bytes(b"y\n")
 
-    lines = logged(feed)
+    lines = logged(feed, clock)
     assert lines[:LINES_PER_SECOND] == ["x"] * LINES_PER_SECOND
     cut, last = lines[LINES_PER_SECOND:]
     assert (cut["event"], cut["lines"], last) == ("output cut", 7, "y")
