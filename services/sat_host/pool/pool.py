@@ -3,6 +3,7 @@ alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -26,13 +27,25 @@ class Pool:
 
     Args:
         ends_orphans: this process is the subreaper of its workers and has no other children.
+        find_cgroups: where workers may have cgroups; raises OSError where they may not.
+        on_threads: makes a worker of this process's own threads.
     """
 
-    def __init__(self, settings: HostSettings, loop: WorkLoop, *, ends_orphans: bool) -> None:
+    def __init__(
+        self,
+        settings: HostSettings,
+        loop: WorkLoop,
+        *,
+        ends_orphans: bool,
+        find_cgroups: Callable[[], Cgroups] = Cgroups.find,
+        on_threads: Callable[..., WorkerHandle] = WorkerThread,
+    ) -> None:
         self._settings = settings
         self._loop = loop
         self._watch = UsageWatch(f"host/{settings.host}", ends_orphans=ends_orphans)
         self._cgroups: Cgroups | None = None
+        self._find = find_cgroups
+        self._on_threads = on_threads
         self._multiplexer = Multiplexer(f"host/{settings.host}")
         self._workers: list[WorkerHandle] = []
 
@@ -70,7 +83,7 @@ class Pool:
         )
         worker: WorkerHandle
         if device is not None and self._settings.isolation == "thread":
-            worker = WorkerThread(name, configure, self._loop, self._multiplexer, owner)
+            worker = self._on_threads(name, configure, self._loop, self._multiplexer, owner)
         else:
             with self._watch.paused():
                 worker = WorkerProcess(
@@ -104,7 +117,7 @@ class Pool:
             _log.info("workers are held by the watch alone", reason="worker_cgroups is off")
             return
         try:
-            self._cgroups = Cgroups.find()
+            self._cgroups = self._find()
         except OSError as error:
             _log.info("workers are held by the watch alone", reason=str(error))
         else:

@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 from sat_host.containment.cgroup import Cgroup, Cgroups
 from sat_host.delivery import Delivery
-from sat_host.pool import pool as pool_module
 from sat_host.pool.pool import Pool
 from sat_host.pool.process import WorkerProcess
 from sat_host.pool.thread import WorkerThread
@@ -36,10 +35,11 @@ class Rig:
         self.owner = FakeOwner()
         self.pools: list[Pool] = []
         self.loop = LoopRig().loop
+        self.parts: dict[str, Any] = {}  # what the pool is made with beside
 
     def start(self, **settings: Any) -> Pool:
         values = {"family": "can", "site": "lab", "worker_cgroups": "off", **settings}
-        pool = Pool(HostSettings(**values), self.loop, ends_orphans=False)
+        pool = Pool(HostSettings(**values), self.loop, ends_orphans=False, **self.parts)
         self.pools.append(pool)
         pool.start()
         return pool
@@ -70,15 +70,9 @@ def test_threads_are_for_devices_and_never_for_scans(rig: Rig) -> None:
     assert type(device) is WorkerThread
 
 
-def test_a_worker_is_configured_as_the_settings_say(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_worker_is_configured_as_the_settings_say(rig: Rig) -> None:
     first: list[Down] = []
-    monkeypatch.setattr(
-        pool_module,
-        "WorkerThread",
-        lambda name, configure, *rest: first.append(configure) or Dead(),
-    )
+    rig.parts["on_threads"] = lambda name, configure, *rest: first.append(configure) or Dead()
     pool = rig.start(
         isolation="thread",
         drivers={"drv_a": {"bitrate": 500}},
@@ -110,8 +104,8 @@ class Dead:
     def wait(self, timeout: float) -> None: ...
 
 
-def test_those_that_have_ended_are_forgotten(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pool_module, "WorkerThread", lambda *args: Dead())
+def test_those_that_have_ended_are_forgotten(rig: Rig) -> None:
+    rig.parts["on_threads"] = lambda *args: Dead()
     pool = rig.start(isolation="thread")
     for _ in range(3):
         pool.spawn("drv_a/d", PLUGIN, DEVICE, rig.owner)
@@ -152,11 +146,9 @@ class FakeCgroups(Cgroups):
         self.closed = True
 
 
-def test_a_cgroup_that_cannot_be_made_is_done_without(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_cgroup_that_cannot_be_made_is_done_without(rig: Rig) -> None:
     cgroups = FakeCgroups(refuses=True)
-    monkeypatch.setattr(Cgroups, "find", lambda: cgroups)
+    rig.parts["find_cgroups"] = lambda: cgroups
     pool = rig.start(worker_cgroups="auto", worker_processes=7)
     with capture_logs() as logs:
         worker = pool.spawn("drv_a/d", PLUGIN, None, rig.owner)
@@ -168,13 +160,11 @@ def test_a_cgroup_that_cannot_be_made_is_done_without(
 
 
 @pytest.mark.parametrize("choice", ["auto", "off"])
-def test_without_cgroups_the_log_says_why(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch, choice: str
-) -> None:
+def test_without_cgroups_the_log_says_why(rig: Rig, choice: str) -> None:
     def find() -> Cgroups:
         raise OSError("not delegated")
 
-    monkeypatch.setattr(Cgroups, "find", find)
+    rig.parts["find_cgroups"] = find
     with capture_logs() as logs:
         rig.start(worker_cgroups=choice)
     reason = "not delegated" if choice == "auto" else "worker_cgroups is off"
